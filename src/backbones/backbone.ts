@@ -1,0 +1,70 @@
+import type { Tensor } from "../graph/tensor.ts";
+import type { Module } from "../nn/module.ts";
+
+/** How pictures are prepared for a model: what timm calls its pretrained configuration. */
+export interface Preprocessing {
+  /** Side of the square that the model reads, in pixels. */
+  imageSize: number;
+  /** Evaluation resizes the shorter side to imageSize / cropPct, then cuts out the centre. */
+  cropPct: number;
+  interpolation: "bicubic" | "bilinear";
+  /** Of pixels in 0…1, for red, green and blue. */
+  mean: readonly [number, number, number];
+  std: readonly [number, number, number];
+}
+
+export const imagenet: Preprocessing = {
+  imageSize: 224,
+  cropPct: 0.875,
+  interpolation: "bicubic",
+  mean: [0.485, 0.456, 0.406],
+  std: [0.229, 0.224, 0.225],
+};
+
+/** What every family gives: a pyramid of maps for dense tasks, and one vector for each image to classify by. */
+export interface Backbone extends Module {
+  /** Channels and strides of the maps, stage by stage. */
+  readonly channels: readonly number[];
+  readonly strides: readonly number[];
+  /** [N, 3, H, W] -> a map for each stage, [N, C, H / stride, W / stride] */
+  forward(image: Tensor): Tensor[];
+  /** The width of what `embed` returns. */
+  readonly dim: number;
+  /** [N, 3, H, W] -> [N, dim] */
+  embed(image: Tensor): Tensor;
+  /** Where published checkpoints keep the classifier: "head", "head.fc", "fc". */
+  readonly headName: string;
+}
+
+/** What a caller may change about any model. */
+export interface BackboneOptions {
+  /** Side of the images, or height and width. */
+  imageSize?: number | readonly [number, number];
+  inChannels?: number;
+  /** Stochastic depth of the last block; it grows linearly from 0. */
+  dropPath?: number;
+}
+
+/** A published size of a family. */
+export interface Variant<C> {
+  config: C;
+  preprocessing?: Partial<Preprocessing>;
+  /** Other names for it: an official repository's. */
+  aliases?: readonly string[];
+}
+
+/** What a family's file exports. */
+export interface Family<C = never> {
+  /** "Liu et al., …" */
+  paper: string;
+  variants: Readonly<Record<string, Variant<C>>>;
+  create(config: C, options: BackboneOptions): Backbone;
+}
+
+/** Height and width from one number or two. */
+export const sides = (size: number | readonly [number, number]): readonly [number, number] =>
+  typeof size === "number" ? [size, size] : size;
+
+/** Rates of stochastic depth for `count` blocks, from 0 to `last`. */
+export const dropPathRates = (count: number, last: number): number[] =>
+  Array.from({ length: count }, (_, i) => (count === 1 ? 0 : (last * i) / (count - 1)));

@@ -1,0 +1,55 @@
+import { nearest, UsageError } from "../base/errors.ts";
+import { type Backbone, type BackboneOptions, type Family, imagenet, type Preprocessing } from "./backbone.ts";
+
+export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
+
+// biome-ignore lint/suspicious/noExplicitAny: each family has a config of its own
+const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
+  swin: () => import("./swin.ts"),
+};
+
+/** What is known of a model before it is made. */
+export interface ModelEntry {
+  name: string;
+  family: string;
+  paper: string;
+  aliases: readonly string[];
+  preprocessing: Preprocessing;
+  create(options?: BackboneOptions): Backbone;
+}
+
+/** Every model of every family, in the order of the families. */
+export async function listModels(): Promise<ModelEntry[]> {
+  const all = await Promise.all(
+    Object.entries(families).map(async ([family, load]) => {
+      const { variants, paper, create } = await load();
+      return Object.entries(variants).map(([name, variant]): ModelEntry => {
+        const preprocessing = { ...imagenet, ...variant.preprocessing };
+        return {
+          name,
+          family,
+          paper,
+          aliases: variant.aliases ?? [],
+          preprocessing,
+          create: (options = {}) => create(variant.config, { imageSize: preprocessing.imageSize, ...options }),
+        };
+      });
+    }),
+  );
+  return all.flat();
+}
+
+/** The model called `name`, by its own name or an alias. */
+export async function findModel(name: string): Promise<ModelEntry> {
+  const models = await listModels();
+  const found = models.find((model) => model.name === name || model.aliases.includes(name));
+  if (found) return found;
+  const close = nearest(
+    name,
+    models.map((model) => model.name),
+  );
+  throw new UsageError({
+    message: `there is no model called "${name}"`,
+    help: `did you mean ${close.join(", ")}? \`oriel models\` lists all`,
+  });
+}

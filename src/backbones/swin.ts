@@ -1,0 +1,231 @@
+/**
+ * Swin Transformer: a pyramid whose attention stays inside windows that shift from block to block.
+ * Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), https://arxiv.org/abs/2103.14030.
+ * Parameter paths are timm's.
+ */
+import { UsageError } from "../base/errors.ts";
+import { known } from "../graph/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { truncatedNormal } from "../nn/init.ts";
+import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { Module } from "../nn/module.ts";
+import { partition, planWindows, relativeBias, shiftMask, unpartition } from "../nn/window.ts";
+import { softmax } from "../ops/norm.ts";
+import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+
+export interface SwinConfig {
+  patch: number;
+  dim: number;
+  depths: readonly number[];
+  heads: readonly number[];
+  /** Side of a window, for all stages or for each. */
+  window: number | readonly number[];
+}
+
+/** Attention inside windows, with a learned bias for each offset (equation 4).  [B, M², C] -> [B, M², C] */
+class WindowAttention extends Module {
+  relativePositionBiasTable;
+  qkv;
+  proj;
+  readonly #heads;
+  readonly #window;
+  constructor(dim: number, heads: number, window: readonly number[]) {
+    super();
+    this.#heads = heads;
+    this.#window = window;
+    this.relativePositionBiasTable = this.param([(2 * window[0] - 1) * (2 * window[1] - 1), heads], truncatedNormal());
+    this.qkv = new Linear(dim, 3 * dim);
+    this.proj = new Linear(dim, dim);
+  }
+  forward(x: Tensor, mask?: Tensor): Tensor {
+    const [batch, tokens, dim] = [x.shape[0], known(x.shape[1]), known(x.shape[2])];
+    const heads = this.#heads;
+    const qkv = this.qkv
+      .forward(x)
+      .reshape([batch, tokens, 3, heads, dim / heads])
+      .permute(2, 0, 3, 1, 4);
+    const [q, k, v] = [0, 1, 2].map((i) => qkv.slice(0, i, i + 1).squeeze(0)); // [B, heads, M², D]
+    let scores = q
+      .mul((dim / heads) ** -0.5)
+      .matmul(k.mT)
+      .add(relativeBias(this.relativePositionBiasTable, this.#window)); // [B, heads, M², M²]
+    if (mask) {
+      const windows = known(mask.shape[0]);
+      const apart = scores.reshape([-1, windows, heads, tokens, tokens]).add(mask.unsqueeze(1));
+      scores = apart.reshape(scores.shape);
+    }
+    const mixed = softmax(scores).matmul(v); // [B, heads, M², D]
+    return this.proj.forward(mixed.permute(0, 2, 1, 3).reshape([batch, tokens, dim]));
+  }
+}
+
+/** Attention inside windows, rolled or not, then an MLP.  [N, H, W, C] -> [N, H, W, C] */
+class Block extends Module {
+  norm1;
+  attn;
+  norm2;
+  mlp;
+  dropPath;
+  readonly #window;
+  readonly #shift;
+  constructor(dim: number, size: readonly number[], heads: number, window: number, shifted: boolean, rate: number) {
+    super();
+    // Where the map is no larger than a window there is one window, and nothing to shift.
+    this.#window = size.map((s) => Math.min(s, window));
+    this.#shift = size.map((s) => (shifted && s > window ? Math.floor(window / 2) : 0));
+    this.norm1 = new LayerNorm(dim);
+    this.attn = new WindowAttention(dim, heads, this.#window);
+    this.norm2 = new LayerNorm(dim);
+    this.mlp = new Mlp(dim, 4 * dim);
+    this.dropPath = new DropPath(rate);
+  }
+  forward(x: Tensor): Tensor {
+    const y = x.add(this.dropPath.forward(this.#attend(this.norm1.forward(x))));
+    return y.add(this.dropPath.forward(this.mlp.forward(this.norm2.forward(y))));
+  }
+  #attend(x: Tensor): Tensor {
+    const [batch, height, width, dim] = x.shape;
+    const grown = [known(height), known(width)].map((s, i) => Math.ceil(s / this.#window[i]) * this.#window[i]);
+    const padded = x.pad(1, 0, grown[0] - known(height)).pad(2, 0, grown[1] - known(width));
+    const plan = planWindows(grown, this.#window, this.#shift);
+    const tokens = padded.reshape([batch, grown[0] * grown[1], dim]);
+    const mixed = unpartition(this.attn.forward(partition(tokens, plan), shiftMask(plan)), plan);
+    return mixed
+      .reshape([batch, ...grown, dim])
+      .slice(1, 0, known(height))
+      .slice(2, 0, known(width));
+  }
+}
+
+/** Joins 2 × 2 neighbours and halves their channels (section 3.1).  [N, H, W, C] -> [N, H/2, W/2, 2C] */
+class PatchMerging extends Module {
+  norm;
+  reduction;
+  constructor(dim: number) {
+    super();
+    this.norm = new LayerNorm(4 * dim);
+    this.reduction = new Linear(4 * dim, 2 * dim, { bias: false });
+  }
+  forward(x: Tensor): Tensor {
+    const even = x.pad(1, 0, known(x.shape[1]) % 2).pad(2, 0, known(x.shape[2]) % 2);
+    const [batch, height, width, dim] = [even.shape[0], ...even.shape.slice(1).map((d) => known(d))];
+    const merged = even
+      .reshape([batch, height / 2, 2, width / 2, 2, dim])
+      .permute(0, 1, 3, 4, 2, 5)
+      .reshape([batch, height / 2, width / 2, 4 * dim]);
+    return this.reduction.forward(this.norm.forward(merged));
+  }
+}
+
+/** Blocks at one resolution, after merging where it is not the first.  [N, H, W, C] -> [N, H', W', C'] */
+class Stage extends Module {
+  downsample;
+  blocks;
+  constructor(
+    dim: number,
+    first: boolean,
+    size: readonly number[],
+    heads: number,
+    window: number,
+    rates: readonly number[],
+  ) {
+    super();
+    this.downsample = first ? undefined : new PatchMerging(dim / 2);
+    this.blocks = rates.map((rate, i) => new Block(dim, size, heads, window, i % 2 === 1, rate));
+  }
+  forward(x: Tensor): Tensor {
+    return this.blocks.reduce((y, block) => block.forward(y), this.downsample ? this.downsample.forward(x) : x);
+  }
+}
+
+/** Patches to vectors.  [N, 3, H, W] -> [N, H/4, W/4, C] */
+class PatchEmbed extends Module {
+  proj;
+  norm;
+  readonly #patch;
+  constructor(inChannels: number, dim: number, patch: number) {
+    super();
+    this.#patch = patch;
+    this.proj = new Conv2d(inChannels, dim, { kernel: patch, stride: patch });
+    this.norm = new LayerNorm(dim);
+  }
+  forward(image: Tensor): Tensor {
+    const p = this.#patch;
+    const fits = image
+      .pad(2, 0, (p - (known(image.shape[2]) % p)) % p)
+      .pad(3, 0, (p - (known(image.shape[3]) % p)) % p);
+    return this.norm.forward(this.proj.forward(fits).permute(0, 2, 3, 1));
+  }
+}
+
+export class Swin extends Module implements Backbone {
+  readonly channels: readonly number[];
+  readonly strides: readonly number[];
+  readonly dim: number;
+  readonly headName = "head.fc";
+  patchEmbed;
+  layers;
+  norm;
+  constructor({ patch, dim, depths, heads, window }: SwinConfig, options: BackboneOptions = {}) {
+    super();
+    const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
+    const rates = dropPathRates(
+      depths.reduce((a, b) => a + b, 0),
+      dropPath,
+    );
+    this.channels = depths.map((_, i) => dim * 2 ** i);
+    this.strides = depths.map((_, i) => patch * 2 ** i);
+    this.dim = this.channels[depths.length - 1];
+    this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
+    let size = sides(imageSize).map((s) => Math.ceil(s / patch));
+    this.layers = depths.map((depth, i) => {
+      if (i > 0) size = size.map((s) => Math.ceil(s / 2));
+      const side = typeof window === "number" ? window : window[i];
+      return new Stage(this.channels[i], i === 0, size, heads[i], side, rates.splice(0, depth));
+    });
+    if (size.some((s) => s < 1)) throw new UsageError(`an image of ${sides(imageSize)} is too small for Swin`);
+    this.norm = new LayerNorm(this.dim);
+  }
+  #maps(image: Tensor): Tensor[] {
+    let x = this.patchEmbed.forward(image);
+    return this.layers.map((stage) => {
+      x = stage.forward(x);
+      return x;
+    });
+  }
+  forward(image: Tensor): Tensor[] {
+    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+  }
+  embed(image: Tensor): Tensor {
+    const maps = this.#maps(image);
+    return this.norm.forward(maps[maps.length - 1]).mean([1, 2], false);
+  }
+}
+
+export const paper = "Liu et al., Swin Transformer (2021), https://arxiv.org/abs/2103.14030";
+
+const tiny = { patch: 4, dim: 96, depths: [2, 2, 6, 2], heads: [3, 6, 12, 24] };
+const small = { ...tiny, depths: [2, 2, 18, 2] };
+const base = { patch: 4, dim: 128, depths: [2, 2, 18, 2], heads: [4, 8, 16, 32] };
+const large = { patch: 4, dim: 192, depths: [2, 2, 18, 2], heads: [6, 12, 24, 48] };
+const at224 = { cropPct: 0.9 };
+const at384 = { imageSize: 384, cropPct: 1 };
+
+/** Section 3.3; the s3 models are from Chen et al., "Searching the Search Space of Vision Transformer" (2021). */
+export const variants: Record<string, Variant<SwinConfig>> = {
+  swin_tiny_patch4_window7_224: { config: { ...tiny, window: 7 }, preprocessing: at224 },
+  swin_small_patch4_window7_224: { config: { ...small, window: 7 }, preprocessing: at224 },
+  swin_base_patch4_window7_224: { config: { ...base, window: 7 }, preprocessing: at224 },
+  swin_base_patch4_window12_384: { config: { ...base, window: 12 }, preprocessing: at384 },
+  swin_large_patch4_window7_224: { config: { ...large, window: 7 }, preprocessing: at224 },
+  swin_large_patch4_window12_384: { config: { ...large, window: 12 }, preprocessing: at384 },
+  swin_s3_tiny_224: { config: { ...tiny, window: [7, 7, 14, 7] }, preprocessing: at224 },
+  swin_s3_small_224: { config: { ...small, window: [14, 14, 14, 7] }, preprocessing: at224 },
+  swin_s3_base_224: { config: { ...small, depths: [2, 2, 30, 2], window: [7, 7, 14, 7] }, preprocessing: at224 },
+  swin_micro_32: {
+    config: { patch: 2, dim: 48, depths: [2, 2, 4], heads: [3, 6, 12], window: 4 },
+    preprocessing: { imageSize: 32, cropPct: 1 },
+  },
+};
+
+export const create = (config: SwinConfig, options: BackboneOptions): Swin => new Swin(config, options);

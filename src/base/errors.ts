@@ -1,0 +1,72 @@
+/** What an error knows. The sentence is derived from it, so a page can draw the same facts better. */
+export interface ErrorFacts {
+  /** What was expected, what came. */
+  message: string;
+  /** Where: a module path, a file, a field. */
+  at?: string;
+  /** What to do about it. */
+  help?: string;
+  /** Anything else worth showing, one entry a line. */
+  details?: readonly string[];
+  cause?: unknown;
+}
+
+/** Every error that Oriel raises on purpose. `code` is stable and meant for programs, `message` for people. */
+export class OrielError extends Error {
+  readonly code: string;
+  readonly facts: ErrorFacts;
+
+  constructor(code: string, facts: ErrorFacts | string) {
+    const f = typeof facts === "string" ? { message: facts } : facts;
+    const lines = [f.at ? `${f.message} (at ${f.at})` : f.message];
+    for (const detail of f.details ?? []) lines.push(`  ${detail}`);
+    if (f.help) lines.push(`  help: ${f.help}`);
+    super(lines.join("\n"), f.cause === undefined ? undefined : { cause: f.cause });
+    this.name = "OrielError";
+    this.code = code;
+    this.facts = f;
+  }
+}
+
+/** Shapes that do not fit an operation. */
+export class ShapeError extends OrielError {
+  constructor(facts: ErrorFacts | string) {
+    super("shape", facts);
+    this.name = "ShapeError";
+  }
+}
+
+/** Something asked wrongly: an unknown name, a value out of range. The command line exits with 2. */
+export class UsageError extends OrielError {
+  constructor(facts: ErrorFacts | string) {
+    super("usage", facts);
+    this.name = "UsageError";
+  }
+}
+
+/** A fault of ours: the message asks for a report. */
+export const internal = (message: string): OrielError => new OrielError("internal", `internal: ${message}`);
+
+/** The names nearest to `name` by edit distance, best first. */
+export function nearest(name: string, choices: Iterable<string>, most = 3): string[] {
+  const wanted = name.toLowerCase();
+  return [...choices]
+    .map((choice) => ({ choice, distance: editDistance(wanted, choice.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance || a.choice.localeCompare(b.choice))
+    .slice(0, most)
+    .map(({ choice }) => choice);
+}
+
+/** Levenshtein distance, one row at a time. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = a[i - 1] === b[j - 1] ? 0 : 1;
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + change);
+    }
+    row = next;
+  }
+  return row[b.length];
+}

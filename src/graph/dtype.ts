@@ -1,0 +1,79 @@
+/** Element types of ONNX tensors, with the code of `TensorProto.DataType`. */
+export const dtypeCodes = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int16: 5,
+  int32: 6,
+  int64: 7,
+  string: 8,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  uint32: 12,
+  uint64: 13,
+  bfloat16: 16,
+} as const;
+
+export type DType = keyof typeof dtypeCodes;
+
+/** Values of a tensor in memory. bool and 8-bit types lie in bytes; float16 and bfloat16 as their bit patterns. */
+export type Data =
+  | Float32Array<ArrayBuffer>
+  | Float64Array<ArrayBuffer>
+  | Int32Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | BigInt64Array<ArrayBuffer>
+  | BigUint64Array<ArrayBuffer>
+  | Uint8Array<ArrayBuffer>
+  | Int8Array<ArrayBuffer>
+  | Uint16Array<ArrayBuffer>
+  | Int16Array<ArrayBuffer>;
+
+const arrays = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  bool: Uint8Array,
+  uint16: Uint16Array,
+  int16: Int16Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  string: Uint8Array,
+} as const;
+
+export const isFloat = (dtype: DType): boolean =>
+  dtype === "float32" || dtype === "float64" || dtype === "float16" || dtype === "bfloat16";
+
+/** Bytes of one element. */
+export const bytesOf = (dtype: DType): number => arrays[dtype].BYTES_PER_ELEMENT;
+
+/** An array of `size` zeros for `dtype`. */
+export const zerosOf = (dtype: DType, size: number): Data => new arrays[dtype](size);
+
+/** An array of `dtype` holding `values`. */
+export function dataOf(dtype: DType, values: ArrayLike<number>): Data {
+  if (dtype === "int64" || dtype === "uint64") {
+    const out = new arrays[dtype](values.length);
+    for (let i = 0; i < values.length; i++) out[i] = BigInt(values[i]);
+    return out;
+  }
+  return arrays[dtype].from(values) as Data;
+}
+
+/** The bytes of `data`, not copied. */
+export const bytesView = (data: Data): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/** `bytes` seen as elements of `dtype`; copied where they are not aligned. */
+export function viewAs(dtype: DType, bytes: Uint8Array<ArrayBuffer>): Data {
+  const size = bytesOf(dtype);
+  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  return new arrays[dtype](aligned.buffer, aligned.byteOffset, Math.floor(aligned.byteLength / size));
+}

@@ -1,0 +1,103 @@
+/** Writes the few parts of the protocol buffer format that ONNX needs.  A message is a list of chunks, joined once at the end. */
+export class ProtoWriter {
+  readonly #chunks: Uint8Array[] = [];
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  #push(bytes: Uint8Array): void {
+    this.#chunks.push(bytes);
+    this.#length += bytes.length;
+  }
+
+  #varint(value: number | bigint): void {
+    const out: number[] = [];
+    let v = BigInt.asUintN(64, BigInt(value));
+    while (v > 127n) {
+      out.push(Number(v & 127n) | 128);
+      v >>= 7n;
+    }
+    out.push(Number(v));
+    this.#push(Uint8Array.from(out));
+  }
+
+  int(field: number, value: number | bigint): this {
+    this.#varint(field << 3);
+    this.#varint(value);
+    return this;
+  }
+
+  float(field: number, value: number): this {
+    this.#varint((field << 3) | 5);
+    this.#push(new Uint8Array(Float32Array.of(value).buffer));
+    return this;
+  }
+
+  bytes(field: number, bytes: Uint8Array): this {
+    this.#varint((field << 3) | 2);
+    this.#varint(bytes.length);
+    this.#push(bytes);
+    return this;
+  }
+
+  string(field: number, text: string): this {
+    return this.bytes(field, encoder.encode(text));
+  }
+
+  message(field: number, write: (message: ProtoWriter) => void): this {
+    const inner = new ProtoWriter();
+    write(inner);
+    this.#varint((field << 3) | 2);
+    this.#varint(inner.#length);
+    for (const chunk of inner.#chunks) this.#push(chunk);
+    return this;
+  }
+
+  finish(): Uint8Array<ArrayBuffer> {
+    const out = new Uint8Array(this.#length);
+    let at = 0;
+    for (const chunk of this.#chunks) {
+      out.set(chunk, at);
+      at += chunk.length;
+    }
+    return out;
+  }
+}
+const encoder = new TextEncoder();
+
+/** A field of a message as it lies in the file: a number for varints, bytes for what has a length or a fixed size. */
+export interface ProtoField {
+  field: number;
+  value: bigint | Uint8Array<ArrayBuffer>;
+}
+
+/** The fields of a message, in order.  Throws a RangeError where the bytes end too early. */
+export function* readProto(bytes: Uint8Array<ArrayBuffer>): Generator<ProtoField> {
+  let at = 0;
+  const varint = (): bigint => {
+    let value = 0n;
+    for (let shift = 0n; ; shift += 7n) {
+      if (at >= bytes.length) throw new RangeError("the message ends within a number");
+      const byte = bytes[at++];
+      value |= BigInt(byte & 127) << shift;
+      if (byte < 128) return value;
+    }
+  };
+  const take = (length: number): Uint8Array<ArrayBuffer> => {
+    if (at + length > bytes.length) throw new RangeError("the message ends within a field");
+    at += length;
+    return bytes.subarray(at - length, at);
+  };
+  while (at < bytes.length) {
+    const key = Number(varint());
+    const wire = key & 7;
+    const field = key >> 3;
+    if (wire === 0) yield { field, value: varint() };
+    else if (wire === 2) yield { field, value: take(Number(varint())) };
+    else if (wire === 5) yield { field, value: take(4) };
+    else if (wire === 1) yield { field, value: take(8) };
+    else throw new RangeError(`wire type ${wire} is none of protocol buffers`);
+  }
+}

@@ -1,0 +1,187 @@
+import { internal } from "../../base/errors.ts";
+import { bytesView, type Data, type DType, dtypeCodes } from "../dtype.ts";
+import { Graph, rewrite, validate } from "../graph.ts";
+import { type Dim, isOpen, type Shape } from "../shape.ts";
+import { constantOp, FloatAttr, leaf, type Node, type OnnxForm, type Tensor } from "../tensor.ts";
+import { ProtoWriter } from "./proto.ts";
+
+/** Gelu came with 20, ir version 10 goes with 21. */
+const OPSET = 21;
+const IR_VERSION = 10;
+
+export interface WriteOptions {
+  /** Free text for whoever loads the model: preprocessing, labels, licence. */
+  metadata?: Readonly<Record<string, string>>;
+  name?: string;
+}
+
+/** A graph as the bytes of an ONNX model. */
+export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: WriteOptions = {}): Uint8Array<ArrayBuffer> {
+  validate(graph);
+  const lowered = lower(graph);
+  const names = new Names(lowered);
+  const model = new ProtoWriter().int(1, IR_VERSION).string(2, "oriel");
+  model.message(7, (g) => {
+    for (const node of lowered.nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(g, node, names);
+    // An output that is an input, or stands under two names, needs a node that names it.
+    for (const [output, tensor] of lowered.outputs)
+      if (names.of(tensor) !== output)
+        g.message(1, (n) =>
+          n.string(1, names.of(tensor)).string(2, output).string(3, `output:${output}`).string(4, "Identity"),
+        );
+    g.string(2, name);
+    names.constants.forEach(({ dtype, shape, data }, key) =>
+      g.message(5, (t) => writeTensor(t, key, dtype, shape, data)),
+    );
+    for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
+    for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
+  });
+  model.message(8, (o) => o.string(1, "").int(2, OPSET));
+  model.message(8, (o) => o.string(1, "com.microsoft").int(2, 1));
+  for (const [key, value] of Object.entries(metadata)) model.message(14, (p) => p.string(1, key).string(2, value));
+  return model.finish();
+}
+
+/** Identities removed, and what is no ONNX operator drawn from those that are. */
+function lower(graph: Graph): Graph {
+  const outputs = rewrite(graph.outputs, (node, inputs) => {
+    if (node.op.name === "Identity") return [inputs[0] as Tensor];
+    return node.op.lower?.(inputs, node.attrs);
+  });
+  return new Graph(graph.inputs, outputs);
+}
+
+interface Constant {
+  dtype: DType;
+  shape: readonly number[];
+  data: Data;
+}
+
+/** Gives every tensor a name of its own, and equal constants one name. */
+class Names {
+  readonly constants = new Map<string, Constant>();
+  readonly #names = new Map<Tensor, string>();
+  readonly #taken = new Set<string>();
+  readonly #byContent = new Map<string, string>();
+
+  constructor(graph: Graph) {
+    for (const [name, tensor] of graph.inputs) this.#give(tensor, name);
+    for (const [name, tensor] of graph.outputs)
+      if (!this.#names.has(tensor) && tensor.node.op !== constantOp) this.#give(tensor, name);
+    for (const name of graph.outputs.keys()) this.#taken.add(name);
+  }
+
+  #give(tensor: Tensor, name: string): string {
+    this.#names.set(tensor, name);
+    this.#taken.add(name);
+    return name;
+  }
+
+  of(tensor: Tensor): string {
+    const known = this.#names.get(tensor);
+    if (known !== undefined) return known;
+    if (tensor.node.op === leaf) throw internal(`an input without a name at ${tensor.node.scope}`);
+    if (tensor.node.op === constantOp) {
+      const name = this.constant({
+        dtype: tensor.dtype,
+        shape: tensor.shape as number[],
+        data: tensor.node.attrs.data,
+      });
+      this.#names.set(tensor, name);
+      return name;
+    }
+    const { op, scope } = tensor.node;
+    return this.#give(tensor, this.unique(scope ? `${scope}/${op.name}` : op.name));
+  }
+
+  unique(wanted: string): string {
+    let name = wanted;
+    for (let i = 1; this.#taken.has(name); i++) name = `${wanted}_${i}`;
+    this.#taken.add(name);
+    return name;
+  }
+
+  constant(value: Constant): string {
+    const key = `${value.dtype}[${value.shape}]${contentKey(value.data)}`;
+    const known = this.#byContent.get(key);
+    if (known) return known;
+    const name = this.unique("constant");
+    this.#byContent.set(key, name);
+    this.constants.set(name, value);
+    return name;
+  }
+}
+
+/** Equal for equal bytes: the bytes themselves where they are few, otherwise two hashes of them. */
+function contentKey(data: Data): string {
+  if (data.length <= 8)
+    return Array.from(data as Iterable<number | bigint>)
+      .map((v) => (Object.is(v, -0) ? "-0" : v))
+      .join();
+  const bytes = bytesView(data);
+  let a = 0x811c9dc5;
+  let b = 0x9747b28c;
+  for (const byte of bytes) {
+    a = Math.imul(a ^ byte, 0x01000193);
+    b = Math.imul(b ^ byte, 0x5bd1e995);
+    b ^= b >>> 15;
+  }
+  return `${bytes.length}:${a}:${b}`;
+}
+
+function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
+  const form = node.op.onnx(node.attrs, node);
+  graph.message(1, (n) => {
+    const inputs = node.inputs.map((x) => (x ? names.of(x) : ""));
+    for (const constant of form.constants ?? []) inputs.push(constant ? names.constant(constant) : "");
+    while (inputs.length > 0 && inputs[inputs.length - 1] === "") inputs.pop();
+    for (const input of inputs) n.string(1, input);
+    for (const output of node.outputs) n.string(2, names.of(output));
+    n.string(3, names.unique(`node:${names.of(node.outputs[0])}`)).string(4, node.op.name);
+    for (const [key, value] of Object.entries(form.attributes ?? {}))
+      if (value !== undefined) n.message(5, (a) => writeAttribute(a, key, value));
+    if (node.op.domain) n.string(7, node.op.domain);
+  });
+}
+
+type Attribute = NonNullable<OnnxForm["attributes"]>[string];
+
+function writeAttribute(a: ProtoWriter, key: string, value: Attribute): void {
+  a.string(1, key);
+  if (value instanceof FloatAttr) {
+    if (typeof value.value === "number") a.float(2, value.value).int(20, 1);
+    else {
+      for (const v of value.value) a.float(7, v);
+      a.int(20, 6);
+    }
+  } else if (typeof value === "number") a.int(3, value).int(20, 2);
+  else if (typeof value === "string") a.string(4, value).int(20, 3);
+  else if (typeof value[0] === "string") {
+    for (const v of value as readonly string[]) a.string(9, v);
+    a.int(20, 8);
+  } else {
+    for (const v of value as readonly number[]) a.int(8, v);
+    a.int(20, 7);
+  }
+}
+
+function writeTensor(t: ProtoWriter, name: string, dtype: DType, shape: readonly number[], data: Data): void {
+  for (const d of shape) t.int(1, d);
+  t.int(2, dtypeCodes[dtype]).string(8, name).bytes(9, bytesView(data));
+}
+
+function writeValue(v: ProtoWriter, name: string, { dtype, shape }: { dtype: DType; shape: Shape }): void {
+  v.string(1, name).message(2, (type) =>
+    type.message(1, (tensor) => {
+      tensor.int(1, dtypeCodes[dtype]);
+      tensor.message(2, (s) => {
+        for (const d of shape) s.message(1, (dim) => writeDim(dim, d));
+      });
+    }),
+  );
+}
+
+function writeDim(dim: ProtoWriter, d: Dim): void {
+  if (isOpen(d)) dim.string(2, String(d));
+  else dim.int(1, d);
+}

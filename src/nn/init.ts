@@ -1,0 +1,46 @@
+import type { Random } from "../base/philox.ts";
+
+/** Fills a new parameter.  The same shape and the same random stream give the same numbers. */
+export type Initializer = (shape: readonly number[], random: Random) => Float32Array<ArrayBuffer>;
+
+const fill = (shape: readonly number[], value: () => number): Float32Array<ArrayBuffer> =>
+  new Float32Array(shape.reduce((a, b) => a * b, 1)).map(value);
+
+/** Inputs of one output: all axes of a weight but the first.  [O, I, ...K] */
+const fanIn = (shape: readonly number[]): number => shape.slice(1).reduce((a, b) => a * b, 1);
+
+/** One value everywhere. */
+export const fixed =
+  (value: number): Initializer =>
+  (shape) =>
+    fill(shape, () => value);
+export const zeros = fixed(0);
+export const ones = fixed(1);
+
+/** Normal with the given deviation. */
+export const normal =
+  (std: number): Initializer =>
+  (shape, random) =>
+    fill(shape, () => std * random.normal());
+
+/** Normal, drawn again beyond two deviations. */
+export const truncatedNormal =
+  (std = 0.02): Initializer =>
+  (shape, random) =>
+    fill(shape, () => {
+      let x = random.normal();
+      while (Math.abs(x) > 2) x = random.normal();
+      return std * x;
+    });
+
+/** Uniform in ±1/√fan-in, PyTorch's default for linear layers and convolutions. */
+export const uniformFanIn: Initializer = (shape, random) => {
+  const limit = 1 / Math.sqrt(fanIn(shape));
+  return fill(shape, () => random.between(-limit, limit));
+};
+
+/** Normal with variance 2 / fan-out.  He et al., "Delving Deep into Rectifiers" (2015). */
+export const heNormal: Initializer = (shape, random) => {
+  const std = Math.sqrt(2 / (shape[0] * fanIn(shape.slice(1).length > 0 ? [1, ...shape.slice(2)] : [1])));
+  return fill(shape, () => std * random.normal());
+};

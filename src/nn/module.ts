@@ -1,0 +1,107 @@
+import "../ops/methods.ts";
+import { internal } from "../base/errors.ts";
+import { Random } from "../base/philox.ts";
+import type { Shape } from "../graph/shape.ts";
+import { input, Tensor, withScope } from "../graph/tensor.ts";
+import type { Initializer } from "./init.ts";
+
+/** What is known of a parameter or buffer before it has values. */
+interface Declaration {
+  kind: "parameter" | "buffer";
+  init: Initializer;
+}
+const declarations = new WeakMap<Tensor, Declaration>();
+
+/** The paths of modules in the model that is being drawn. */
+const paths = new WeakMap<Module, string>();
+const scoped = new WeakSet<object>();
+
+/**
+ * A part of a model: parameters, buffers and other modules as fields, and a `forward` that draws.  Constructing one allocates no
+ * weights; a parameter is declared with its shape and initialiser, and its path is the path of fields that leads to it, in
+ * snake_case: `layers.0.blocks.1.attn.qkv.weight`.
+ */
+export abstract class Module {
+  constructor() {
+    scopeForward(new.target.prototype);
+  }
+
+  abstract forward(...inputs: never[]): unknown;
+
+  /** Declares a parameter. */
+  protected param(shape: readonly number[], init: Initializer): Tensor {
+    return declare(shape, { kind: "parameter", init });
+  }
+
+  /** Declares a buffer: saved with the model, updated while it trains, never by a gradient. */
+  protected buffer(shape: readonly number[], init: Initializer): Tensor {
+    return declare(shape, { kind: "buffer", init });
+  }
+
+  /** Parts by name, in the order of fields.  A module that names its parts otherwise overrides this. */
+  *parts(): Iterable<[string, Module | Tensor]> {
+    for (const [field, value] of Object.entries(this)) yield* partsOf(snakeCase(field), value);
+  }
+}
+
+function* partsOf(name: string, value: unknown): Iterable<[string, Module | Tensor]> {
+  if (value instanceof Module || (value instanceof Tensor && declarations.has(value))) yield [name, value];
+  else if (Array.isArray(value)) for (const [i, item] of value.entries()) yield* partsOf(`${name}.${i}`, item);
+}
+
+function declare(shape: readonly number[], declaration: Declaration): Tensor {
+  const tensor = input(shape as Shape);
+  declarations.set(tensor, declaration);
+  return tensor;
+}
+
+const snakeCase = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").toLowerCase();
+
+/** Lets `forward` draw under the module's path, once for each class. */
+function scopeForward(prototype: { forward?: unknown }): void {
+  if (scoped.has(prototype) || !Object.hasOwn(prototype, "forward")) return;
+  scoped.add(prototype);
+  const forward = prototype.forward as (...inputs: unknown[]) => unknown;
+  prototype.forward = function (this: Module, ...inputs: unknown[]) {
+    return withScope(paths.get(this) ?? "", () => forward.apply(this, inputs));
+  };
+}
+
+/** One parameter or buffer of a model. */
+export interface Weight {
+  path: string;
+  tensor: Tensor;
+  kind: "parameter" | "buffer";
+}
+
+/** All parameters and buffers by path, in the order of fields.  One that several modules share is listed once. */
+export function weightsOf(module: Module): Weight[] {
+  const found = new Map<Tensor, Weight>();
+  const walk = (part: Module, path: string): void => {
+    paths.set(part, path);
+    for (const [name, value] of part.parts()) {
+      const at = path ? `${path}.${name}` : name;
+      if (value instanceof Module) walk(value, at);
+      else if (!found.has(value)) {
+        const declaration = declarations.get(value);
+        if (!declaration) throw internal(`${at} is no declared weight`);
+        found.set(value, { path: at, tensor: value, kind: declaration.kind });
+      }
+    }
+  };
+  walk(module, "");
+  return [...found.values()];
+}
+
+export const parametersOf = (module: Module): Weight[] => weightsOf(module).filter((w) => w.kind === "parameter");
+export const buffersOf = (module: Module): Weight[] => weightsOf(module).filter((w) => w.kind === "buffer");
+
+/** Values for every parameter and buffer, each from a random stream of its own path, so that one more layer changes no other. */
+export function initialWeights(module: Module, seed: number): Map<string, Float32Array<ArrayBuffer>> {
+  return new Map(
+    weightsOf(module).map(({ path, tensor }) => {
+      const { init } = declarations.get(tensor) as Declaration;
+      return [path, init(tensor.shape as number[], new Random(seed, 0, 0, path))];
+    }),
+  );
+}

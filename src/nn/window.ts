@@ -1,0 +1,118 @@
+import { ShapeError } from "../base/errors.ts";
+import { mulDim } from "../graph/shape.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import { gather, permuteAlong } from "../ops/move.ts";
+
+/**
+ * How a map of any number of axes is cut into windows.  1-D for sequences, 2-D for images (a stripe is a window as wide as the
+ * map), 3-D for clips.
+ */
+export interface WindowPlan {
+  /** The map: [H, W], or [T, H, W], … */
+  readonly size: readonly number[];
+  readonly window: readonly number[];
+  /** By how much the map is rolled backwards first. */
+  readonly shift: readonly number[];
+  /** How many windows there are, and how many tokens each has. */
+  readonly windows: number;
+  readonly tokens: number;
+  /** `order[w · tokens + t]` is the place in the map of token t of window w. */
+  readonly order: Int32Array;
+}
+
+const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
+
+/** Coordinates of place `index` in a grid, slowest axis first. */
+function coordinates(index: number, grid: readonly number[]): number[] {
+  const out = new Array<number>(grid.length);
+  for (let axis = grid.length - 1; axis >= 0; axis--) {
+    out[axis] = index % grid[axis];
+    index = Math.floor(index / grid[axis]);
+  }
+  return out;
+}
+const placeOf = (at: readonly number[], grid: readonly number[]): number =>
+  at.reduce((sum, x, i) => sum * grid[i] + x, 0);
+
+/** Plans windows over a map; its axes must divide by the window's. */
+export function planWindows(size: readonly number[], window: readonly number[], shift = size.map(() => 0)): WindowPlan {
+  if (size.some((s, i) => s % window[i] !== 0))
+    throw new ShapeError({
+      message: `a map of ${size} does not divide into windows of ${window}`,
+      help: "pad it first",
+    });
+  const counts = size.map((s, i) => s / window[i]);
+  const [windows, tokens] = [product(counts), product(window)];
+  const order = new Int32Array(windows * tokens);
+  for (let w = 0; w < windows; w++) {
+    const corner = coordinates(w, counts).map((c, i) => c * window[i]);
+    for (let t = 0; t < tokens; t++) {
+      const at = coordinates(t, window).map((x, i) => (corner[i] + x + shift[i]) % size[i]);
+      order[w * tokens + t] = placeOf(at, size);
+    }
+  }
+  return { size, window, shift, windows, tokens, order };
+}
+
+/** Tokens sorted by window.  [N, L, C] -> [N · windows, tokens, C] */
+export function partition(x: Tensor, { windows, tokens, order }: WindowPlan): Tensor {
+  return permuteAlong(x, order, 1).reshape([mulDim(x.shape[0], windows), tokens, x.shape[2]]);
+}
+
+/** Tokens back in the order of the map.  [N · windows, tokens, C] -> [N, L, C] */
+export function unpartition(x: Tensor, { windows, tokens, order }: WindowPlan): Tensor {
+  const inverse = new Int32Array(order.length);
+  order.forEach((place, i) => {
+    inverse[place] = i;
+  });
+  return permuteAlong(x.reshape([-1, windows * tokens, x.shape[2]]), inverse, 1);
+}
+
+/**
+ * Keeps tokens apart that only the roll brought into one window: 0 where two may attend to each other, -100 where not.
+ * Undefined where nothing is rolled.  [windows, tokens, tokens].  Liu et al., "Swin Transformer" (2021), section 3.2.
+ */
+export function shiftMask({ size, window, shift, windows, tokens }: WindowPlan): Tensor | undefined {
+  if (shift.every((s) => s === 0)) return undefined;
+  const counts = size.map((s, i) => s / window[i]);
+  // Along each axis the rolled map has three regions: untouched windows, and the two parts of the last one.
+  const region = (x: number, axis: number): number =>
+    shift[axis] === 0 || x < size[axis] - window[axis] ? 0 : x < size[axis] - shift[axis] ? 1 : 2;
+  const regions = new Int32Array(windows * tokens);
+  for (let w = 0; w < windows; w++) {
+    const corner = coordinates(w, counts).map((c, i) => c * window[i]);
+    for (let t = 0; t < tokens; t++)
+      regions[w * tokens + t] = coordinates(t, window).reduce((id, x, i) => id * 3 + region(corner[i] + x, i), 0);
+  }
+  const mask = new Float32Array(windows * tokens * tokens);
+  for (let w = 0; w < windows; w++)
+    for (let i = 0; i < tokens; i++)
+      for (let j = 0; j < tokens; j++)
+        if (regions[w * tokens + i] !== regions[w * tokens + j]) mask[(w * tokens + i) * tokens + j] = -100;
+  return constant(mask, [windows, tokens, tokens], "float32");
+}
+
+/** For each pair of tokens of a window, the place of their offset in a table of all offsets.  [tokens · tokens] */
+export function offsetIndex(window: readonly number[]): Int32Array<ArrayBuffer> {
+  const tokens = product(window);
+  const spans = window.map((w) => 2 * w - 1);
+  const index = new Int32Array(tokens * tokens);
+  for (let i = 0; i < tokens; i++) {
+    const a = coordinates(i, window);
+    for (let j = 0; j < tokens; j++) {
+      const b = coordinates(j, window);
+      index[i * tokens + j] = placeOf(
+        a.map((x, axis) => x - b[axis] + window[axis] - 1),
+        spans,
+      );
+    }
+  }
+  return index;
+}
+
+/** The bias for each pair of tokens of a window from a table of offsets.  table: [Π(2w-1), heads] -> [heads, tokens, tokens] */
+export function relativeBias(table: Tensor, window: readonly number[]): Tensor {
+  const tokens = product(window);
+  const index = constant(offsetIndex(window), [tokens * tokens], "int32");
+  return gather(table, index, { axis: 0 }).reshape([tokens, tokens, table.shape[1]]).permute(2, 0, 1);
+}

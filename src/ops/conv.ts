@@ -1,0 +1,253 @@
+import { ShapeError } from "../base/errors.ts";
+import { bindShape, type Dim, known, type Shape } from "../graph/shape.ts";
+import type { OnnxForm, Tensor } from "../graph/tensor.ts";
+import { defineOp } from "./define.ts";
+
+/** How a kernel walks over the spatial axes; one number for each of them. `pads` has the starts, then the ends. */
+export interface ConvAttrs {
+  strides: readonly number[];
+  pads: readonly number[];
+  dilations: readonly number[];
+  group: number;
+}
+
+interface TransposedAttrs extends ConvAttrs {
+  outputPadding: readonly number[];
+}
+
+const form = ({ strides, pads, dilations, group }: ConvAttrs): OnnxForm => ({
+  attributes: { strides, pads, dilations, group },
+});
+
+/** How many places a kernel of size k takes on an axis. */
+export const convSize = (size: number, k: number, stride: number, pads: number, dilation: number): number =>
+  Math.floor((size + pads - dilation * (k - 1) - 1) / stride) + 1;
+
+function convShape(x: Tensor, w: Tensor, { strides, pads, dilations, group }: ConvAttrs): Shape {
+  const spatial = strides.length;
+  if (x.rank !== spatial + 2 || w.rank !== spatial + 2)
+    throw new ShapeError(`a ${spatial}-D convolution reads [N, C, ...${spatial} axes] and weights of as many`);
+  const [outC, inC] = w.shape.map((d) => known(d, "an axis of the weights"));
+  if (x.shape[1] !== inC * group)
+    throw new ShapeError(`${x.shape[1]} channels came, the weights read ${inC * group} (${group} groups of ${inC})`);
+  if (outC % group !== 0) throw new ShapeError(`${outC} output channels do not divide into ${group} groups`);
+  const sizes = strides.map((stride, i) => {
+    const size = known(x.shape[i + 2], "a spatial axis");
+    const out = convSize(size, known(w.shape[i + 2]), stride, pads[i] + pads[i + spatial], dilations[i]);
+    if (out < 1) throw new ShapeError(`a map of ${size} is too small for the kernel`);
+    return out;
+  });
+  return [x.shape[0], outC, ...sizes];
+}
+
+/** Multiply-adds of a convolution over one image: each result reads a kernel of its group. */
+const convCost = (w: Tensor, map: Shape): number =>
+  bindShape(w.shape, 1).reduce((a, b) => a * b, 1) *
+  bindShape(map, 1)
+    .slice(2)
+    .reduce((a, b) => a * b, 1) *
+  bindShape([map[0]], 1)[0];
+
+/** Convolution, 1-D to 3-D.  x: [N, C, ...S], w: [O, C / group, ...K], bias: [O] -> [N, O, ...S'] */
+export const convOp = defineOp<["x", "w", "bias?"], ConvAttrs>({
+  onnx: "Conv",
+  inputs: ["x", "w", "bias?"],
+  infer: ({ x, w }, attrs) => ({ dtype: x.dtype, shape: convShape(x, w, attrs) }),
+  vjp: ({ x, w, bias }, dy, { attrs }) => ({
+    x: inputGradient(x, w, dy, attrs),
+    w: kernelGradient(x, w, dy, attrs),
+    bias: bias ? dy.sum([0, ...attrs.strides.map((_, i) => i + 2)], false) : null,
+  }),
+  form,
+  cost: ([, w], [y]) => convCost(w!, y.shape),
+});
+
+/** The adjoint of a convolution.  x: [N, C, ...S], w: [C, O / group, ...K], bias: [O] -> [N, O, ...S'] */
+export const convTransposeOp = defineOp<["x", "w", "bias?"], TransposedAttrs>({
+  onnx: "ConvTranspose",
+  inputs: ["x", "w", "bias?"],
+  infer: ({ x, w }, { strides, pads, dilations, group, outputPadding }) => {
+    if (x.shape[1] !== w.shape[0]) throw new ShapeError(`${x.shape[1]} channels came, the weights read ${w.shape[0]}`);
+    const sizes = strides.map(
+      (stride, i) =>
+        (known(x.shape[i + 2], "a spatial axis") - 1) * stride +
+        dilations[i] * (known(w.shape[i + 2]) - 1) +
+        1 +
+        outputPadding[i] -
+        pads[i] -
+        pads[i + strides.length],
+    );
+    return { dtype: x.dtype, shape: [x.shape[0], known(w.shape[1]) * group, ...sizes] };
+  },
+  // It is the adjoint in x of a convolution with the same weights, so the two exchange roles.
+  vjp: ({ x, w, bias }, dy, { attrs }) => ({
+    x: convOp(dy, w, undefined, convAttrs(attrs)),
+    w: kernelGradient(dy, w, x, convAttrs(attrs)),
+    bias: bias ? dy.sum([0, ...attrs.strides.map((_, i) => i + 2)], false) : null,
+  }),
+  form: (attrs) => ({ attributes: { ...form(attrs).attributes, output_padding: attrs.outputPadding } }),
+  cost: ([x, w]) => convCost(w!, x!.shape),
+});
+
+const convAttrs = ({ strides, pads, dilations, group }: ConvAttrs): ConvAttrs => ({ strides, pads, dilations, group });
+
+/** dx of a convolution.  [N, O, ...S'] -> [N, C, ...S] */
+function inputGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
+  const { strides, pads, dilations, group } = attrs;
+  const spatial = strides.length;
+  const kernel = strides.map((_, i) => known(w.shape[i + 2]));
+  if (kernel.every((k, i) => k === strides[i]) && pads.every((p) => p === 0) && group === 1)
+    return unpatch(x, w, dy, kernel);
+  if (strides.every((s) => s === 1) && kernel.some((k) => k > 1)) return flippedConv(w, dy, kernel, attrs);
+  // What the strides stepped over at the end, the transposed convolution must be told.
+  const outputPadding = strides.map((stride, i) => {
+    const reached = (known(dy.shape[i + 2]) - 1) * stride + dilations[i] * (kernel[i] - 1) + 1;
+    return known(x.shape[i + 2]) + pads[i] + pads[i + spatial] - reached;
+  });
+  return convTransposeOp(dy, w, undefined, { ...attrs, outputPadding });
+}
+
+/** With stride 1, the input's gradient is a convolution with the kernel turned around: measured faster than ConvTranspose. */
+function flippedConv(w: Tensor, dy: Tensor, kernel: number[], { strides, pads, dilations, group }: ConvAttrs): Tensor {
+  const spatial = kernel.length;
+  const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
+  let turned = w;
+  kernel.forEach((k, i) => {
+    if (k > 1) turned = turned.flip(i + 2);
+  });
+  const swapped =
+    group === 1
+      ? turned.swapAxes(0, 1)
+      : inC === 1 && outC === group
+        ? turned
+        : turned
+            .reshape([group, outC / group, inC, ...kernel])
+            .swapAxes(1, 2)
+            .reshape([group * inC, outC / group, ...kernel]);
+  const reach = kernel.map((k, i) => dilations[i] * (k - 1));
+  const turnedPads = [...reach.map((r, i) => r - pads[i]), ...reach.map((r, i) => r - pads[i + spatial])];
+  return convOp(dy, swapped, undefined, { strides, pads: turnedPads, dilations, group });
+}
+
+/** dx where patches do not overlap: one product, then patches back to their places. */
+function unpatch(x: Tensor, w: Tensor, dy: Tensor, kernel: number[]): Tensor {
+  const spatial = kernel.length;
+  const sizes = kernel.map((_, i) => known(dy.shape[i + 2]));
+  const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
+  const positions = sizes.reduce((a, b) => a * b, 1);
+  const patches = w
+    .reshape([outC, -1])
+    .mT.matmul(dy.reshape([dy.shape[0], outC, positions])) // [N, C·K, P]
+    .reshape([dy.shape[0], inC, ...kernel, ...sizes]);
+  const order = [0, 1, ...sizes.flatMap((_, i) => [2 + spatial + i, 2 + i])];
+  const full = patches.permute(...order).reshape([dy.shape[0], inC, ...sizes.map((s, i) => s * kernel[i])]);
+  // Pixels beyond the last patch were never read.
+  return sizes.reduce((out, s, i) => out.pad(i + 2, 0, known(x.shape[i + 2]) - s * kernel[i]), full);
+}
+
+/**
+ * dw of a convolution: for each place of the kernel, a product of dy with the slice of x that it read.  Measured against a
+ * convolution with batch and channels exchanged in `docs/notes/`.
+ */
+function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
+  const { strides, pads, dilations, group } = attrs;
+  const spatial = strides.length;
+  const kernel = strides.map((_, i) => known(w.shape[i + 2]));
+  const sizes = strides.map((_, i) => known(dy.shape[i + 2]));
+  const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
+  const batch = x.shape[0];
+  const positions = sizes.reduce((a, b) => a * b, 1);
+  let padded = x;
+  for (let i = 0; i < spatial; i++) padded = padded.pad(i + 2, pads[i], pads[i + spatial]);
+
+  const read = (place: readonly number[]): Tensor => {
+    let seen = padded;
+    place.forEach((k, i) => {
+      const start = k * dilations[i];
+      seen = seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
+    });
+    return seen; // [N, C, ...S']
+  };
+  const places = kernel.reduce<number[][]>(
+    (all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])),
+    [[]],
+  );
+
+  if (inC === 1 && outC === group) {
+    // Depthwise: a sum of products for each channel.
+    const taps = places.map((place) =>
+      read(place)
+        .mul(dy)
+        .sum([0, ...kernel.map((_, i) => i + 2)], false),
+    );
+    return stackLast(taps).reshape(w.shape);
+  }
+  if (kernel.every((k, i) => k === strides[i]) && pads.every((p) => p === 0) && group === 1) {
+    // Patches that do not overlap: one product.
+    const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
+    const apart = cut.reshape([batch, inC, ...sizes.flatMap((s, i) => [s, kernel[i]])]);
+    const order = [1, ...kernel.map((_, i) => 3 + 2 * i), 0, ...kernel.map((_, i) => 2 + 2 * i)];
+    const columns = apart.permute(...order).reshape([inC * kernel.reduce((a, b) => a * b, 1), -1]); // [C·K, N·P]
+    const dyRows = dy.reshape([batch, outC, positions]).permute(1, 0, 2).reshape([outC, -1]); // [O, N·P]
+    return dyRows.matmul(columns.mT).reshape(w.shape);
+  }
+  const groups = (map: Tensor, channels: number): Tensor =>
+    group === 1 ? map.reshape([batch, channels, positions]) : map.reshape([batch, group, channels / group, positions]);
+  const dyGroups = groups(dy, outC);
+  const taps = places.map(
+    (place) => dyGroups.matmul(groups(read(place), inC * group).mT).sum([0], false), // [...G, O/G, C/G]
+  );
+  return stackLast(taps).reshape(w.shape);
+}
+
+/** Puts the kernel's places last, where the weights have them. */
+const stackLast = (taps: readonly Tensor[]): Tensor =>
+  taps.length === 1 ? taps[0] : concatLast(taps.map((tap) => tap.unsqueeze(-1)));
+const concatLast = (xs: readonly Tensor[]): Tensor => xs[0].concat(xs.slice(1), -1);
+
+/** A size for each spatial axis from one number or a list. */
+export const eachAxis = (value: number | readonly number[], spatial: number): number[] =>
+  typeof value === "number" ? Array.from({ length: spatial }, () => value) : [...value];
+
+export interface ConvOptions {
+  stride?: number | readonly number[];
+  /** The same at both ends, or starts then ends. */
+  padding?: number | readonly number[];
+  dilation?: number | readonly number[];
+  groups?: number;
+}
+
+export function normalConv(
+  spatial: number,
+  { stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvOptions,
+): ConvAttrs {
+  const pads = eachAxis(padding, spatial);
+  return {
+    strides: eachAxis(stride, spatial),
+    pads: pads.length === spatial ? [...pads, ...pads] : pads,
+    dilations: eachAxis(dilation, spatial),
+    group: groups,
+  };
+}
+
+/** Convolution over as many axes as the weights have.  x: [N, C, ...S], w: [O, C / groups, ...K], bias: [O] -> [N, O, ...S'] */
+export function conv(x: Tensor, w: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
+  return convOp(x, w, bias, normalConv(w.rank - 2, options));
+}
+
+/** Transposed convolution.  x: [N, C, ...S], w: [C, O / groups, ...K], bias: [O] -> [N, O, ...S'] */
+export function convTranspose(
+  x: Tensor,
+  w: Tensor,
+  bias?: Tensor,
+  { outputPadding = 0, ...options }: ConvOptions & { outputPadding?: number | readonly number[] } = {},
+): Tensor {
+  const spatial = w.rank - 2;
+  return convTransposeOp(x, w, bias, {
+    ...normalConv(spatial, options),
+    outputPadding: eachAxis(outputPadding, spatial),
+  });
+}
+
+/** The number of channels, known. */
+export const channelsOf = (x: Tensor): number => known(x.shape[1] as Dim, "the channel axis");

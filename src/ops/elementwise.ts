@@ -1,0 +1,210 @@
+import { ShapeError } from "../base/errors.ts";
+import { dataOf } from "../graph/dtype.ts";
+import { broadcast } from "../graph/shape.ts";
+import { FloatAttr, scalar, type Tensor, type TensorType } from "../graph/tensor.ts";
+import { cast, equal, greater, greaterOrEqual, less, lessOrEqual, where } from "./compare.ts";
+import { type Draw, defineOp } from "./define.ts";
+
+/** The type of an elementwise result: broadcast shapes, equal dtypes. */
+export function elementwise(a: Tensor, b: Tensor): TensorType {
+  const shape = broadcast(a.shape, b.shape);
+  if (!shape) throw new ShapeError("shapes do not broadcast");
+  if (a.dtype !== b.dtype) throw new ShapeError({ message: "dtypes differ", help: "cast one of them" });
+  return { dtype: a.dtype, shape };
+}
+const same = ({ x }: { x: Tensor }): TensorType => ({ dtype: x.dtype, shape: x.shape });
+
+// Broadcasting is undone by the walk in `autodiff/`, so a rule may answer in the shape of the result.
+
+export const add = defineOp({
+  onnx: "Add",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  vjp: (_, dy) => ({ a: dy, b: dy }),
+});
+
+export const sub = defineOp({
+  onnx: "Sub",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  vjp: (_, dy) => ({ a: dy, b: dy.neg() }),
+});
+
+export const mul = defineOp({
+  onnx: "Mul",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  vjp: ({ a, b }, dy) => ({ a: dy.mul(b), b: dy.mul(a) }),
+});
+
+export const div = defineOp({
+  onnx: "Div",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  // y = a / b  =>  da = dy / b,  db = -dy y / b
+  vjp: ({ b }, dy, { y }) => ({ a: dy.div(b), b: dy.mul(y).div(b).neg() }),
+});
+
+export const pow = defineOp({
+  onnx: "Pow",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  // y = aᵇ  =>  da = dy b aᵇ⁻¹,  db = dy y ln a
+  vjp: ({ a, b }, dy, { y }) => ({ a: dy.mul(b).mul(a.pow(b.sub(1))), b: dy.mul(y).mul(a.log()) }),
+});
+
+export const maximum = defineOp({
+  onnx: "Max",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  vjp: ({ a, b }, dy) => ({ a: dy.mul(indicator(greaterOrEqual(a, b), dy)), b: dy.mul(indicator(less(a, b), dy)) }),
+});
+
+export const minimum = defineOp({
+  onnx: "Min",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise(a, b),
+  vjp: ({ a, b }, dy) => ({ a: dy.mul(indicator(lessOrEqual(a, b), dy)), b: dy.mul(indicator(greater(a, b), dy)) }),
+});
+
+/** 1 where `condition` holds, else 0, in the dtype of `like`. */
+const indicator = (condition: Tensor, like: Tensor): Tensor => cast(condition, { to: like.dtype });
+
+export const neg = defineOp({ onnx: "Neg", inputs: ["x"], infer: same, vjp: (_, dy) => ({ x: dy.neg() }) });
+
+export const exp = defineOp({ onnx: "Exp", inputs: ["x"], infer: same, vjp: (_, dy, { y }) => ({ x: dy.mul(y) }) });
+
+export const log = defineOp({ onnx: "Log", inputs: ["x"], infer: same, vjp: ({ x }, dy) => ({ x: dy.div(x) }) });
+
+export const sqrt = defineOp({
+  onnx: "Sqrt",
+  inputs: ["x"],
+  infer: same,
+  vjp: (_, dy, { y }) => ({ x: dy.div(y).mul(0.5) }),
+});
+
+export const reciprocal = defineOp({
+  onnx: "Reciprocal",
+  inputs: ["x"],
+  infer: same,
+  vjp: (_, dy, { y }) => ({ x: dy.mul(y).mul(y).neg() }),
+});
+
+/** The error function.  erf′(x) = 2/√π exp(-x²) */
+export const erf = defineOp({
+  onnx: "Erf",
+  inputs: ["x"],
+  infer: same,
+  vjp: ({ x }, dy) => ({ x: dy.mul(x.mul(x).neg().exp()).mul(2 / Math.sqrt(Math.PI)) }),
+});
+
+export const sin: Draw<["x"]> = defineOp({
+  onnx: "Sin",
+  inputs: ["x"],
+  infer: same,
+  vjp: ({ x }, dy) => ({ x: dy.mul(cos(x)) }),
+});
+
+export const cos: Draw<["x"]> = defineOp({
+  onnx: "Cos",
+  inputs: ["x"],
+  infer: same,
+  vjp: ({ x }, dy) => ({ x: dy.mul(sin(x)).neg() }),
+});
+
+export const tanh = defineOp({
+  onnx: "Tanh",
+  inputs: ["x"],
+  infer: same,
+  vjp: (_, dy, { y }) => ({ x: dy.mul(y.mul(y).neg().add(1)) }),
+});
+
+export const sigmoid = defineOp({
+  onnx: "Sigmoid",
+  inputs: ["x"],
+  infer: same,
+  vjp: (_, dy, { y }) => ({ x: dy.mul(y).mul(y.neg().add(1)) }),
+});
+
+/** ln(1 + eˣ) */
+export const softplus = defineOp({
+  onnx: "Softplus",
+  inputs: ["x"],
+  infer: same,
+  vjp: ({ x }, dy) => ({ x: dy.mul(sigmoid(x)) }),
+});
+
+/** |x|; the gradient at 0 is 0. */
+export const abs = defineOp({ onnx: "Abs", inputs: ["x"], infer: same, vjp: ({ x }, dy) => ({ x: dy.mul(sign(x)) }) });
+
+/** max(x, 0); the gradient at 0 is 0. */
+export const relu = defineOp({
+  onnx: "Relu",
+  inputs: ["x"],
+  infer: same,
+  vjp: (_, dy, { y }) => ({ x: where(greater(y, scalar(0, y.dtype)), dy, scalar(0, dy.dtype)) }),
+});
+
+export const leakyRelu = defineOp<["x"], { alpha: number }>({
+  onnx: "LeakyRelu",
+  inputs: ["x"],
+  infer: same,
+  vjp: ({ x }, dy, { attrs }) => ({ x: where(greater(x, scalar(0, x.dtype)), dy, dy.mul(attrs.alpha)) }),
+  form: ({ alpha }) => ({ attributes: { alpha: new FloatAttr(alpha) } }),
+});
+
+/** x limited to [min, max]; no gradient flows where it is cut. */
+export const clip = defineOp<["x"], { min: number; max: number }>({
+  onnx: "Clip",
+  inputs: ["x"],
+  infer: same,
+  vjp: ({ x }, dy, { y }) => ({ x: dy.mul(indicator(equal(x, y), dy)) }),
+  form: ({ min, max }, node) => {
+    const dtype = node.inputs[0]!.dtype;
+    const limit = (value: number) => ({ dtype, shape: [], data: dataOf(dtype, [value]) });
+    return { constants: [limit(min), limit(max)] };
+  },
+});
+
+/** The largest whole number ≤ x.  No gradient. */
+export const floor = defineOp({ onnx: "Floor", inputs: ["x"], infer: same, vjp: () => ({ x: null }) });
+/** The smallest whole number ≥ x.  No gradient. */
+export const ceil = defineOp({ onnx: "Ceil", inputs: ["x"], infer: same, vjp: () => ({ x: null }) });
+
+/** -1, 0 or 1, drawn from comparisons since WebGPU has no Sign.  No gradient. */
+export const sign = (x: Tensor): Tensor => {
+  const zero = scalar(0, x.dtype);
+  return cast(greater(x, zero), { to: x.dtype }).sub(cast(less(x, zero), { to: x.dtype }));
+};
+
+/** The nearest whole number, halves upwards.  No gradient. */
+export const round = (x: Tensor): Tensor => floor(x.add(0.5));
+
+/** x² */
+export const square = (x: Tensor): Tensor => x.mul(x);
+
+/** x Φ(x), exact form.  Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016). */
+export const gelu = defineOp({
+  onnx: "Gelu",
+  inputs: ["x"],
+  infer: same,
+  // y = x Φ(x)  =>  dx = dy (Φ(x) + x φ(x)), with Φ(x) = (1 + erf(x/√2)) / 2
+  vjp: ({ x }, dy) => {
+    const phi = x
+      .mul(x)
+      .mul(-0.5)
+      .exp()
+      .mul(1 / Math.sqrt(2 * Math.PI));
+    const Phi = x.mul(Math.SQRT1_2).erf().mul(0.5).add(0.5);
+    return { x: dy.mul(phi.mul(x).add(Phi)) };
+  },
+});
+
+/** x σ(x), also called swish. */
+export const silu = (x: Tensor): Tensor => x.mul(sigmoid(x));
+
+/** x min(max(x + 3, 0), 6) / 6.  Howard et al., "Searching for MobileNetV3" (2019), section 5.2. */
+export const hardSwish = (x: Tensor): Tensor => x.mul(hardSigmoid(x));
+
+/** min(max(x + 3, 0), 6) / 6 */
+export const hardSigmoid = (x: Tensor): Tensor => clip(x.add(3), { min: 0, max: 6 }).mul(1 / 6);

@@ -1,0 +1,392 @@
+import { ShapeError } from "../base/errors.ts";
+import { type Data, dataOf } from "../graph/dtype.ts";
+import {
+  broadcast,
+  type Dim,
+  divDim,
+  isOpen,
+  known,
+  normalAxis,
+  type Shape,
+  sameDim,
+  showShape,
+  sizeOf,
+} from "../graph/shape.ts";
+import { constant, constantData, scalar, type Tensor } from "../graph/tensor.ts";
+import { cast } from "./compare.ts";
+import { type Draw, defineMany, defineOp } from "./define.ts";
+
+// Operations that move values without changing them.
+
+const int64 = (values: readonly number[]) => ({
+  dtype: "int64" as const,
+  shape: [values.length],
+  data: dataOf("int64", values),
+});
+
+/** The same values, other axes (ONNX Reshape).  One axis may be -1: what is left. */
+const reshapeOp = defineOp<["x"], { shape: Shape }>({
+  onnx: "Reshape",
+  inputs: ["x"],
+  infer: ({ x }, { shape }) => {
+    if (!sameDim(sizeOf(x.shape), sizeOf(shape)))
+      throw new ShapeError(`${showShape(shape)} holds another number of elements`);
+    if (shape.filter(isOpen).length > 1) throw new ShapeError(`at most one axis may be open, got ${showShape(shape)}`);
+    return { dtype: x.dtype, shape };
+  },
+  vjp: ({ x }, dy) => ({ x: dy.reshape(x.shape) }),
+  // A batch of one is open too once the graph is bound, so the leading axis stays free wherever that is possible.
+  form: ({ shape }) => ({ constants: [int64(shape.map((d) => (isOpen(d) ? -1 : d)))] }),
+});
+
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const free = shape.indexOf(-1);
+  if (free < 0) return reshapeOp(x, { shape });
+  const rest = sizeOf(shape.map((d) => (d === -1 ? 1 : d)));
+  const left = divDim(sizeOf(x.shape), rest);
+  if (left === undefined)
+    throw new ShapeError({ message: `Reshape: ${showShape(x.shape)} does not divide into ${showShape(shape)}` });
+  return reshapeOp(x, { shape: shape.map((d) => (d === -1 ? left : d)) });
+}
+
+/** Axes in another order (ONNX Transpose). */
+export const permute: Draw<["x"], { perm: readonly number[] }> = defineOp({
+  onnx: "Transpose",
+  inputs: ["x"],
+  infer: ({ x }, { perm }) => {
+    if (perm.length !== x.rank || new Set(perm).size !== x.rank)
+      throw new ShapeError(`the order (${perm.join(", ")}) does not name every axis once`);
+    return { dtype: x.dtype, shape: perm.map((p) => x.shape[p]) };
+  },
+  vjp: (_, dy, { attrs: { perm } }) => ({ x: permute(dy, { perm: perm.map((_, i) => perm.indexOf(i)) }) }),
+});
+
+/** Repeats axes of size 1 (ONNX Expand). */
+export const expand = defineOp<["x"], { shape: Shape }>({
+  onnx: "Expand",
+  inputs: ["x"],
+  infer: ({ x }, { shape }) => {
+    const full = broadcast(x.shape, shape);
+    if (!full || full.some((d, i) => !sameDim(d, shape[i])))
+      throw new ShapeError(`it does not broadcast to ${showShape(shape)}`);
+    return { dtype: x.dtype, shape };
+  },
+  vjp: (_, dy) => ({ x: dy }),
+  // Expand keeps the larger size of each axis, so an open axis that is there already is asked for as 1.
+  form: ({ shape }) => ({ constants: [int64(shape.map((d) => (isOpen(d) ? 1 : d)))] }),
+});
+
+/** The sizes of some axes as int64, for what must know the batch while running.  No gradient. */
+export const shapeOf = defineOp<["x"], { start: number; end: number }>({
+  onnx: "Shape",
+  inputs: ["x"],
+  infer: (_, { start, end }) => ({ dtype: "int64", shape: [end - start] }),
+  vjp: () => ({ x: null }),
+});
+
+const expandTo = defineOp<["x", "size"], { size: Dim }>({
+  onnx: "Expand",
+  inputs: ["x", "size"],
+  infer: ({ x }, { size }) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), size] }),
+  vjp: ({ x }, dy) => ({ x: dy.sum([x.rank - 1], true), size: null }),
+  form: () => ({}),
+});
+
+/** `x` with its leading axis of size 1 repeated as often as `like` is long: a class token for each image.  [1, ...S] -> [N, ...S] */
+export function expandBatch(x: Tensor, like: Tensor): Tensor {
+  const size = like.shape[0];
+  if (!isOpen(size)) return expand(x, { shape: [size, ...x.shape.slice(1)] });
+  // Expand aligns shapes at their ends: with the batch last, its size alone is the whole target.
+  const flat = x.reshape([sizeOf(x.shape), 1]);
+  return expandTo(flat, shapeOf(like, { start: 0, end: 1 }), { size })
+    .permute(1, 0)
+    .reshape([size, ...x.shape.slice(1)]);
+}
+
+interface SliceAttrs {
+  starts: readonly number[];
+  ends: readonly number[];
+  axes: readonly number[];
+  steps: readonly number[];
+}
+
+/** Every `step`-th element of a range along some axes (ONNX Slice); starts and ends count from the front, steps are positive. */
+export const sliceAxes = defineOp<["x"], SliceAttrs>({
+  onnx: "Slice",
+  inputs: ["x"],
+  infer: ({ x }, { starts, ends, axes, steps }) => {
+    const shape = [...x.shape];
+    axes.forEach((axis, i) => {
+      const size = known(x.shape[axis], "a sliced axis");
+      if (starts[i] < 0 || ends[i] > size || starts[i] >= ends[i])
+        throw new ShapeError(`${starts[i]} to ${ends[i]} is no range of axis ${axis}, which has ${size}`);
+      shape[axis] = Math.ceil((ends[i] - starts[i]) / steps[i]);
+    });
+    return { dtype: x.dtype, shape };
+  },
+  // The gradient goes back to its place among zeros.
+  vjp: ({ x }, dy, { attrs: { starts, axes, steps } }) => {
+    let out = dy;
+    axes.forEach((axis, i) => {
+      const size = known(x.shape[axis]);
+      if (steps[i] > 1) out = spread(out, axis, steps[i]);
+      const length = known(out.shape[axis]);
+      const after = size - starts[i] - length;
+      // The zeros that follow the last element may reach past the end.
+      if (after < 0) out = out.slice(axis, 0, length + after);
+      out = out.pad(axis, starts[i], Math.max(0, after));
+    });
+    return { x: out };
+  },
+  form: ({ starts, ends, axes, steps }) => ({ constants: [int64(starts), int64(ends), int64(axes), int64(steps)] }),
+});
+
+/** Puts `step - 1` zeros after each element of `axis`. */
+function spread(x: Tensor, axis: number, step: number): Tensor {
+  const split = x.reshape([...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)]).pad(axis + 1, 0, step - 1);
+  return split.reshape([...x.shape.slice(0, axis), known(x.shape[axis]) * step, ...x.shape.slice(axis + 1)]);
+}
+
+interface PadAttrs {
+  before: readonly number[];
+  after: readonly number[];
+  mode?: "constant" | "reflect" | "edge";
+  value?: number;
+}
+
+/** Grows axes at both ends (ONNX Pad); `before` and `after` have a number for each axis. */
+export const padAxes = defineOp<["x"], PadAttrs>({
+  onnx: "Pad",
+  inputs: ["x"],
+  infer: ({ x }, { before, after }) => ({
+    dtype: x.dtype,
+    shape: x.shape.map((d, i) => (before[i] + after[i] === 0 ? d : known(d, "a padded axis") + before[i] + after[i])),
+  }),
+  vjp: ({ x }, dy, { attrs: { before, after, mode = "constant" } }) => {
+    const axes = before.flatMap((b, i) => (b + after[i] > 0 ? [i] : []));
+    if (mode !== "constant")
+      return { x: axes.reduce((d, axis) => foldBack(d, axis, before[axis], known(x.shape[axis]), mode), dy) };
+    if (axes.length === 0) return { x: dy };
+    const starts = axes.map((i) => before[i]);
+    const ends = axes.map((i, k) => starts[k] + known(x.shape[i]));
+    return { x: sliceAxes(dy, { starts, ends, axes, steps: axes.map(() => 1) }) };
+  },
+  form: ({ before, after, mode = "constant", value = 0 }, node) => ({
+    attributes: { mode },
+    constants: [
+      int64([...before, ...after]),
+      { dtype: node.inputs[0]!.dtype, shape: [], data: dataOf(node.inputs[0]!.dtype, [value]) },
+    ],
+  }),
+});
+
+/** Adds what reflection or edge padding took from an axis back to where it came from: a product with a 0/1 matrix. */
+function foldBack(dy: Tensor, axis: number, before: number, size: number, mode: "reflect" | "edge"): Tensor {
+  const padded = known(dy.shape[axis]);
+  const values = new Float64Array(padded * size);
+  for (let i = 0; i < padded; i++) {
+    const from = i - before;
+    const reflected = from < 0 ? -from : from >= size ? 2 * (size - 1) - from : from;
+    values[i * size + (mode === "edge" ? Math.min(Math.max(from, 0), size - 1) : reflected)] = 1;
+  }
+  const matrix = constant(dataOf(dy.dtype, values), [padded, size], dy.dtype);
+  return dy.swapAxes(axis, -1).matmul(matrix).swapAxes(axis, -1);
+}
+
+const concatOp = defineMany<{ axis: number }>({
+  onnx: "Concat",
+  inputs: "variadic",
+  infer: (xs, { axis }) => {
+    const [first] = xs;
+    for (const x of xs)
+      if (
+        x.dtype !== first.dtype ||
+        x.rank !== first.rank ||
+        x.shape.some((d, i) => i !== axis && !sameDim(d, first.shape[i]))
+      )
+        throw new ShapeError(`all must agree but in axis ${axis}`);
+    const sizes = xs.map((x) => x.shape[axis]);
+    const size = sizes.length === 1 ? sizes[0] : sizes.reduce<number>((sum, d) => sum + known(d, "a joined axis"), 0);
+    return [{ dtype: first.dtype, shape: first.shape.map((d, i) => (i === axis ? size : d)) }];
+  },
+  vjp: (xs, [dy], { attrs: { axis } }) =>
+    split(
+      dy!,
+      axis,
+      xs.map((x) => known(x.shape[axis])),
+    ),
+});
+
+/** Joins tensors along an axis. */
+export function concat(xs: readonly Tensor[], axis: number): Tensor {
+  return xs.length === 1 ? xs[0] : concatOp(xs, { axis: normalAxis(axis, xs[0].rank) })[0];
+}
+
+/** Puts tensors of one shape side by side along a new axis. */
+export const stack = (xs: readonly Tensor[], axis: number): Tensor =>
+  concat(
+    xs.map((x) => x.unsqueeze(axis)),
+    axis,
+  );
+
+const splitOp = defineMany<{ axis: number; sizes: readonly number[] }>({
+  onnx: "Split",
+  inputs: ["x"],
+  infer: ([x], { axis, sizes }) => {
+    const size = known(x.shape[axis], "a split axis");
+    if (sizes.reduce((a, b) => a + b, 0) !== size)
+      throw new ShapeError(`parts of ${sizes.join(" + ")} do not make ${size}`);
+    return sizes.map((part) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i === axis ? part : d)) }));
+  },
+  vjp: (_, dys, { ys, attrs: { axis } }) => [
+    concat(
+      dys.map((dy, i) => dy ?? zerosLike(ys[i])),
+      axis,
+    ),
+  ],
+  form: ({ axis, sizes }) => ({ attributes: { axis }, constants: [int64(sizes)] }),
+});
+
+/** Zeros of the shape and dtype of `like`. */
+export const zerosLike = (like: Tensor): Tensor =>
+  like.shape.some(isOpen) ? like.mul(0) : expand(scalar(0, like.dtype), { shape: like.shape });
+
+/** `x` repeated to the shape of `like`, an open axis included. */
+export function expandLike(x: Tensor, like: Tensor): Tensor {
+  const shape = like.shape;
+  const rank = shape.length;
+  // Expand cannot ask for a size that is not known yet; adding zeros can.
+  const missing = shape.some((d, i) => isOpen(d) && !sameDim(x.shape[x.rank - rank + i] ?? 1, d));
+  return missing ? x.add(zerosLike(like)) : expand(x, { shape });
+}
+
+/** Cuts an axis into parts of the given sizes, or into `parts` equal ones. */
+export function split(x: Tensor, axis: number, parts: readonly number[] | number): Tensor[] {
+  const a = normalAxis(axis, x.rank);
+  const size = known(x.shape[a], "a split axis");
+  if (typeof parts === "number" && size % parts !== 0)
+    throw new ShapeError(`Split: ${size} does not divide by ${parts}`);
+  const sizes = typeof parts === "number" ? Array.from({ length: parts }, () => size / parts) : parts;
+  return sizes.length === 1 ? [x] : [...splitOp([x], { axis: a, sizes })];
+}
+
+/** Rolls an axis: the last `shift` elements come to the front. */
+export function roll(x: Tensor, shift: number, axis: number): Tensor {
+  const a = normalAxis(axis, x.rank);
+  const size = known(x.shape[a], "a rolled axis");
+  const by = ((shift % size) + size) % size;
+  return by === 0 ? x : concat([x.slice(a, size - by, size), x.slice(a, 0, size - by)], a);
+}
+
+/** Elements of `axis` by place (ONNX Gather).  x: [A, S, B], indices int32 or int64 [...I] -> [A, ...I, B] */
+export const gather: Draw<["x", "indices"], { axis: number }> = defineOp({
+  onnx: "Gather",
+  inputs: ["x", "indices"],
+  infer: ({ x, indices }, { axis }) => {
+    const a = normalAxis(axis, x.rank);
+    return { dtype: x.dtype, shape: [...x.shape.slice(0, a), ...indices.shape, ...x.shape.slice(a + 1)] };
+  },
+  vjp: ({ x, indices }, dy, { attrs }) => {
+    const axis = normalAxis(attrs.axis, x.rank);
+    const count = sizeOf(indices.shape);
+    // Gathered rows in front, added to their places.
+    const front = dy.reshape([...x.shape.slice(0, axis), count, ...x.shape.slice(axis + 1)]).swapAxes(0, axis); // [I, ..., A, ...]
+    const target = [x.shape[axis], ...front.shape.slice(1)];
+    const added = scatterNdAdd(expandZeros(target, front), wide(indices).reshape([count, 1]), front);
+    return { x: added.swapAxes(0, axis), indices: null };
+  },
+});
+
+/** Indices as int64, the only type that ScatterND takes. */
+function wide(indices: Tensor): Tensor {
+  const data = constantData(indices);
+  if (!data) return indices.dtype === "int64" ? indices : cast(indices, { to: "int64" });
+  return constant(dataOf("int64", Array.from(data as Int32Array, Number)), indices.shape as number[], "int64");
+}
+
+/** Zeros of `shape`; an open axis beyond the first is taken from `like`, which has it at the same place. */
+function expandZeros(shape: Shape, like: Tensor): Tensor {
+  return expand(shape.some(isOpen) ? like.slice(0, 0, 1).mul(0) : scalar(0, like.dtype), { shape });
+}
+
+/** x with updates added at places (ONNX ScatterND, reduction "add").  x: [S, ...R], indices [K, 1], updates [K, ...R] */
+export const scatterNdAdd: Draw<["x", "indices", "updates"]> = defineOp({
+  onnx: "ScatterND",
+  inputs: ["x", "indices", "updates"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  vjp: ({ indices, updates }, dy) => ({
+    x: dy,
+    indices: null,
+    updates: gather(dy, indices.reshape([updates.shape[0]]), { axis: 0 }),
+  }),
+  form: () => ({ attributes: { reduction: "add" } }),
+});
+
+/** One element of `axis` for each index (ONNX GatherElements).  x and indices have the same rank; the result has indices' shape. */
+export const gatherElements = defineOp<["x", "indices"], { axis: number }>({
+  onnx: "GatherElements",
+  inputs: ["x", "indices"],
+  infer: ({ x, indices }) => ({ dtype: x.dtype, shape: indices.shape }),
+  vjp: ({ x, indices }, dy, { attrs }) => ({ x: dy.scatterInto(x, indices, attrs.axis), indices: null }),
+});
+
+/** x with updates added along `axis` (ONNX ScatterElements, reduction "add"). */
+export const scatterElementsAdd = defineOp<["x", "indices", "updates"], { axis: number }>({
+  onnx: "ScatterElements",
+  inputs: ["x", "indices", "updates"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  vjp: ({ indices }, dy, { attrs }) => ({ x: dy, indices: null, updates: gatherElements(dy, indices, attrs) }),
+  form: ({ axis }) => ({ attributes: { axis, reduction: "add" } }),
+});
+
+/** Elements of `axis` in another order, each once: a gather whose gradient is a gather.  `order` is a permutation. */
+export function permuteAlong(x: Tensor, order: ArrayLike<number>, axis: number): Tensor {
+  const inverse = new Int32Array(order.length);
+  for (let i = 0; i < order.length; i++) inverse[order[i]] = i;
+  const indices = Int32Array.from(order);
+  return permutation(x, { axis: normalAxis(axis, x.rank), order: indices, inverse });
+}
+
+const permutation: Draw<["x"], { axis: number; order: Int32Array; inverse: Int32Array }> = defineOp({
+  onnx: "Gather",
+  inputs: ["x"],
+  infer: ({ x }, { axis, order }) => {
+    if (x.shape[axis] !== order.length)
+      throw new ShapeError(`an order of ${order.length} for an axis of ${x.shape[axis]}`);
+    return { dtype: x.dtype, shape: x.shape };
+  },
+  vjp: (_, dy, { attrs: { axis, order, inverse } }) => ({
+    x: permutation(dy, { axis, order: inverse, inverse: order }),
+  }),
+  form: ({ axis, order }) => ({
+    attributes: { axis },
+    constants: [{ dtype: "int32", shape: [order.length], data: order as Data }],
+  }),
+});
+
+/** The same values; no gradient passes.  Vanishes when the graph is written. */
+export const stopGradient = defineOp({
+  onnx: "Identity",
+  inputs: ["x"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  vjp: () => ({ x: null }),
+});
+
+const withRule = defineMany<{ rule: (dy: Tensor) => readonly (Tensor | null)[] }>({
+  onnx: "Identity",
+  inputs: "variadic",
+  infer: ([y]) => [{ dtype: y.dtype, shape: y.shape }],
+  vjp: (_, [dy], { attrs: { rule } }) => [null, ...rule(dy!)],
+  form: () => ({}),
+});
+
+/**
+ * `draw(...xs)` with a gradient rule of its own: straight-through estimators, surrogate gradients.  `rule` maps the gradient of
+ * the result to those of `xs`, in order.
+ */
+export function withGradient(
+  draw: (...xs: Tensor[]) => Tensor,
+  rule: (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[],
+): (...xs: Tensor[]) => Tensor {
+  return (...xs) => withRule([draw(...xs), ...xs], { rule: (dy) => rule(dy, ...xs) })[0];
+}

@@ -1,0 +1,81 @@
+import type { Data, DType } from "../graph/dtype.ts";
+import type { Graph } from "../graph/graph.ts";
+
+/** A tensor's values in this thread's memory. */
+export interface HostTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly data: Data;
+}
+
+/** A tensor that stays where the device is: what this thread holds is its number. */
+export class DeviceTensor {
+  readonly id: number;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  constructor(id: number, dtype: DType, shape: readonly number[]) {
+    this.id = id;
+    this.dtype = dtype;
+    this.shape = shape;
+  }
+}
+
+export type Value = HostTensor | DeviceTensor;
+export type Feeds = Readonly<Record<string, Value>>;
+
+export interface CompileOptions {
+  /** Threads of one run; by default as many as there are cores. */
+  threads?: number;
+  /** How hard the engine optimises: "all" rearranges convolutions for the processor. */
+  optimize?: "none" | "basic" | "extended" | "all";
+  /** Collects the time of every operation; `Program.profile` returns it. */
+  profile?: boolean;
+  /** Fails where an operation would run on another device than asked. */
+  strict?: boolean;
+}
+
+export interface RunOptions {
+  /** Outputs that stay on the device. */
+  keep?: readonly string[];
+  /** Outputs to compute; by default all. */
+  outputs?: readonly string[];
+  /** Device tensors that nobody will read again: their memory is used for what is kept. */
+  donate?: readonly DeviceTensor[];
+  /** Hands the memory of host feeds over instead of copying it; they are empty afterwards. */
+  transfer?: boolean;
+}
+
+/** The time of one operation over all runs that were profiled. */
+export interface OpTime {
+  name: string;
+  op: string;
+  microseconds: number;
+  calls: number;
+}
+
+/** A compiled graph. */
+export interface Program {
+  /** Runs it.  Kept outputs come back as device tensors, the others as host tensors. */
+  run(feeds: Feeds, options?: RunOptions): Promise<Record<string, Value>>;
+  /** Where the time went, the largest first.  Ends the profiling. */
+  profile(): Promise<OpTime[]>;
+  release(): Promise<void>;
+}
+
+/** Compiles graphs and runs them, somewhere.  Nothing above this interface knows where. */
+export interface Runtime {
+  /** "cpu", "webgpu", "cuda" or "wasm". */
+  readonly device: string;
+  compile(graph: Graph | Uint8Array<ArrayBuffer>, options?: CompileOptions): Promise<Program>;
+  upload(tensor: HostTensor): Promise<DeviceTensor>;
+  read(tensor: DeviceTensor): Promise<HostTensor>;
+  dispose(tensors: readonly DeviceTensor[]): void;
+  /** Peak resident memory of the process in bytes, where the platform tells it. */
+  close(): Promise<void>;
+}
+
+/** The one number of a tensor with one element. */
+export function numberOf(value: Value): number {
+  if (value instanceof DeviceTensor) throw new TypeError("read the device tensor first");
+  return Number(value.data[0]);
+}
