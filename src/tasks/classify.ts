@@ -1,7 +1,10 @@
 import type { Backbone } from "../backbones/backbone.ts";
+import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { Linear } from "../nn/layers.ts";
+import { type CrossEntropyOptions, crossEntropy } from "../nn/losses.ts";
 import { Module } from "../nn/module.ts";
+import { cast, greaterOrEqual, oneHot } from "../ops/compare.ts";
 
 /**
  * A backbone with a linear classifier on top.  Its paths are those of published checkpoints: the backbone's own, and the
@@ -22,4 +25,34 @@ export class Classifier extends Module {
   forward(image: Tensor): Tensor {
     return this.head.forward(this.backbone.embed(image));
   }
+}
+
+/** Learns to classify: cross-entropy against labels or soft targets, and how many of the batch were right. */
+export class Classification extends Module {
+  readonly model: Module & { forward(image: Tensor): Tensor };
+  readonly #options: CrossEntropyOptions;
+  constructor(model: Module & { forward(image: Tensor): Tensor }, options: CrossEntropyOptions = {}) {
+    super();
+    this.model = model;
+    this.#options = options;
+  }
+  override parts(): Iterable<[string, Module | Tensor]> {
+    return this.model.parts();
+  }
+  /** image [N, 3, H, W]; target int32 [N] or a distribution [N, classes] */
+  forward({ image, target }: Readonly<Record<string, Tensor>>): { loss: Tensor; correct: Tensor } {
+    const logits = this.model.forward(image);
+    return { loss: crossEntropy(logits, target, this.#options), correct: countCorrect(logits, target) };
+  }
+}
+
+/** The share of images whose largest logit is at the largest target.  float32 [] */
+function countCorrect(logits: Tensor, target: Tensor): Tensor {
+  const classes = known(logits.shape[1]);
+  const best = cast(greaterOrEqual(logits, logits.max([1], true)), { to: "float32" });
+  const wanted =
+    target.rank === 1
+      ? oneHot(target, classes)
+      : cast(greaterOrEqual(target, target.max([1], true)), { to: "float32" });
+  return best.mul(wanted).sum([1]).mean();
 }

@@ -30,9 +30,8 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
           n.string(1, names.of(tensor)).string(2, output).string(3, `output:${output}`).string(4, "Identity"),
         );
     g.string(2, name);
-    names.constants.forEach(({ dtype, shape, data }, key) =>
-      g.message(5, (t) => writeTensor(t, key, dtype, shape, data)),
-    );
+    for (const [key, { dtype, shape, data }] of names.constants)
+      g.message(5, (t) => writeTensor(t, key, dtype, shape, data));
     for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
     for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
   });

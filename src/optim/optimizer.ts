@@ -1,0 +1,179 @@
+import { UsageError } from "../base/errors.ts";
+import { isOpen } from "../graph/shape.ts";
+import { scalar, type Tensor } from "../graph/tensor.ts";
+import { greater, where } from "../ops/compare.ts";
+import { minimum } from "../ops/elementwise.ts";
+
+/** What an update rule knows besides the gradient.  Scalars of the running graph, so one program serves a whole schedule. */
+export interface StepContext {
+  /** Learning rate, float32 []. */
+  lr: Tensor;
+  /** Steps taken, this one included: 1, 2, 3, …  float32 [] */
+  step: Tensor;
+}
+
+/** A parameter in the eyes of an update rule. */
+export interface Updated {
+  path: string;
+  param: Tensor;
+  grad: Tensor;
+  /** State of the rule for this parameter, by name; zeros at first. */
+  slots: Readonly<Record<string, Tensor>>;
+}
+
+/** An update rule: draws the next parameter and state from the gradient. */
+export interface Rule {
+  /** Names of the state that each parameter has, of the parameter's shape. */
+  readonly slots: readonly string[];
+  update(updated: Updated, context: StepContext): { param: Tensor; slots: Record<string, Tensor> };
+}
+
+/** A change of all gradients together, before the rule sees them. */
+export type GradientTransform = (grads: ReadonlyMap<string, Tensor>) => {
+  grads: Map<string, Tensor>;
+  metrics?: Record<string, Tensor>;
+};
+
+export interface Optimizer {
+  readonly transforms: readonly GradientTransform[];
+  readonly rule: Rule;
+}
+
+/** Gradient transforms in order, then the rule: `chain(clipNorm(1), adamw())`. */
+export function chain(...parts: [...transforms: GradientTransform[], rule: Rule]): Optimizer {
+  return { transforms: parts.slice(0, -1) as GradientTransform[], rule: parts[parts.length - 1] as Rule };
+}
+
+/** Which parameters decay, and by how much the learning rate of each is scaled.  Both are chosen by path. */
+export interface PerParameter {
+  /** Weight decay, decoupled from the gradient. */
+  weightDecay?: number;
+  /** Whether a parameter decays; by default matrices and kernels do, while norms, biases and position tables do not. */
+  decays?: (path: string, shape: readonly number[]) => boolean;
+  /** Factor of the learning rate; layer-wise decay is one. */
+  lrScale?: (path: string) => number;
+}
+
+const tables =
+  /(^|[._])(pos_embed|cls_token|dist_token|relative_position_bias_table|position_bias|logit_scale)([._]|$)/;
+
+/** Matrices and kernels decay; norms, biases and position tables do not. */
+export const decaysByDefault = (path: string, shape: readonly number[]): boolean =>
+  shape.length > 1 && !tables.test(path);
+
+/** The factor 1 - lr · decay, or undefined where a parameter does not decay. */
+function shrink(options: PerParameter, { path, param }: Updated, lr: Tensor): Tensor | undefined {
+  const { weightDecay = 0, decays = decaysByDefault } = options;
+  const shape = param.shape.map((d) => (isOpen(d) ? 0 : d));
+  return weightDecay > 0 && decays(path, shape) ? lr.mul(-weightDecay).add(1) : undefined;
+}
+
+const scaled = (lr: Tensor, factor = 1): Tensor => (factor === 1 ? lr : lr.mul(factor));
+
+export interface SgdOptions extends PerParameter {
+  momentum?: number;
+  nesterov?: boolean;
+}
+
+/** Stochastic gradient descent with momentum, as PyTorch draws it: u' = μ u + g, p' = p - lr u'. */
+export function sgd({ momentum = 0.9, nesterov = false, ...each }: SgdOptions = {}): Rule {
+  return {
+    slots: momentum > 0 ? ["momentum"] : [],
+    update(updated, context) {
+      const { path, param, slots } = updated;
+      const lr = scaled(context.lr, each.lrScale?.(path));
+      const { weightDecay = 0, decays = decaysByDefault } = each;
+      const decay = weightDecay > 0 && decays(path, param.shape as number[]);
+      const grad = decay ? updated.grad.add(param.mul(weightDecay)) : updated.grad;
+      if (momentum === 0) return { param: param.sub(grad.mul(lr)), slots: {} as Record<string, Tensor> };
+      const velocity = slots.momentum.mul(momentum).add(grad);
+      const direction = nesterov ? velocity.mul(momentum).add(grad) : velocity;
+      return { param: param.sub(direction.mul(lr)), slots: { momentum: velocity } };
+    },
+  };
+}
+
+export interface AdamOptions extends PerParameter {
+  betas?: readonly [number, number];
+  eps?: number;
+}
+
+/**
+ * Adam with decoupled weight decay.  Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2.
+ *
+ * The moments are kept without the factors 1-β, which go into two scalars: M = m / (1-β₁), V = v / (1-β₂).  That is two passes
+ * over the parameters fewer, and the same numbers but for rounding.
+ */
+export function adamw({ betas = [0.9, 0.999], eps = 1e-8, ...each }: AdamOptions = {}): Rule {
+  const [beta1, beta2] = betas;
+  return {
+    slots: ["m", "v"],
+    update(updated, context) {
+      const { path, param, grad, slots } = updated;
+      const lr = scaled(context.lr, each.lrScale?.(path));
+      const m = slots.m.mul(beta1).add(grad);
+      const v = slots.v.mul(beta2).add(grad.mul(grad));
+      const rootBias2 = unbias(beta2, context.step).sqrt();
+      const size = lr
+        .mul(rootBias2)
+        .div(unbias(beta1, context.step))
+        .mul((1 - beta1) / Math.sqrt(1 - beta2));
+      const epsilon = rootBias2.mul(eps / Math.sqrt(1 - beta2));
+      const step = m.div(v.sqrt().add(epsilon)).mul(size);
+      const keep = shrink(each, updated, lr);
+      return { param: (keep ? param.mul(keep) : param).sub(step), slots: { m, v } };
+    },
+  };
+}
+
+/** 1 - βᵗ */
+const unbias = (beta: number, step: Tensor): Tensor => scalar(beta).pow(step).neg().add(1);
+
+/**
+ * Adam's direction, scaled for each tensor to the length of its weights.
+ * You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes" (2020), algorithm 2.
+ */
+export function lamb({ betas = [0.9, 0.999], eps = 1e-6, ...each }: AdamOptions = {}): Rule {
+  const [beta1, beta2] = betas;
+  return {
+    slots: ["m", "v"],
+    update(updated, context) {
+      const { path, param, grad, slots } = updated;
+      const { weightDecay = 0, decays = decaysByDefault } = each;
+      const m = slots.m.mul(beta1).add(grad.mul(1 - beta1));
+      const v = slots.v.mul(beta2).add(grad.mul(grad).mul(1 - beta2));
+      const adam = m.div(unbias(beta1, context.step)).div(v.div(unbias(beta2, context.step)).sqrt().add(eps));
+      const decay = weightDecay > 0 && decays(path, param.shape as number[]);
+      const direction = decay ? adam.add(param.mul(weightDecay)) : adam;
+      const length = direction.square().sum().sqrt();
+      const weight = param.square().sum().sqrt();
+      // Where either length is 0 the ratio is 1, as in the reference; what does not decay is not rescaled either.
+      const usable = greater(minimum(length, weight), scalar(0));
+      const trust = decay ? where(usable, weight.div(where(usable, length, scalar(1))), scalar(1)) : scalar(1);
+      return {
+        param: param.sub(direction.mul(scaled(context.lr, each.lrScale?.(path)).mul(trust))),
+        slots: { m, v },
+      };
+    },
+  };
+}
+
+/** Scales all gradients so that their common norm is at most `most`.  Pascanu et al. (2013). */
+export function clipNorm(most: number): GradientTransform {
+  if (!(most > 0)) throw new UsageError(`a norm to clip at must be positive, got ${most}`);
+  return (grads) => {
+    const norm = globalNorm([...grads.values()]);
+    const factor = minimum(norm.add(1e-6).reciprocal().mul(most), scalar(1));
+    return { grads: new Map([...grads].map(([path, g]) => [path, g.mul(factor)])), metrics: { gradNorm: norm } };
+  };
+}
+
+/** √Σ g² over all tensors.  The last one is summed first, since backward reaches it first. */
+export function globalNorm(grads: readonly Tensor[]): Tensor {
+  const squares = grads.map((g) => g.square().sum());
+  return squares.reduceRight((sum, s) => sum.add(s)).sqrt();
+}
+
+/** An exponential moving average of the parameters, kept beside them: e' = d e + (1-d) p'. */
+export const average = (previous: Tensor, param: Tensor, decay: number): Tensor =>
+  previous.mul(decay).add(param.mul(1 - decay));

@@ -1,0 +1,71 @@
+import { UsageError } from "../base/errors.ts";
+
+/** The learning rate as a function of the step: 0 before the first, up to the number of steps. */
+export type Schedule = (step: number) => number;
+
+export interface ScheduleOptions {
+  /** The highest learning rate. */
+  lr: number;
+  /** How many steps there are. */
+  steps: number;
+  /** Steps during which the rate rises linearly from `warmupLr`. */
+  warmup?: number;
+  warmupLr?: number;
+  /** The lowest rate at the end. */
+  minLr?: number;
+}
+
+/** Linear rise, then `shape` from 1 to 0 over what is left. */
+function warmed(
+  { lr, steps, warmup = 0, warmupLr = 0, minLr = 0 }: ScheduleOptions,
+  shape: (t: number) => number,
+): Schedule {
+  if (warmup >= steps && steps > 0 && warmup > 0)
+    throw new UsageError({
+      message: `a warm-up of ${warmup} steps leaves nothing of ${steps}`,
+      help: "train longer or warm up less",
+    });
+  return (step) => {
+    if (step < warmup) return warmupLr + ((lr - warmupLr) * (step + 1)) / (warmup + 1);
+    const t = Math.min(1, (step - warmup) / Math.max(1, steps - warmup));
+    return minLr + (lr - minLr) * shape(t);
+  };
+}
+
+/** Half a cosine from lr to minLr.  Loshchilov and Hutter, "SGDR" (2017), without restarts. */
+export const cosine = (options: ScheduleOptions): Schedule => warmed(options, (t) => 0.5 * (1 + Math.cos(Math.PI * t)));
+
+/** Multiplied by `factor` at each of some fractions of the run. */
+export const stepped = (options: ScheduleOptions & { at?: readonly number[]; factor?: number }): Schedule => {
+  const { at = [0.3, 0.6, 0.9], factor = 0.1 } = options;
+  return warmed(options, (t) => factor ** at.filter((a) => t >= a).length);
+};
+
+/** (1 - t)^power */
+export const polynomial = (options: ScheduleOptions & { power?: number }): Schedule =>
+  warmed(options, (t) => (1 - t) ** (options.power ?? 1));
+
+/** Rises to lr over the first part, falls far below where it began over the rest.  Smith and Topin, "Super-Convergence" (2018). */
+export function oneCycle(
+  options: ScheduleOptions & { rise?: number; startFactor?: number; endFactor?: number },
+): Schedule {
+  const { lr, steps, rise = 0.3, startFactor = 1 / 25, endFactor = 1e-4 } = options;
+  const between = (a: number, b: number, t: number): number => b + (a - b) * 0.5 * (1 + Math.cos(Math.PI * t));
+  const top = Math.max(1, rise * steps);
+  return (step) =>
+    step < top
+      ? between(lr * startFactor, lr, step / top)
+      : between(lr, lr * startFactor * endFactor, Math.min(1, (step - top) / Math.max(1, steps - top)));
+}
+
+/** The same rate throughout, after warm-up. */
+export const constantRate = (options: ScheduleOptions): Schedule => warmed({ ...options, minLr: 0 }, () => 1);
+
+/**
+ * Factors of the learning rate by depth: the head learns at 1, each layer below at `decay` times the one above.
+ * Clark et al., "ELECTRA" (2020); Bao et al., "BEiT" (2022).  `depthOf` gives a path's layer, 0 for the stem, `depth` for the head.
+ */
+export const layerDecay =
+  (decay: number, depth: number, depthOf: (path: string) => number) =>
+  (path: string): number =>
+    decay ** (depth - depthOf(path));
