@@ -1,0 +1,54 @@
+import { OrielError } from "../base/errors.ts";
+
+/** A picture that could not be read. */
+export interface BrokenPicture {
+  name: string;
+  reason: string;
+}
+
+/**
+ * Keeps count of a run's broken pictures.  A few are told about and left out; more than `limit` of all mean that something is wrong
+ * with the data, and the run stops.  Several loaders of one run may share it.
+ */
+export class BrokenPictures {
+  readonly pictures: BrokenPicture[] = [];
+  readonly limit: number;
+  #total = 0;
+  #known = new Set<string>();
+  #report: (picture: BrokenPicture) => void;
+
+  constructor({ limit = 0.01, report = warn }: { limit?: number; report?: (picture: BrokenPicture) => void } = {}) {
+    this.limit = limit;
+    this.#report = report;
+  }
+
+  /** That many more pictures belong to the run. */
+  expect(count: number): void {
+    this.#total += count;
+  }
+
+  /** Notes a picture, reports it the first time, and throws when there are too many. */
+  add(picture: BrokenPicture): void {
+    if (this.#known.has(picture.name)) return;
+    this.#known.add(picture.name);
+    this.pictures.push(picture);
+    this.#report(picture);
+    this.check();
+  }
+
+  /** Throws when there are too many. */
+  check(): void {
+    const count = this.pictures.length;
+    if (count <= this.limit * this.#total) return;
+    const shown = this.pictures.slice(0, 50).map(({ name, reason }) => `${name}: ${reason}`);
+    if (count > shown.length) shown.push(`and ${count - shown.length} more`);
+    throw new OrielError("broken-pictures", {
+      message: `${count} of ${this.#total} pictures cannot be read so far, more than ${this.limit * 100} %`,
+      details: shown,
+      help: "replace or remove these files",
+    });
+  }
+}
+
+const warn = ({ name, reason }: BrokenPicture): void =>
+  process.emitWarning(`left out ${name}: ${reason}`, { code: "ORIEL_BROKEN_PICTURE" });

@@ -1,0 +1,36 @@
+import { readdir, readFile, realpath, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { byName, isHidden, isPicture, type Listing } from "./listing.ts";
+
+/** The pictures below a folder; links are followed, but no folder is entered twice. */
+export async function listFolder(root: string): Promise<Listing> {
+  const paths: string[] = [];
+  const directories: string[] = [];
+  const entered = new Set<string>();
+  const walk = async (inside: string): Promise<void> => {
+    const here = join(root, inside);
+    const real = await realpath(here);
+    if (entered.has(real)) return;
+    entered.add(real);
+    for (const entry of await readdir(here, { withFileTypes: true })) {
+      if (isHidden(entry.name)) continue;
+      const path = inside === "" ? entry.name : `${inside}/${entry.name}`;
+      const kind = entry.isSymbolicLink() ? await stat(join(root, path)).catch(() => entry) : entry;
+      if (kind.isDirectory()) {
+        directories.push(path);
+        await walk(path);
+      } else if (isPicture(entry.name)) {
+        paths.push(path); // a dangling link too: it is reported when it is read
+      }
+    }
+  };
+  await walk("");
+  paths.sort(byName);
+  return {
+    where: root,
+    paths,
+    directories: directories.sort(byName),
+    name: (i) => join(root, paths[i]),
+    read: (i) => readFile(join(root, paths[i])),
+  };
+}
