@@ -1,0 +1,20 @@
+/** Our side of the race: `node ours.js MODEL --mode inference|training --batch N --threads N`; see protocol.ts. */
+import { parseArgs } from "node:util";
+import { openWorkload } from "../../src/cli/bench/workload.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import { version } from "../../src/train/version.ts";
+import { serve } from "./protocol.ts";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    mode: { type: "string", default: "inference" },
+    batch: { type: "string", default: "8" },
+    threads: { type: "string", default: "2" },
+  },
+});
+const runtime = await openNode({ threads: Number(values.threads) });
+const mode = values.mode === "training" ? "training" : "inference";
+const work = await openWorkload(runtime, positionals[0], mode, { batch: Number(values.batch) });
+await serve({ ready: "ours", versions: { oriel: version } }, work.step);
+await runtime.close();

@@ -1,0 +1,44 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { OrielError } from "../base/errors.ts";
+import { type ByteSource, checkRange } from "./source.ts";
+
+/** Node's `read` takes at most 2³¹ - 1 bytes at a time. */
+const chunk = 2 ** 30;
+
+/** A file on disk, held open until `close`, so that a save that renames over it does not change what is read. */
+export async function fileSource(path: string): Promise<ByteSource & { close(): Promise<void> }> {
+  const handle = await openFile(path);
+  const { size } = await handle.stat();
+  const source = { size, name: path };
+  return {
+    ...source,
+    close: () => handle.close(),
+    read: async (offset, length) => {
+      checkRange(source, offset, length);
+      // A buffer of its own, not one of Node's pool: the values can then be viewed as float32 without a copy.
+      const bytes = new Uint8Array(length);
+      for (let done = 0; done < length; ) {
+        const { bytesRead } = await handle.read(bytes, done, Math.min(chunk, length - done), offset + done);
+        if (bytesRead === 0) checkRange({ size: offset + done, name: path }, offset, length); // shortened since it was opened
+        done += bytesRead;
+      }
+      return bytes;
+    },
+  };
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, "r");
+    if ((await handle.stat()).isFile()) return handle;
+    throw new OrielError("not-a-file", { message: "expected a file, found a folder or a device", at: path });
+  } catch (cause) {
+    await handle?.close();
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === "ENOENT") throw new OrielError("not-found", { message: "no such file", at: path, cause });
+    if (code === "EACCES")
+      throw new OrielError("not-readable", { message: "no permission to read the file", at: path, cause });
+    throw cause;
+  }
+}

@@ -1,0 +1,48 @@
+"""Writes the files that the tests of src/weights read, and what PyTorch itself reads from them.  python make.py [shared checkpoints]"""
+import argparse, collections, hashlib, json, pathlib, sys
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+here = pathlib.Path(__file__).parent
+torch.manual_seed(0)
+a = torch.randn(6, 4)
+tensors = collections.OrderedDict(
+    plain=a, transposed=a.t(), part=a[1:5:2, 1:3], row=a[2], expanded=torch.randn(1, 3).expand(4, 3),
+    channels_last=torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    swapped=torch.randn(4, 1, 3).transpose(0, 1), scalar=torch.tensor(3.5), empty=torch.zeros(0, 3),
+    parameter=torch.nn.Parameter(torch.ones(3)),
+    half=a.half(), bfloat=a.bfloat16(), double=a.double(), flags=torch.tensor([True, False]), u8=torch.arange(5, dtype=torch.uint8),
+    i64=torch.arange(5), i32=torch.arange(5, dtype=torch.int32), i16=torch.arange(-2, 3, dtype=torch.int16), i8=torch.arange(-2, 3, dtype=torch.int8),
+)
+
+
+def described(state):
+    """{name: [dtype, shape, first 16 digits of the sha256 of the row-major bytes, sum]}"""
+    def one(t):
+        t = t.detach().contiguous()
+        digest = hashlib.sha256(t.view(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+        return [str(t.dtype).removeprefix("torch."), list(t.shape), digest, float(t.double().sum())]
+    return {name: one(t) for name, t in state.items()}
+
+
+checkpoint = {
+    "epoch": 3, "arch": "tiny", "best": np.float64(0.5), "args": argparse.Namespace(lr=1),
+    "model": {"module." + name: t for name, t in tensors.items()},
+    "optimizer": {"state": {0: {"momentum": torch.ones(2)}}},
+}
+torch.save(checkpoint, here / "zip.pth")
+torch.save(checkpoint, here / "zip-protocol4.pth", pickle_protocol=4)
+torch.save(checkpoint, here / "legacy.pth", _use_new_zipfile_serialization=False)
+torch.save(checkpoint, here / "legacy-protocol5.pth", _use_new_zipfile_serialization=False, pickle_protocol=5)
+torch.save(torch.nn.Linear(2, 2), here / "module.pth")
+save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, here / "reference.safetensors", metadata={"made": "by safetensors"})
+
+expected = {"made": described(tensors)}
+if len(sys.argv) > 1:
+    shared = pathlib.Path(sys.argv[1])
+    read = lambda name: torch.load(shared / name, map_location="cpu", weights_only=True)
+    expected["resnet20-12fca82f.th"] = described({name.removeprefix("module."): t for name, t in read("resnet20-12fca82f.th")["state_dict"].items()})
+    expected["fastestdet.pth"] = described(read("fastestdet.pth"))
+rows = lambda table: ",\n".join(f"    {json.dumps(name)}: {json.dumps(row)}" for name, row in table.items())
+(here / "expected.json").write_text("{\n" + ",\n".join(f"  {json.dumps(name)}: {{\n{rows(table)}\n  }}" for name, table in expected.items()) + "\n}\n")
