@@ -1,8 +1,10 @@
 import "../ops/methods.ts";
 import { OrielError, ShapeError } from "../base/errors.ts";
+import { isFloat } from "../graph/dtype.ts";
 import { sortNodes } from "../graph/graph.ts";
-import { isOpen, sameDim, sameShape, sizeOf } from "../graph/shape.ts";
+import { broadcast, sameDim, sameShape, sizeOf } from "../graph/shape.ts";
 import { type Node, scalar, type Tensor, withScope } from "../graph/tensor.ts";
+import { columnSums } from "../ops/linalg.ts";
 import { zerosLike } from "../ops/move.ts";
 
 export interface GradientOptions {
@@ -22,7 +24,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
     throw new ShapeError({ message: `a loss has one element, this has ${loss}`, help: "reduce it, or give a seed" });
 
   const nodes = sortNodes([loss]);
-  const reached = dependents(nodes, wrt);
+  const reaches = dependence(nodes, wrt);
   const found = new Map<Tensor, Tensor>([[loss, seed ?? scalar(1, loss.dtype).reshape(loss.shape)]]);
   const collect = (x: Tensor, dx: Tensor): void => {
     const before = found.get(x);
@@ -30,11 +32,10 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
   };
 
   for (const node of nodes.reverse()) {
-    if (!reached.has(node)) continue;
+    if (!node.inputs.some(reaches)) continue;
     const dys = node.outputs.map((y) => found.get(y));
     if (!dys.some(Boolean)) continue;
     const { gradient } = node.op;
-    if (node.inputs.length === 0) continue;
     if (gradient === "none")
       throw new OrielError("autodiff", {
         message: `${node.op.name} has no gradient, but the loss depends on it`,
@@ -45,7 +46,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
       const dxs = gradient({ inputs: node.inputs, outputs: node.outputs, dys, attrs: node.attrs });
       node.inputs.forEach((x, i) => {
         const dx = dxs[i];
-        if (x && dx && reaches(x, reached, wrt)) collect(x, unbroadcast(dx, x));
+        if (x && dx && reaches(x)) collect(x, unbroadcast(dx, x));
       });
     });
   }
@@ -60,24 +61,26 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
   return wrt.map((x) => found.get(x) ?? zerosLike(x));
 }
 
-const reaches = (x: Tensor, reached: ReadonlySet<Node>, wrt: readonly Tensor[]): boolean =>
-  reached.has(x.node) || wrt.includes(x);
-
-/** The nodes whose values change with one of `wrt`. */
-function dependents(nodes: readonly Node[], wrt: readonly Tensor[]): Set<Node> {
-  const reached = new Set(wrt.map((x) => x.node));
-  for (const node of nodes) if (node.inputs.some((x) => x && reached.has(x.node))) reached.add(node);
-  return reached;
+/** Tells whether a tensor's value changes with one of `wrt`. */
+function dependence(nodes: readonly Node[], wrt: readonly Tensor[]): (x: Tensor | undefined) => boolean {
+  const wanted = new Set(wrt);
+  const changing = new Set<Node>();
+  const reaches = (x: Tensor | undefined): boolean => x !== undefined && (wanted.has(x) || changing.has(x.node));
+  for (const node of nodes) if (node.inputs.some(reaches)) changing.add(node);
+  return reaches;
 }
 
 /** Sums a gradient over the axes along which `x` was repeated. */
 function unbroadcast(dx: Tensor, x: Tensor): Tensor {
   if (sameShape(dx.shape, x.shape)) return dx;
-  const extra = dx.rank - x.rank;
-  const leading = Array.from({ length: Math.max(0, extra) }, (_, i) => i);
-  const repeated = x.shape.flatMap((d, i) => (sameDim(d, dx.shape[i + extra]) ? [] : [i + extra]));
   // A rule may answer with a smaller tensor that broadcasts to x.
-  if (repeated.some((axis) => x.shape[axis - extra] !== 1 || isOpen(x.shape[axis - extra]))) return dx.expandAs(x);
-  const summed = repeated.length + leading.length > 0 ? dx.sum([...leading, ...repeated], true) : dx;
-  return summed.reshape(x.shape);
+  const both = broadcast(dx.shape, x.shape);
+  if (both && sameShape(both, x.shape)) return dx.expandAs(x);
+  const extra = dx.rank - x.rank;
+  // What every row was given, as a bias is, sums over the rows.
+  const suffix = x.shape.slice(x.shape.findIndex((d) => d !== 1));
+  if (suffix.length === 1 && isFloat(dx.dtype) && sameDim(suffix[0], dx.shape[dx.rank - 1]))
+    return columnSums(dx).reshape(x.shape);
+  const repeated = dx.shape.flatMap((d, i) => (i >= extra && sameDim(d, x.shape[i - extra]) ? [] : [i]));
+  return dx.sum(repeated, true).reshape(x.shape);
 }

@@ -1,3 +1,4 @@
+import { nearest, UsageError } from "../base/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Module } from "../nn/module.ts";
 
@@ -36,7 +37,7 @@ export interface Backbone extends Module {
   readonly headName: string;
 }
 
-/** What a caller may change about any model. */
+/** What a caller may change about any model; some families know more. */
 export interface BackboneOptions {
   /** Side of the images, or height and width. */
   imageSize?: number | readonly [number, number];
@@ -58,6 +59,8 @@ export interface Family<C = never> {
   /** "Liu et al., …" */
   paper: string;
   variants: Readonly<Record<string, Variant<C>>>;
+  /** Choices for the options that only this family knows. */
+  options?: Readonly<Record<string, readonly string[]>>;
   create(config: C, options: BackboneOptions): Backbone;
 }
 
@@ -68,3 +71,44 @@ export const sides = (size: number | readonly [number, number]): readonly [numbe
 /** Rates of stochastic depth for `count` blocks, from 0 to `last`. */
 export const dropPathRates = (count: number, last: number): number[] =>
   Array.from({ length: count }, (_, i) => (count === 1 ? 0 : (last * i) / (count - 1)));
+
+const common: Readonly<Record<keyof BackboneOptions, { wants: string; takes: (value: unknown) => boolean }>> = {
+  imageSize: { wants: "a number of pixels, or [height, width]", takes: (size) => [size].flat().every(isCount) },
+  inChannels: { wants: "a whole number of channels", takes: isCount },
+  dropPath: {
+    wants: "a rate from 0 to below 1",
+    takes: (rate) => typeof rate === "number" && rate >= 0 && rate < 1,
+  },
+};
+
+function isCount(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) > 0;
+}
+
+/** Throws where an option is unknown or has a value that it cannot have.  `special`: choices for the family's own. */
+export function checkOptions(model: string, options: object, special: Family["options"] = {}): void {
+  const names = [...Object.keys(common), ...Object.keys(special)];
+  for (const [name, value] of Object.entries(options)) {
+    if (!names.includes(name))
+      throw new UsageError({
+        message: `${model} has no option "${name}"`,
+        help: `did you mean ${nearest(name, names, 1)}? It knows ${names.join(", ")}`,
+      });
+    if (value === undefined) continue;
+    const fits = Object.hasOwn(special, name)
+      ? { wants: special[name].join(" or "), takes: (choice: unknown) => special[name].some((c) => c === choice) }
+      : common[name as keyof BackboneOptions];
+    if (!fits.takes(value))
+      throw new UsageError(`${name} of ${model} must be ${fits.wants}, it is ${JSON.stringify(value)}`);
+  }
+}
+
+/** Throws where an image is smaller than one element of the last map: the model would look at padding more than at the image. */
+export function checkImage(model: string, backbone: Backbone, size: number | readonly [number, number]): void {
+  const stride = Math.max(...backbone.strides);
+  if (Math.min(...sides(size)) >= stride) return;
+  throw new UsageError({
+    message: `an image of ${sides(size).join(" × ")} is too small for ${model}`,
+    help: `its last map has one element for ${stride} × ${stride} pixels: give images of ${stride} × ${stride} or more`,
+  });
+}

@@ -1,11 +1,22 @@
 import { nearest, UsageError } from "../base/errors.ts";
-import { type Backbone, type BackboneOptions, type Family, imagenet, type Preprocessing } from "./backbone.ts";
+import {
+  type Backbone,
+  type BackboneOptions,
+  checkImage,
+  checkOptions,
+  type Family,
+  imagenet,
+  type Preprocessing,
+} from "./backbone.ts";
 
 export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each family has a config of its own
 const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   swin: () => import("./swin.ts"),
+  cswin: () => import("./cswin.ts"),
+  vit: () => import("./vit.ts"),
+  resnet: () => import("./resnet.ts"),
 };
 
 /** What is known of a model before it is made. */
@@ -15,14 +26,15 @@ export interface ModelEntry {
   paper: string;
   aliases: readonly string[];
   preprocessing: Preprocessing;
-  create(options?: BackboneOptions): Backbone;
+  /** Options that only its family knows are allowed too; unknown ones are an error. */
+  create(options?: BackboneOptions & Readonly<Record<string, unknown>>): Backbone;
 }
 
 /** Every model of every family, in the order of the families. */
 export async function listModels(): Promise<ModelEntry[]> {
   const all = await Promise.all(
     Object.entries(families).map(async ([family, load]) => {
-      const { variants, paper, create } = await load();
+      const { variants, paper, options: special, create } = await load();
       return Object.entries(variants).map(([name, variant]): ModelEntry => {
         const preprocessing = { ...imagenet, ...variant.preprocessing };
         return {
@@ -31,7 +43,13 @@ export async function listModels(): Promise<ModelEntry[]> {
           paper,
           aliases: variant.aliases ?? [],
           preprocessing,
-          create: (options = {}) => create(variant.config, { imageSize: preprocessing.imageSize, ...options }),
+          create: (options = {}) => {
+            checkOptions(name, options, special);
+            const imageSize = options.imageSize ?? preprocessing.imageSize;
+            const backbone = create(variant.config, { ...options, imageSize });
+            checkImage(name, backbone, imageSize);
+            return backbone;
+          },
         };
       });
     }),
@@ -44,10 +62,9 @@ export async function findModel(name: string): Promise<ModelEntry> {
   const models = await listModels();
   const found = models.find((model) => model.name === name || model.aliases.includes(name));
   if (found) return found;
-  const close = nearest(
-    name,
-    models.map((model) => model.name),
-  );
+  const names = models.map((model) => model.name);
+  const parts = names.filter((candidate) => candidate.includes(name));
+  const close = parts.length > 0 ? parts.slice(0, 3) : nearest(name, names);
   throw new UsageError({
     message: `there is no model called "${name}"`,
     help: `did you mean ${close.join(", ")}? \`oriel models\` lists all`,

@@ -3,13 +3,14 @@
  * Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), https://arxiv.org/abs/2103.14030.
  * Parameter paths are timm's.
  */
-import { UsageError } from "../base/errors.ts";
-import { known } from "../graph/shape.ts";
+import { type Dim, divDim, known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { projections } from "../nn/attention.ts";
 import { truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
-import { partition, planWindows, relativeBias, shiftMask, unpartition } from "../nn/window.ts";
+import { inParts } from "../nn/parts.ts";
+import { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
 
@@ -22,44 +23,37 @@ export interface SwinConfig {
   window: number | readonly number[];
 }
 
-/** Attention inside windows, with a learned bias for each offset (equation 4).  [B, M², C] -> [B, M², C] */
+/** Attention inside windows, with a learned bias for each offset (equation 4).  [N, L, C] -> [N, L, C] */
 class WindowAttention extends Module {
   relativePositionBiasTable;
   qkv;
   proj;
   readonly #heads;
-  readonly #window;
   constructor(dim: number, heads: number, window: readonly number[]) {
     super();
     this.#heads = heads;
-    this.#window = window;
     this.relativePositionBiasTable = this.param([(2 * window[0] - 1) * (2 * window[1] - 1), heads], truncatedNormal());
     this.qkv = new Linear(dim, 3 * dim);
     this.proj = new Linear(dim, dim);
   }
-  forward(x: Tensor, mask?: Tensor): Tensor {
-    const [batch, tokens, dim] = [x.shape[0], known(x.shape[1]), known(x.shape[2])];
+  forward(x: Tensor, plan: WindowPlan): Tensor {
     const heads = this.#heads;
-    const qkv = this.qkv
-      .forward(x)
-      .reshape([batch, tokens, 3, heads, dim / heads])
-      .permute(2, 0, 3, 1, 4);
-    const [q, k, v] = [0, 1, 2].map((i) => qkv.slice(0, i, i + 1).squeeze(0)); // [B, heads, M², D]
-    let scores = q
-      .mul((dim / heads) ** -0.5)
-      .matmul(k.mT)
-      .add(relativeBias(this.relativePositionBiasTable, this.#window)); // [B, heads, M², M²]
-    if (mask) {
-      const windows = known(mask.shape[0]);
-      const apart = scores.reshape([-1, windows, heads, tokens, tokens]).add(mask.unsqueeze(1));
-      scores = apart.reshape(scores.shape);
-    }
-    const mixed = softmax(scores).matmul(v); // [B, heads, M², D]
-    return this.proj.forward(mixed.permute(0, 2, 1, 3).reshape([batch, tokens, dim]));
+    const [q, k, v] = projections(this.qkv, x, heads).map((y) => toWindows(y, plan, heads)); // [N · windows, heads, M², D]
+    const scores = q.matmul(k.mT); // [N · windows, heads, M², M²]
+    const mixed = softmax(this.#place(scores, plan)).matmul(v); // [N · windows, heads, M², D]
+    return this.proj.forward(fromWindows(mixed, plan, x.shape[0]));
+  }
+  /** Adds what only depends on places: the learned bias, and the mask of rolled windows. */
+  #place(scores: Tensor, plan: WindowPlan): Tensor {
+    const bias = relativeBias(this.relativePositionBiasTable, plan.window); // [heads, M², M²]
+    const mask = shiftMask(plan);
+    if (!mask) return scores.add(bias);
+    const apart = scores.reshape([divDim(scores.shape[0], plan.windows) as Dim, plan.windows, ...bias.shape]);
+    return apart.add(bias.add(mask.unsqueeze(1))).reshape(scores.shape);
   }
 }
 
-/** Attention inside windows, rolled or not, then an MLP.  [N, H, W, C] -> [N, H, W, C] */
+/** Attention inside windows, rolled or not, then an MLP.  [N, L, C] -> [N, L, C] */
 class Block extends Module {
   norm1;
   attn;
@@ -79,21 +73,27 @@ class Block extends Module {
     this.mlp = new Mlp(dim, 4 * dim);
     this.dropPath = new DropPath(rate);
   }
-  forward(x: Tensor): Tensor {
-    const y = x.add(this.dropPath.forward(this.#attend(this.norm1.forward(x))));
+  forward(x: Tensor, size: readonly [number, number]): Tensor {
+    const y = x.add(this.dropPath.forward(this.#attend(this.norm1.forward(x), size)));
     return y.add(this.dropPath.forward(this.mlp.forward(this.norm2.forward(y))));
   }
-  #attend(x: Tensor): Tensor {
-    const [batch, height, width, dim] = x.shape;
-    const grown = [known(height), known(width)].map((s, i) => Math.ceil(s / this.#window[i]) * this.#window[i]);
-    const padded = x.pad(1, 0, grown[0] - known(height)).pad(2, 0, grown[1] - known(width));
+  #attend(x: Tensor, [height, width]: readonly [number, number]): Tensor {
+    const [batch, , dim] = x.shape;
+    const grown = [height, width].map((s, i) => Math.ceil(s / this.#window[i]) * this.#window[i]);
     const plan = planWindows(grown, this.#window, this.#shift);
-    const tokens = padded.reshape([batch, grown[0] * grown[1], dim]);
-    const mixed = unpartition(this.attn.forward(partition(tokens, plan), shiftMask(plan)), plan);
-    return mixed
+    if (plan.order.length === height * width) return this.attn.forward(x, plan);
+    // What does not divide into windows is padded, as the dense-prediction models do.
+    const padded = x
+      .reshape([batch, height, width, dim])
+      .pad(1, 0, grown[0] - height)
+      .pad(2, 0, grown[1] - width)
+      .reshape([batch, plan.order.length, dim]);
+    return this.attn
+      .forward(padded, plan)
       .reshape([batch, ...grown, dim])
-      .slice(1, 0, known(height))
-      .slice(2, 0, known(width));
+      .slice(1, 0, height)
+      .slice(2, 0, width)
+      .reshape(x.shape);
   }
 }
 
@@ -134,7 +134,14 @@ class Stage extends Module {
     this.blocks = rates.map((rate, i) => new Block(dim, size, heads, window, i % 2 === 1, rate));
   }
   forward(x: Tensor): Tensor {
-    return this.blocks.reduce((y, block) => block.forward(y), this.downsample ? this.downsample.forward(x) : x);
+    const start = this.downsample ? this.downsample.forward(x) : x;
+    const [batch, height, width, dim] = [start.shape[0], ...start.shape.slice(1).map((d) => known(d))];
+    const tokens = start.reshape([batch, height * width, dim]);
+    const widest = 4 * height * width * dim; // inside the MLP
+    const mixed = inParts(tokens, widest, (part) =>
+      this.blocks.reduce((y, block) => block.forward(y, [height, width]), part),
+    );
+    return mixed.reshape(start.shape);
   }
 }
 
@@ -183,7 +190,6 @@ export class Swin extends Module implements Backbone {
       const side = typeof window === "number" ? window : window[i];
       return new Stage(this.channels[i], i === 0, size, heads[i], side, rates.splice(0, depth));
     });
-    if (size.some((s) => s < 1)) throw new UsageError(`an image of ${sides(imageSize)} is too small for Swin`);
     this.norm = new LayerNorm(this.dim);
   }
   #maps(image: Tensor): Tensor[] {

@@ -47,24 +47,27 @@ export class UsageError extends OrielError {
 /** A fault of ours: the message asks for a report. */
 export const internal = (message: string): OrielError => new OrielError("internal", `internal: ${message}`);
 
-/** The names nearest to `name` by edit distance, best first. */
+/** The names nearest to `name` by edit distance, best first; none that is much farther than the best. */
 export function nearest(name: string, choices: Iterable<string>, most = 3): string[] {
   const wanted = name.toLowerCase();
-  return [...choices]
+  const sorted = [...choices]
     .map((choice) => ({ choice, distance: editDistance(wanted, choice.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance || a.choice.localeCompare(b.choice))
+    .sort((a, b) => a.distance - b.distance || a.choice.localeCompare(b.choice));
+  return sorted
     .slice(0, most)
+    .filter(({ distance }) => distance <= sorted[0].distance + 2)
     .map(({ choice }) => choice);
 }
 
-/** Levenshtein distance, one row at a time. */
+/** Levenshtein distance from what was written to what there is, one row at a time; what was left out costs less, at the end least. */
 function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  const leftOut = (i: number): number => (i === a.length ? 0.05 : 0.5);
+  let row = Array.from({ length: b.length + 1 }, (_, j) => leftOut(0) * j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
       const change = a[i - 1] === b[j - 1] ? 0 : 1;
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + change);
+      next[j] = Math.min(row[j] + 1, next[j - 1] + leftOut(i), row[j - 1] + change);
     }
     row = next;
   }

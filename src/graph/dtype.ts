@@ -64,7 +64,37 @@ export function dataOf(dtype: DType, values: ArrayLike<number>): Data {
     for (let i = 0; i < values.length; i++) out[i] = BigInt(values[i]);
     return out;
   }
+  if (dtype === "float16") return Uint16Array.from(values, halfBits);
+  if (dtype === "bfloat16") return Uint16Array.from(values, brainBits);
   return arrays[dtype].from(values) as Data;
+}
+
+const word = new DataView(new ArrayBuffer(8));
+
+/** The bits of the bfloat16 nearest to a number, ties to even: the upper half of a float32. */
+function brainBits(value: number): number {
+  word.setFloat32(0, value);
+  const bits = word.getUint32(0);
+  if (Number.isNaN(value)) return 0x7fc0;
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+/** The bits of the float16 nearest to a number, ties to even. */
+function halfBits(value: number): number {
+  if (Number.isNaN(value)) return 0x7e00;
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const size = Math.abs(value);
+  // Below 2⁻¹⁴ the steps are all 2⁻²⁴; above, there are 1024 to each power of two.
+  const exponent = Math.max(-14, Math.min(16, Math.floor(Math.log2(size))));
+  const step = 2 ** (exponent - 10);
+  const steps = roundToEven(size / step);
+  return sign | Math.min(((exponent + 14) << 10) + steps, 0x7c00);
+}
+
+function roundToEven(x: number): number {
+  const low = Math.floor(x);
+  const rest = x - low;
+  return rest > 0.5 || (rest === 0.5 && low % 2 === 1) ? low + 1 : low;
 }
 
 /** The bytes of `data`, not copied. */

@@ -98,8 +98,15 @@ export function countUses(graph: Graph): Map<Tensor, number> {
   return uses;
 }
 
-/** Throws where the graph reads an input that it does not name. */
+/** Throws where the graph reads an input that it does not name, or gives one name to an input and to something else. */
 export function validate(graph: Graph): void {
+  const twice = [...graph.outputs].filter(([name, y]) => graph.inputs.has(name) && graph.inputs.get(name) !== y);
+  if (twice.length > 0)
+    throw new OrielError("graph", {
+      message: `${twice.length} names stand for an input and for another output`,
+      details: twice.slice(0, 8).map(([name, y]) => `${name}: ${graph.inputs.get(name)} comes in, ${y} goes out`),
+      help: "name the output otherwise",
+    });
   const named = new Set([...graph.inputs.values()].map((t) => t.node));
   const strangers = graph.nodes.filter((node) => node.op === leaf && !named.has(node));
   if (strangers.length > 0)

@@ -1,3 +1,4 @@
+import { fastNormal, fastUniform } from "../base/fast-random.ts";
 import type { Random } from "../base/philox.ts";
 
 /** Fills a new parameter.  The same shape and the same random stream give the same numbers. */
@@ -20,27 +21,32 @@ export const ones = fixed(1);
 /** Normal with the given deviation. */
 export const normal =
   (std: number): Initializer =>
-  (shape, random) =>
-    fill(shape, () => std * random.normal());
+  (shape, random) => {
+    const next = fastNormal(random);
+    return fill(shape, () => std * next());
+  };
 
 /** Normal, drawn again beyond two deviations. */
 export const truncatedNormal =
   (std = 0.02): Initializer =>
-  (shape, random) =>
-    fill(shape, () => {
-      let x = random.normal();
-      while (Math.abs(x) > 2) x = random.normal();
+  (shape, random) => {
+    const next = fastNormal(random);
+    return fill(shape, () => {
+      let x = next();
+      while (Math.abs(x) > 2) x = next();
       return std * x;
     });
+  };
 
 /** Uniform in ±1/√fan-in, PyTorch's default for linear layers and convolutions. */
 export const uniformFanIn: Initializer = (shape, random) => {
   const limit = 1 / Math.sqrt(fanIn(shape));
-  return fill(shape, () => random.between(-limit, limit));
+  const next = fastUniform(random);
+  return fill(shape, () => limit * (2 * next() - 1));
 };
 
 /** Normal with variance 2 / fan-out.  He et al., "Delving Deep into Rectifiers" (2015). */
 export const heNormal: Initializer = (shape, random) => {
   const std = Math.sqrt(2 / (shape[0] * fanIn(shape.slice(1).length > 0 ? [1, ...shape.slice(2)] : [1])));
-  return fill(shape, () => std * random.normal());
+  return normal(std)(shape, random);
 };

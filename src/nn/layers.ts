@@ -3,7 +3,8 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { type ConvOptions, conv } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
-import { batchNorm, layerNorm } from "../ops/norm.ts";
+import { linear } from "../ops/linalg.ts";
+import { batchNorm, batchNormTraining, layerNorm } from "../ops/norm.ts";
 import * as init from "./init.ts";
 import { Module } from "./module.ts";
 import { currentRng, isTraining, updateBuffer } from "./trace.ts";
@@ -18,8 +19,7 @@ export class Linear extends Module {
     this.bias = (options.bias ?? true) ? this.param([outputs], init.zeros) : undefined;
   }
   forward(x: Tensor): Tensor {
-    const y = x.matmul(this.weight.mT);
-    return this.bias ? y.add(this.bias) : y;
+    return linear(x, this.weight, this.bias);
   }
 }
 
@@ -90,17 +90,11 @@ export class BatchNorm2d extends Module {
     const count = x.shape.reduce<number>((n, d, i) => (i === 1 ? n : n * known(d, "the batch")), 1);
     if (count < 2)
       throw new UsageError("batch norm needs more than one value for each channel: use a larger batch or image");
-    const others = x.shape.flatMap((_, i) => (i === 1 ? [] : [i]));
-    const mean = x.mean(others, true); // [1, C, 1, 1]
-    const centred = x.sub(mean);
-    const variance = centred.mul(centred).mean(others, true);
-    const towards = (old: Tensor, now: Tensor): Tensor =>
-      old.mul(1 - this.#momentum).add(now.reshape([-1]).mul(this.#momentum));
+    const { y, mean, variance } = batchNormTraining(x, this.weight, this.bias, epsilon);
+    const towards = (old: Tensor, now: Tensor): Tensor => old.mul(1 - this.#momentum).add(now.mul(this.#momentum));
     updateBuffer(this.runningMean, towards(this.runningMean, mean));
     updateBuffer(this.runningVar, towards(this.runningVar, variance.mul(count / (count - 1))));
-    const map = [-1, ...x.shape.slice(2).map(() => 1)];
-    const scale = variance.add(epsilon).sqrt().reciprocal().mul(this.weight.reshape(map));
-    return centred.mul(scale).add(this.bias.reshape(map));
+    return y;
   }
 }
 

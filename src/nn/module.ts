@@ -2,7 +2,7 @@ import "../ops/methods.ts";
 import { internal } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { Shape } from "../graph/shape.ts";
-import { input, Tensor, withScope } from "../graph/tensor.ts";
+import { input, scope, Tensor, withScope } from "../graph/tensor.ts";
 import type { Initializer } from "./init.ts";
 
 /** What is known of a parameter or buffer before it has values. */
@@ -63,7 +63,7 @@ function scopeForward(prototype: { forward?: unknown }): void {
   scoped.add(prototype);
   const forward = prototype.forward as (...inputs: unknown[]) => unknown;
   prototype.forward = function (this: Module, ...inputs: unknown[]) {
-    return withScope(paths.get(this) ?? "", () => forward.apply(this, inputs));
+    return withScope(paths.get(this) ?? scope(), () => forward.apply(this, inputs));
   };
 }
 

@@ -1,5 +1,5 @@
 import { ShapeError } from "../base/errors.ts";
-import { mulDim } from "../graph/shape.ts";
+import { type Dim, known, mulDim } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { gather, permuteAlong } from "../ops/move.ts";
 
@@ -54,18 +54,45 @@ export function planWindows(size: readonly number[], window: readonly number[], 
   return { size, window, shift, windows, tokens, order };
 }
 
-/** Tokens sorted by window.  [N, L, C] -> [N · windows, tokens, C] */
-export function partition(x: Tensor, { windows, tokens, order }: WindowPlan): Tensor {
-  return permuteAlong(x, order, 1).reshape([mulDim(x.shape[0], windows), tokens, x.shape[2]]);
+/**
+ * The tokens of a map sorted by window and head, one gather for both: what attention inside windows reads.
+ * x: [N, L, heads · D] -> [N · windows, heads, tokens, D]
+ */
+export function toWindows(x: Tensor, plan: WindowPlan, heads: number): Tensor {
+  const [batch, places, dim] = [x.shape[0], known(x.shape[1]), known(x.shape[2])];
+  const rows = x.reshape([batch, places * heads, dim / heads]);
+  return permuteAlong(rows, byHead(plan, heads), 1).reshape([
+    mulDim(batch, plan.windows),
+    heads,
+    plan.tokens,
+    dim / heads,
+  ]);
 }
 
-/** Tokens back in the order of the map.  [N · windows, tokens, C] -> [N, L, C] */
-export function unpartition(x: Tensor, { windows, tokens, order }: WindowPlan): Tensor {
-  const inverse = new Int32Array(order.length);
-  order.forEach((place, i) => {
-    inverse[place] = i;
+/** The tokens of windows back in the order of the map.  x: [N · windows, heads, tokens, D] -> [N, L, heads · D] */
+export function fromWindows(x: Tensor, plan: WindowPlan, batch: Dim): Tensor {
+  const [, heads, tokens, each] = x.shape.map((d, i) => (i === 0 ? 0 : known(d)));
+  const places = plan.windows * tokens;
+  const rows = x.reshape([batch, places * heads, each]);
+  return permuteAlong(rows, inverseOrder(byHead(plan, heads)), 1).reshape([batch, places, heads * each]);
+}
+
+/** The order of a map's rows [place, head], sorted by window, then head, then token. */
+function byHead({ windows, tokens, order }: WindowPlan, heads: number): Int32Array {
+  const out = new Int32Array(order.length * heads);
+  let next = 0;
+  for (let w = 0; w < windows; w++)
+    for (let head = 0; head < heads; head++)
+      for (let t = 0; t < tokens; t++) out[next++] = order[w * tokens + t] * heads + head;
+  return out;
+}
+
+function inverseOrder(order: Int32Array): Int32Array {
+  const out = new Int32Array(order.length);
+  order.forEach((from, to) => {
+    out[from] = to;
   });
-  return permuteAlong(x.reshape([-1, windows * tokens, x.shape[2]]), inverse, 1);
+  return out;
 }
 
 /**

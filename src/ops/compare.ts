@@ -2,13 +2,11 @@ import { ShapeError } from "../base/errors.ts";
 import { type DType, dtypeCodes, isFloat } from "../graph/dtype.ts";
 import { broadcast } from "../graph/shape.ts";
 import { constant, scalar, type Tensor, type TensorType } from "../graph/tensor.ts";
-import { type Draw, defineOp } from "./define.ts";
+import { broadcastShape, type Draw, defineOp, sameDtype } from "./define.ts";
 
 function truth({ a, b }: { a: Tensor; b: Tensor }): TensorType {
-  const shape = broadcast(a.shape, b.shape);
-  if (!shape) throw new ShapeError("shapes do not broadcast");
-  if (a.dtype !== b.dtype) throw new ShapeError({ message: "dtypes differ", help: "cast one of them" });
-  return { dtype: "bool", shape };
+  sameDtype(a, b);
+  return { dtype: "bool", shape: broadcastShape(a, b) };
 }
 const flat = () => ({ a: null, b: null });
 
@@ -25,8 +23,7 @@ export const not = defineOp({
   vjp: () => ({ x: null }),
 });
 
-/** The same values as another dtype.  A gradient flows between float types only. */
-export const cast: Draw<["x"], { to: DType }> = defineOp({
+const castOp: Draw<["x"], { to: DType }> = defineOp({
   onnx: "Cast",
   inputs: ["x"],
   infer: ({ x }, { to }) => ({ dtype: to, shape: x.shape }),
@@ -34,17 +31,19 @@ export const cast: Draw<["x"], { to: DType }> = defineOp({
   form: ({ to }) => ({ attributes: { to: dtypeCodes[to] } }),
 });
 
+/** The same values as another dtype.  A gradient flows between float types only. */
+export const cast = (x: Tensor, { to }: { to: DType }): Tensor => (x.dtype === to ? x : castOp(x, { to }));
+
 /** a where the condition holds, else b. */
 export const where: Draw<["condition", "a", "b"]> = defineOp({
   onnx: "Where",
   inputs: ["condition", "a", "b"],
   infer: ({ condition, a, b }) => {
-    const shape = broadcast(a.shape, b.shape);
-    const full = shape && broadcast(condition.shape, shape);
-    if (!full) throw new ShapeError("shapes do not broadcast");
-    if (condition.dtype !== "bool") throw new ShapeError("the condition must be bool");
-    if (a.dtype !== b.dtype) throw new ShapeError({ message: "dtypes differ", help: "cast one of them" });
-    return { dtype: a.dtype, shape: full };
+    if (condition.dtype !== "bool") throw new ShapeError({ message: "the condition must be bool", help: "compare it" });
+    sameDtype(a, b);
+    const shape = broadcast(broadcastShape(a, b), condition.shape);
+    if (!shape) throw new ShapeError("the condition does not broadcast with the others");
+    return { dtype: a.dtype, shape };
   },
   vjp: ({ condition }, dy) => {
     const zero = scalar(0, dy.dtype);

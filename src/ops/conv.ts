@@ -1,7 +1,9 @@
 import { ShapeError } from "../base/errors.ts";
-import { bindShape, type Dim, known, type Shape } from "../graph/shape.ts";
+import { bindShape, type Dim, isOpen, known, type Shape, sameShape, showShape } from "../graph/shape.ts";
 import type { OnnxForm, Tensor } from "../graph/tensor.ts";
-import { defineOp } from "./define.ts";
+import { defineOp, sameDtype } from "./define.ts";
+import { columnSums } from "./linalg.ts";
+import { padAxes, placeAlong } from "./move.ts";
 
 /** How a kernel walks over the spatial axes; one number for each of them. `pads` has the starts, then the ends. */
 export interface ConvAttrs {
@@ -23,13 +25,26 @@ const form = ({ strides, pads, dilations, group }: ConvAttrs): OnnxForm => ({
 export const convSize = (size: number, k: number, stride: number, pads: number, dilation: number): number =>
   Math.floor((size + pads - dilation * (k - 1) - 1) / stride) + 1;
 
-function convShape(x: Tensor, w: Tensor, { strides, pads, dilations, group }: ConvAttrs): Shape {
-  const spatial = strides.length;
+/** What holds for both directions: axes, dtypes, and a bias for each of the channels that come out. */
+function checkConv(x: Tensor, w: Tensor, bias: Tensor | undefined, outC: number, spatial: number): void {
   if (x.rank !== spatial + 2 || w.rank !== spatial + 2)
     throw new ShapeError(`a ${spatial}-D convolution reads [N, C, ...${spatial} axes] and weights of as many`);
+  sameDtype(x, w);
+  sameDtype(x, bias);
+  if (bias && !sameShape(bias.shape, [outC]))
+    throw new ShapeError(`${outC} channels come out, the bias has ${showShape(bias.shape)}`);
+}
+
+function convShape(x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAttrs): Shape {
+  const { strides, pads, dilations, group } = attrs;
+  const spatial = strides.length;
   const [outC, inC] = w.shape.map((d) => known(d, "an axis of the weights"));
+  checkConv(x, w, bias, outC, spatial);
   if (x.shape[1] !== inC * group)
-    throw new ShapeError(`${x.shape[1]} channels came, the weights read ${inC * group} (${group} groups of ${inC})`);
+    throw new ShapeError({
+      message: `${x.shape[1]} channels came, the weights read ${inC * group} (${group} groups of ${inC})`,
+      help: "the weights are [O, C / groups, ...K] for a map [N, C, ...S]",
+    });
   if (outC % group !== 0) throw new ShapeError(`${outC} output channels do not divide into ${group} groups`);
   const sizes = strides.map((stride, i) => {
     const size = known(x.shape[i + 2], "a spatial axis");
@@ -52,7 +67,7 @@ const convCost = (w: Tensor, map: Shape): number =>
 export const convOp = defineOp<["x", "w", "bias?"], ConvAttrs>({
   onnx: "Conv",
   inputs: ["x", "w", "bias?"],
-  infer: ({ x, w }, attrs) => ({ dtype: x.dtype, shape: convShape(x, w, attrs) }),
+  infer: ({ x, w, bias }, attrs) => ({ dtype: x.dtype, shape: convShape(x, w, bias, attrs) }),
   vjp: ({ x, w, bias }, dy, { attrs }) => ({
     x: inputGradient(x, w, dy, attrs),
     w: kernelGradient(x, w, dy, attrs),
@@ -66,7 +81,8 @@ export const convOp = defineOp<["x", "w", "bias?"], ConvAttrs>({
 export const convTransposeOp = defineOp<["x", "w", "bias?"], TransposedAttrs>({
   onnx: "ConvTranspose",
   inputs: ["x", "w", "bias?"],
-  infer: ({ x, w }, { strides, pads, dilations, group, outputPadding }) => {
+  infer: ({ x, w, bias }, { strides, pads, dilations, group, outputPadding }) => {
+    checkConv(x, w, bias, known(w.shape[1]) * group, strides.length);
     if (x.shape[1] !== w.shape[0]) throw new ShapeError(`${x.shape[1]} channels came, the weights read ${w.shape[0]}`);
     const sizes = strides.map(
       (stride, i) =>
@@ -99,6 +115,10 @@ function inputGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tens
   if (kernel.every((k, i) => k === strides[i]) && pads.every((p) => p === 0) && group === 1)
     return unpatch(x, w, dy, kernel);
   if (strides.every((s) => s === 1) && kernel.some((k) => k > 1)) return flippedConv(w, dy, kernel, attrs);
+  // WebGPU has no 3-D ConvTranspose, and miscounts in groups that read an even number of channels and make one.
+  const miscounted = group > 1 && known(w.shape[1]) === 1 && (known(w.shape[0]) / group) % 2 === 0;
+  if (spatial === 3 || miscounted)
+    return flippedConv(w, apart(x, dy, kernel, attrs), kernel, { ...attrs, strides: strides.map(() => 1) });
   // What the strides stepped over at the end, the transposed convolution must be told.
   const outputPadding = strides.map((stride, i) => {
     const reached = (known(dy.shape[i + 2]) - 1) * stride + dilations[i] * (kernel[i] - 1) + 1;
@@ -124,9 +144,22 @@ function flippedConv(w: Tensor, dy: Tensor, kernel: number[], { strides, pads, d
             .reshape([group, outC / group, inC, ...kernel])
             .swapAxes(1, 2)
             .reshape([group * inC, outC / group, ...kernel]);
-  const reach = kernel.map((k, i) => dilations[i] * (k - 1));
-  const turnedPads = [...reach.map((r, i) => r - pads[i]), ...reach.map((r, i) => r - pads[i + spatial])];
-  return convOp(dy, swapped, undefined, { strides, pads: turnedPads, dilations, group });
+  const reach = (i: number): number => dilations[i % spatial] * (kernel[i % spatial] - 1);
+  const turnedPads = pads.map((p, i) => reach(i) - p);
+  // Where the padding was wider than the kernel reaches, the outermost places saw nothing but padding.
+  const seen = kernel.reduce((d, _, i) => {
+    const [before, after] = [turnedPads[i], turnedPads[i + spatial]].map((p) => Math.min(0, p));
+    return d.slice(i + 2, -before, known(d.shape[i + 2]) + after);
+  }, dy);
+  return convOp(seen, swapped, undefined, { strides, pads: turnedPads.map((p) => Math.max(0, p)), dilations, group });
+}
+
+/** dy with zeros where a stride stepped over, so that a convolution can do what a transposed one does. */
+function apart(x: Tensor, dy: Tensor, kernel: number[], { strides, pads, dilations }: ConvAttrs): Tensor {
+  return kernel.reduce((d, k, i) => {
+    const places = known(x.shape[i + 2]) + pads[i] + pads[i + kernel.length] - dilations[i] * (k - 1);
+    return placeAlong(d, i + 2, places, 0, strides[i]);
+  }, dy);
 }
 
 /** dx where patches do not overlap: one product, then patches back to their places. */
@@ -157,8 +190,9 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
   const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
   const batch = x.shape[0];
   const positions = sizes.reduce((a, b) => a * b, 1);
-  let padded = x;
-  for (let i = 0; i < spatial; i++) padded = padded.pad(i + 2, pads[i], pads[i + spatial]);
+  const padded = pads.some((p) => p > 0)
+    ? padAxes(x, { before: [0, 0, ...pads.slice(0, spatial)], after: [0, 0, ...pads.slice(spatial)] })
+    : x;
 
   const read = (place: readonly number[]): Tensor => {
     let seen = padded;
@@ -173,16 +207,11 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
     [[]],
   );
 
-  if (inC === 1 && outC === group) {
-    // Depthwise: a sum of products for each channel.
-    const taps = places.map((place) =>
-      read(place)
-        .mul(dy)
-        .sum([0, ...kernel.map((_, i) => i + 2)], false),
-    );
-    return stackLast(taps).reshape(w.shape);
-  }
-  if (kernel.every((k, i) => k === strides[i]) && pads.every((p) => p === 0) && group === 1) {
+  if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
+  const overlaps = kernel.some((k, i) => k !== strides[i]) || pads.some((p) => p !== 0);
+  // A product for each image makes N matrices to be summed; one for all images first has to bring x and dy in order.
+  const cheaper = (isOpen(batch) ? 1 : batch) * outC * inC > 2 * positions * (outC + inC);
+  if (!overlaps && group === 1 && (cheaper || positions === 1 || kernel.some((k) => k > 1))) {
     // Patches that do not overlap: one product.
     const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
     const apart = cut.reshape([batch, inC, ...sizes.flatMap((s, i) => [s, kernel[i]])]);
@@ -195,9 +224,28 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
     group === 1 ? map.reshape([batch, channels, positions]) : map.reshape([batch, group, channels / group, positions]);
   const dyGroups = groups(dy, outC);
   const taps = places.map(
-    (place) => dyGroups.matmul(groups(read(place), inC * group).mT).sum([0], false), // [...G, O/G, C/G]
+    (place) => columnSums(dyGroups.matmul(groups(read(place), inC * group).mT).reshape([batch, -1])), // [O · C / G]
   );
   return stackLast(taps).reshape(w.shape);
+}
+
+/**
+ * dw of a depthwise convolution, one convolution itself: each channel's images are the input channels of a group, and dy is the
+ * kernel, with stride and dilation exchanged.  Measured against sums of products for each place in `docs/notes/`.
+ */
+function depthwiseKernelGradient(
+  x: Tensor,
+  w: Tensor,
+  dy: Tensor,
+  { strides, pads, dilations, group }: ConvAttrs,
+): Tensor {
+  const batch = known(x.shape[0], "the batch");
+  const images = x.swapAxes(0, 1).reshape([1, group * batch, ...x.shape.slice(2)]); // [1, C · N, ...S]
+  const kernels = dy.swapAxes(0, 1); // [C, N, ...S']
+  const made = convOp(images, kernels, undefined, { strides: dilations, pads, dilations: strides, group }); // [1, C, ...K]
+  // Pixels that the stride stepped over at the end make places beyond the kernel.
+  const cut = strides.reduce((y, _, i) => y.slice(i + 2, 0, known(w.shape[i + 2])), made);
+  return cut.reshape(w.shape);
 }
 
 /** Puts the kernel's places last, where the weights have them. */

@@ -1,4 +1,5 @@
 import { ShapeError } from "../base/errors.ts";
+import { broadcast, type Shape, showShape } from "../graph/shape.ts";
 import { Node, type OnnxForm, type Op, scope, type Tensor, type TensorType } from "../graph/tensor.ts";
 
 type Required<I extends readonly string[]> = Exclude<I[number], `${string}?`>;
@@ -40,21 +41,48 @@ function register(op: Op): Op {
   return op;
 }
 
-/** Applies `op`, naming it and the module where the shapes do not fit. */
-export function apply(op: Op, inputs: readonly (Tensor | undefined)[], attrs: unknown): readonly Tensor[] {
+/** Runs `draw`.  Where shapes do not fit, the error says in which operation, on what, and in which module. */
+export function explained<T>(
+  operation: string,
+  inputs: readonly (Tensor | undefined)[],
+  names: readonly string[] | "variadic",
+  draw: () => T,
+): T {
   try {
-    return new Node(op, inputs, attrs, op.infer(inputs, attrs), scope()).outputs;
+    return draw();
   } catch (error) {
+    // The innermost operation has explained it already.
     if (!(error instanceof ShapeError) || error.facts.details) throw error;
-    const names = op.inputNames;
     const details = inputs.map((x, i) => (x ? `${names === "variadic" ? i : names[i].replace("?", "")}: ${x}` : ""));
     throw new ShapeError({
       ...error.facts,
-      message: `${op.name}: ${error.facts.message}`,
+      message: `${operation}: ${error.facts.message}`,
       at: error.facts.at ?? (scope() || undefined),
       details: details.filter(Boolean),
     });
   }
+}
+
+/** Applies `op`, naming it and the module where the shapes do not fit. */
+export function apply(op: Op, inputs: readonly (Tensor | undefined)[], attrs: unknown): readonly Tensor[] {
+  const draw = () => new Node(op, inputs, attrs, op.infer(inputs, attrs), scope()).outputs;
+  return explained(op.name, inputs, op.inputNames, draw);
+}
+
+/** Two inputs of one operation have one dtype. */
+export function sameDtype(a: Tensor, b: Tensor | undefined): void {
+  if (b && a.dtype !== b.dtype)
+    throw new ShapeError({ message: `dtypes differ, ${a.dtype} and ${b.dtype}`, help: "cast one of them" });
+}
+
+/** The shape that both broadcast to. */
+export function broadcastShape(a: Tensor, b: Tensor): Shape {
+  const shape = broadcast(a.shape, b.shape);
+  if (shape) return shape;
+  throw new ShapeError({
+    message: `${showShape(a.shape)} and ${showShape(b.shape)} do not broadcast`,
+    help: "counted from the last, axes must be equal, or one of them 1",
+  });
 }
 
 const defaultForm = (attrs: unknown): OnnxForm => ({ attributes: attrs as OnnxForm["attributes"] });

@@ -1,16 +1,12 @@
-import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
-import { broadcast } from "../graph/shape.ts";
 import { FloatAttr, scalar, type Tensor, type TensorType } from "../graph/tensor.ts";
 import { cast, equal, greater, greaterOrEqual, less, lessOrEqual, where } from "./compare.ts";
-import { type Draw, defineOp } from "./define.ts";
+import { broadcastShape, type Draw, defineOp, sameDtype } from "./define.ts";
 
 /** The type of an elementwise result: broadcast shapes, equal dtypes. */
 export function elementwise(a: Tensor, b: Tensor): TensorType {
-  const shape = broadcast(a.shape, b.shape);
-  if (!shape) throw new ShapeError("shapes do not broadcast");
-  if (a.dtype !== b.dtype) throw new ShapeError({ message: "dtypes differ", help: "cast one of them" });
-  return { dtype: a.dtype, shape };
+  sameDtype(a, b);
+  return { dtype: a.dtype, shape: broadcastShape(a, b) };
 }
 const same = ({ x }: { x: Tensor }): TensorType => ({ dtype: x.dtype, shape: x.shape });
 
@@ -208,3 +204,23 @@ export const hardSwish = (x: Tensor): Tensor => x.mul(hardSigmoid(x));
 
 /** min(max(x + 3, 0), 6) / 6 */
 export const hardSigmoid = (x: Tensor): Tensor => clip(x.add(3), { min: 0, max: 6 }).mul(1 / 6);
+
+/** x where x > 0, else α (eˣ - 1).  Clevert et al., "Exponential Linear Units" (2016). */
+export const elu = (x: Tensor, alpha = 1): Tensor =>
+  relu(x).add(minimum(x, scalar(0, x.dtype)).exp().sub(1).mul(alpha));
+
+/** ELU with the slope and scale that keep mean and variance.  Klambauer et al., "Self-Normalizing Neural Networks" (2017). */
+export const selu = (x: Tensor): Tensor => elu(x, 1.6732632423543772).mul(1.0507009873554805);
+
+/** x tanh(softplus(x)).  Misra, "Mish" (2020). */
+export const mish = (x: Tensor): Tensor => x.mul(tanh(softplus(x)));
+
+/** x where x > 0, else slope · x, with a slope that broadcasts.  He et al., "Delving Deep into Rectifiers" (2015). */
+export const prelu = (x: Tensor, slope: Tensor): Tensor => relu(x).sub(relu(x.neg()).mul(slope));
+
+/** x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the approximation of GELU that some checkpoints were trained with. */
+export const geluTanh = (x: Tensor): Tensor =>
+  tanh(x.add(x.mul(x).mul(x).mul(0.044715)).mul(Math.sqrt(2 / Math.PI)))
+    .add(1)
+    .mul(x)
+    .mul(0.5);

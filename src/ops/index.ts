@@ -9,22 +9,27 @@ export {
   clip,
   cos,
   div,
+  elu,
   erf,
   exp,
   floor,
   gelu,
+  geluTanh,
   hardSigmoid,
   hardSwish,
   leakyRelu,
   log,
   maximum,
   minimum,
+  mish,
   mul,
   neg,
   pow,
+  prelu,
   reciprocal,
   relu,
   round,
+  selu,
   sigmoid,
   sign,
   silu,
@@ -35,7 +40,7 @@ export {
   sub,
   tanh,
 } from "./elementwise.ts";
-export { gemm, matmul } from "./linalg.ts";
+export { einsum, gemm, matmul } from "./linalg.ts";
 export {
   concat,
   expandBatch,
@@ -53,5 +58,6 @@ export {
   zerosLike,
 } from "./move.ts";
 export { batchNorm, groupNorm, instanceNorm, layerNorm, logSoftmax, rmsNorm, softmax } from "./norm.ts";
-export { averagePool, maxPool, type PoolOptions } from "./pool.ts";
+export { adaptiveAveragePool, averagePool, maxPool, type PoolOptions } from "./pool.ts";
 export { argMax, cumSum, topK } from "./reduce.ts";
+export { type ResizeMode, type ResizeOptions, resize } from "./resize.ts";

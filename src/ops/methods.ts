@@ -1,5 +1,6 @@
 import { known, normalAxis, type Shape, sameShape } from "../graph/shape.ts";
 import { scalar, Tensor } from "../graph/tensor.ts";
+import { explained } from "./define.ts";
 import * as elementwise from "./elementwise.ts";
 import { matmul } from "./linalg.ts";
 import * as move from "./move.ts";
@@ -85,7 +86,10 @@ for (const [name, op] of Object.entries(reductions))
     return all.length === 0 ? this : op(this, { axes: all.map((a) => normalAxis(a, this.rank)), keepdims });
   });
 
-function define(name: string, value: (this: Tensor, ...args: never[]) => Tensor): void {
+function define(name: string, draw: (this: Tensor, ...args: never[]) => Tensor): void {
+  const value = function (this: Tensor, ...args: never[]): Tensor {
+    return explained(name, [this], ["x"], () => draw.apply(this, args));
+  };
   Object.defineProperty(Tensor.prototype, name, { value, configurable: true });
 }
 
@@ -101,7 +105,7 @@ define("reshape", function (this: Tensor, shape: Shape) {
   return sameShape(shape, this.shape) ? this : move.reshape(this, shape);
 });
 define("permute", function (this: Tensor, ...order: number[]) {
-  return order.every((p, i) => p === i) ? this : move.permute(this, { perm: order });
+  return order.length === this.rank && order.every((p, i) => p === i) ? this : move.permute(this, { perm: order });
 });
 define("swapAxes", function (this: Tensor, a: number, b: number) {
   const [i, j] = [normalAxis(a, this.rank), normalAxis(b, this.rank)];

@@ -2,19 +2,20 @@ import { ShapeError } from "../base/errors.ts";
 import { type Data, dataOf } from "../graph/dtype.ts";
 import {
   broadcast,
-  type Dim,
   divDim,
   isOpen,
   known,
   normalAxis,
   type Shape,
   sameDim,
+  sameShape,
   showShape,
   sizeOf,
 } from "../graph/shape.ts";
 import { constant, constantData, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast } from "./compare.ts";
-import { type Draw, defineMany, defineOp } from "./define.ts";
+import { type Draw, defineMany, defineOp, explained, sameDtype } from "./define.ts";
+import { along } from "./linalg.ts";
 
 // Operations that move values without changing them.
 
@@ -24,14 +25,18 @@ const int64 = (values: readonly number[]) => ({
   data: dataOf("int64", values),
 });
 
-/** The same values, other axes (ONNX Reshape).  One axis may be -1: what is left. */
+/** The same values, other axes (ONNX Reshape). */
 const reshapeOp = defineOp<["x"], { shape: Shape }>({
   onnx: "Reshape",
   inputs: ["x"],
   infer: ({ x }, { shape }) => {
-    if (!sameDim(sizeOf(x.shape), sizeOf(shape)))
-      throw new ShapeError(`${showShape(shape)} holds another number of elements`);
     if (shape.filter(isOpen).length > 1) throw new ShapeError(`at most one axis may be open, got ${showShape(shape)}`);
+    if (shape.some((d) => !isOpen(d) && d < 0)) throw new ShapeError(`${showShape(shape)} is no shape`);
+    if (!sameDim(sizeOf(x.shape), sizeOf(shape)))
+      throw new ShapeError({
+        message: `${showShape(shape)} holds ${sizeOf(shape)} elements, ${sizeOf(x.shape)} came`,
+        help: "a reshape keeps every element; -1 stands for what is left",
+      });
     return { dtype: x.dtype, shape };
   },
   vjp: ({ x }, dy) => ({ x: dy.reshape(x.shape) }),
@@ -39,14 +44,13 @@ const reshapeOp = defineOp<["x"], { shape: Shape }>({
   form: ({ shape }) => ({ constants: [int64(shape.map((d) => (isOpen(d) ? -1 : d)))] }),
 });
 
+/** The same values, other axes; one may be -1: what is left. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   const free = shape.indexOf(-1);
   if (free < 0) return reshapeOp(x, { shape });
-  const rest = sizeOf(shape.map((d) => (d === -1 ? 1 : d)));
-  const left = divDim(sizeOf(x.shape), rest);
-  if (left === undefined)
-    throw new ShapeError({ message: `Reshape: ${showShape(x.shape)} does not divide into ${showShape(shape)}` });
-  return reshapeOp(x, { shape: shape.map((d) => (d === -1 ? left : d)) });
+  const left = divDim(sizeOf(x.shape), sizeOf(shape.with(free, 1)));
+  // Where it does not divide, the op says so.
+  return reshapeOp(x, { shape: left === undefined ? shape : shape.with(free, left) });
 }
 
 /** Axes in another order (ONNX Transpose). */
@@ -54,7 +58,7 @@ export const permute: Draw<["x"], { perm: readonly number[] }> = defineOp({
   onnx: "Transpose",
   inputs: ["x"],
   infer: ({ x }, { perm }) => {
-    if (perm.length !== x.rank || new Set(perm).size !== x.rank)
+    if (perm.length !== x.rank || x.shape.some((_, axis) => !perm.includes(axis)))
       throw new ShapeError(`the order (${perm.join(", ")}) does not name every axis once`);
     return { dtype: x.dtype, shape: perm.map((p) => x.shape[p]) };
   },
@@ -67,8 +71,7 @@ export const expand = defineOp<["x"], { shape: Shape }>({
   inputs: ["x"],
   infer: ({ x }, { shape }) => {
     const full = broadcast(x.shape, shape);
-    if (!full || full.some((d, i) => !sameDim(d, shape[i])))
-      throw new ShapeError(`it does not broadcast to ${showShape(shape)}`);
+    if (!full || !sameShape(full, shape)) throw new ShapeError(`it does not broadcast to ${showShape(shape)}`);
     return { dtype: x.dtype, shape };
   },
   vjp: (_, dy) => ({ x: dy }),
@@ -84,11 +87,12 @@ export const shapeOf = defineOp<["x"], { start: number; end: number }>({
   vjp: () => ({ x: null }),
 });
 
-const expandTo = defineOp<["x", "size"], { size: Dim }>({
+/** Repeats axes of size 1 as `sizes` asks, int64: for what is open while drawing. */
+const expandTo = defineOp<["x", "sizes"], { shape: Shape }>({
   onnx: "Expand",
-  inputs: ["x", "size"],
-  infer: ({ x }, { size }) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), size] }),
-  vjp: ({ x }, dy) => ({ x: dy.sum([x.rank - 1], true), size: null }),
+  inputs: ["x", "sizes"],
+  infer: ({ x }, { shape }) => ({ dtype: x.dtype, shape }),
+  vjp: (_, dy) => ({ x: dy, sizes: null }),
   form: () => ({}),
 });
 
@@ -98,7 +102,7 @@ export function expandBatch(x: Tensor, like: Tensor): Tensor {
   if (!isOpen(size)) return expand(x, { shape: [size, ...x.shape.slice(1)] });
   // Expand aligns shapes at their ends: with the batch last, its size alone is the whole target.
   const flat = x.reshape([sizeOf(x.shape), 1]);
-  return expandTo(flat, shapeOf(like, { start: 0, end: 1 }), { size })
+  return expandTo(flat, shapeOf(like, { start: 0, end: 1 }), { shape: [flat.shape[0], size] })
     .permute(1, 0)
     .reshape([size, ...x.shape.slice(1)]);
 }
@@ -125,21 +129,20 @@ export const sliceAxes = defineOp<["x"], SliceAttrs>({
     return { dtype: x.dtype, shape };
   },
   // The gradient goes back to its place among zeros.
-  vjp: ({ x }, dy, { attrs: { starts, axes, steps } }) => {
-    let out = dy;
-    axes.forEach((axis, i) => {
-      const size = known(x.shape[axis]);
-      if (steps[i] > 1) out = spread(out, axis, steps[i]);
-      const length = known(out.shape[axis]);
-      const after = size - starts[i] - length;
-      // The zeros that follow the last element may reach past the end.
-      if (after < 0) out = out.slice(axis, 0, length + after);
-      out = out.pad(axis, starts[i], Math.max(0, after));
-    });
-    return { x: out };
-  },
+  vjp: ({ x }, dy, { attrs: { starts, axes, steps } }) => ({
+    x: axes.reduce((d, axis, i) => placeAlong(d, axis, known(x.shape[axis]), starts[i], steps[i]), dy),
+  }),
   form: ({ starts, ends, axes, steps }) => ({ constants: [int64(starts), int64(ends), int64(axes), int64(steps)] }),
 });
+
+/** Zeros along an axis of `size`, with x's elements at start, start + step, …: what undoes a slice. */
+export function placeAlong(x: Tensor, axis: number, size: number, start: number, step: number): Tensor {
+  const apart = step > 1 ? spread(x, axis, step) : x;
+  const length = known(apart.shape[axis]);
+  const after = size - start - length;
+  // The zeros that follow the last element may reach past the end.
+  return apart.slice(axis, 0, length + Math.min(0, after)).pad(axis, start, Math.max(0, after));
+}
 
 /** Puts `step - 1` zeros after each element of `axis`. */
 function spread(x: Tensor, axis: number, step: number): Tensor {
@@ -158,18 +161,29 @@ interface PadAttrs {
 export const padAxes = defineOp<["x"], PadAttrs>({
   onnx: "Pad",
   inputs: ["x"],
-  infer: ({ x }, { before, after }) => ({
-    dtype: x.dtype,
-    shape: x.shape.map((d, i) => (before[i] + after[i] === 0 ? d : known(d, "a padded axis") + before[i] + after[i])),
-  }),
+  infer: ({ x }, { before, after, mode = "constant" }) => {
+    if (mode !== "constant" && [...before, ...after].some((p) => p < 0))
+      throw new ShapeError({ message: `padding by ${mode} does not cut`, help: "slice it" });
+    const shape = x.shape.map((d, i) => {
+      if (before[i] === 0 && after[i] === 0) return d;
+      const size = known(d, "a padded axis");
+      if (mode === "reflect" && Math.max(before[i], after[i]) >= size)
+        throw new ShapeError(`${Math.max(before[i], after[i])} elements cannot be reflected out of ${size}`);
+      return size + before[i] + after[i];
+    });
+    return { dtype: x.dtype, shape };
+  },
   vjp: ({ x }, dy, { attrs: { before, after, mode = "constant" } }) => {
-    const axes = before.flatMap((b, i) => (b + after[i] > 0 ? [i] : []));
+    const axes = before.flatMap((b, i) => (b !== 0 || after[i] !== 0 ? [i] : []));
     if (mode !== "constant")
       return { x: axes.reduce((d, axis) => foldBack(d, axis, before[axis], known(x.shape[axis]), mode), dy) };
-    if (axes.length === 0) return { x: dy };
-    const starts = axes.map((i) => before[i]);
-    const ends = axes.map((i, k) => starts[k] + known(x.shape[i]));
-    return { x: sliceAxes(dy, { starts, ends, axes, steps: axes.map(() => 1) }) };
+    // Cut where it grew, and grown with zeros where it was cut.
+    const grown = axes.filter((i) => before[i] > 0 || after[i] > 0);
+    const starts = grown.map((i) => Math.max(0, before[i]));
+    const ends = grown.map((i) => known(dy.shape[i]) - Math.max(0, after[i]));
+    const steps = grown.map(() => 1);
+    const cut = grown.length > 0 ? sliceAxes(dy, { starts, ends, axes: grown, steps }) : dy;
+    return { x: axes.reduce((d, i) => d.pad(i, Math.max(0, -before[i]), Math.max(0, -after[i])), cut) };
   },
   form: ({ before, after, mode = "constant", value = 0 }, node) => ({
     attributes: { mode },
@@ -189,8 +203,7 @@ function foldBack(dy: Tensor, axis: number, before: number, size: number, mode: 
     const reflected = from < 0 ? -from : from >= size ? 2 * (size - 1) - from : from;
     values[i * size + (mode === "edge" ? Math.min(Math.max(from, 0), size - 1) : reflected)] = 1;
   }
-  const matrix = constant(dataOf(dy.dtype, values), [padded, size], dy.dtype);
-  return dy.swapAxes(axis, -1).matmul(matrix).swapAxes(axis, -1);
+  return along(dy, axis, constant(dataOf(dy.dtype, values), [padded, size], dy.dtype).mT);
 }
 
 const concatOp = defineMany<{ axis: number }>({
@@ -218,9 +231,11 @@ const concatOp = defineMany<{ axis: number }>({
 });
 
 /** Joins tensors along an axis. */
-export function concat(xs: readonly Tensor[], axis: number): Tensor {
-  return xs.length === 1 ? xs[0] : concatOp(xs, { axis: normalAxis(axis, xs[0].rank) })[0];
-}
+export const concat = (xs: readonly Tensor[], axis: number): Tensor =>
+  explained("Concat", xs, "variadic", () => {
+    const a = normalAxis(axis, xs[0].rank);
+    return xs.length === 1 ? xs[0] : concatOp(xs, { axis: a })[0];
+  });
 
 /** Puts tensors of one shape side by side along a new axis. */
 export const stack = (xs: readonly Tensor[], axis: number): Tensor =>
@@ -248,34 +263,47 @@ const splitOp = defineMany<{ axis: number; sizes: readonly number[] }>({
 });
 
 /** Zeros of the shape and dtype of `like`. */
-export const zerosLike = (like: Tensor): Tensor =>
-  like.shape.some(isOpen) ? like.mul(0) : expand(scalar(0, like.dtype), { shape: like.shape });
+export const zerosLike = (like: Tensor): Tensor => expandLike(scalar(0, like.dtype), like);
 
 /** `x` repeated to the shape of `like`, an open axis included. */
 export function expandLike(x: Tensor, like: Tensor): Tensor {
   const shape = like.shape;
-  const rank = shape.length;
-  // Expand cannot ask for a size that is not known yet; adding zeros can.
-  const missing = shape.some((d, i) => isOpen(d) && !sameDim(x.shape[x.rank - rank + i] ?? 1, d));
-  return missing ? x.add(zerosLike(like)) : expand(x, { shape });
+  const missing = shape.some((d, i) => isOpen(d) && !sameDim(x.shape[x.rank - shape.length + i] ?? 1, d));
+  return missing ? expandTo(x, shapeOf(like, { start: 0, end: like.rank }), { shape }) : expand(x, { shape });
 }
 
 /** Cuts an axis into parts of the given sizes, or into `parts` equal ones. */
-export function split(x: Tensor, axis: number, parts: readonly number[] | number): Tensor[] {
-  const a = normalAxis(axis, x.rank);
-  const size = known(x.shape[a], "a split axis");
-  if (typeof parts === "number" && size % parts !== 0)
-    throw new ShapeError(`Split: ${size} does not divide by ${parts}`);
-  const sizes = typeof parts === "number" ? Array.from({ length: parts }, () => size / parts) : parts;
-  return sizes.length === 1 ? [x] : [...splitOp([x], { axis: a, sizes })];
-}
+export const split = (x: Tensor, axis: number, parts: readonly number[] | number): Tensor[] =>
+  explained("Split", [x], ["x"], () => {
+    const a = normalAxis(axis, x.rank);
+    const size = known(x.shape[a], "a split axis");
+    if (typeof parts === "number" && size % parts !== 0) throw new ShapeError(`${size} does not divide by ${parts}`);
+    const sizes = typeof parts === "number" ? Array.from({ length: parts }, () => size / parts) : parts;
+    return sizes.length === 1 && sizes[0] === size ? [x] : [...splitOp([x], { axis: a, sizes })];
+  });
 
 /** Rolls an axis: the last `shift` elements come to the front. */
-export function roll(x: Tensor, shift: number, axis: number): Tensor {
-  const a = normalAxis(axis, x.rank);
-  const size = known(x.shape[a], "a rolled axis");
-  const by = ((shift % size) + size) % size;
-  return by === 0 ? x : concat([x.slice(a, size - by, size), x.slice(a, 0, size - by)], a);
+export const roll = (x: Tensor, shift: number, axis: number): Tensor =>
+  explained("roll", [x], ["x"], () => {
+    const a = normalAxis(axis, x.rank);
+    const size = known(x.shape[a], "a rolled axis");
+    const by = ((shift % size) + size) % size;
+    return by === 0 ? x : concat([x.slice(a, size - by, size), x.slice(a, 0, size - by)], a);
+  });
+
+function checkIndices(indices: Tensor): void {
+  if (indices.dtype !== "int32" && indices.dtype !== "int64")
+    throw new ShapeError({ message: "the indices must be int32 or int64", help: "cast them" });
+}
+
+/** What is read or written by one index for each element. */
+function checkElements(x: Tensor, indices: Tensor, { axis }: { axis: number }, updates?: Tensor): void {
+  checkIndices(indices);
+  normalAxis(axis, x.rank);
+  sameDtype(x, updates);
+  if (x.rank !== indices.rank) throw new ShapeError(`x has ${x.rank} axes, the indices ${indices.rank}`);
+  if (updates && !sameShape(updates.shape, indices.shape))
+    throw new ShapeError(`updates are ${showShape(updates.shape)}, the indices ${showShape(indices.shape)}`);
 }
 
 /** Elements of `axis` by place (ONNX Gather).  x: [A, S, B], indices int32 or int64 [...I] -> [A, ...I, B] */
@@ -284,6 +312,7 @@ export const gather: Draw<["x", "indices"], { axis: number }> = defineOp({
   inputs: ["x", "indices"],
   infer: ({ x, indices }, { axis }) => {
     const a = normalAxis(axis, x.rank);
+    checkIndices(indices);
     return { dtype: x.dtype, shape: [...x.shape.slice(0, a), ...indices.shape, ...x.shape.slice(a + 1)] };
   },
   vjp: ({ x, indices }, dy, { attrs }) => {
@@ -292,21 +321,22 @@ export const gather: Draw<["x", "indices"], { axis: number }> = defineOp({
     // Gathered rows in front, added to their places.
     const front = dy.reshape([...x.shape.slice(0, axis), count, ...x.shape.slice(axis + 1)]).swapAxes(0, axis); // [I, ..., A, ...]
     const target = [x.shape[axis], ...front.shape.slice(1)];
-    const added = scatterNdAdd(expandZeros(target, front), wide(indices).reshape([count, 1]), front);
+    const added = scatterNdAdd(expandZeros(target, front), wide(indices, [count, 1]), front);
     return { x: added.swapAxes(0, axis), indices: null };
   },
 });
 
 /** Indices as int64, the only type that ScatterND takes. */
-function wide(indices: Tensor): Tensor {
+function wide(indices: Tensor, shape: Shape): Tensor {
   const data = constantData(indices);
-  if (!data) return indices.dtype === "int64" ? indices : cast(indices, { to: "int64" });
-  return constant(dataOf("int64", Array.from(data as Int32Array, Number)), indices.shape as number[], "int64");
+  if (data) return constant(dataOf("int64", Array.from(data as Int32Array, Number)), shape as number[], "int64");
+  // Reshaped before they are widened: WebGPU reshapes no int64.
+  return cast(indices.reshape(shape), { to: "int64" });
 }
 
 /** Zeros of `shape`; an open axis beyond the first is taken from `like`, which has it at the same place. */
 function expandZeros(shape: Shape, like: Tensor): Tensor {
-  return expand(shape.some(isOpen) ? like.slice(0, 0, 1).mul(0) : scalar(0, like.dtype), { shape });
+  return expand(shape.some(isOpen) ? zerosLike(like.slice(0, 0, 1)) : scalar(0, like.dtype), { shape });
 }
 
 /** x with updates added at places (ONNX ScatterND, reduction "add").  x: [S, ...R], indices [K, 1], updates [K, ...R] */
@@ -326,7 +356,10 @@ export const scatterNdAdd: Draw<["x", "indices", "updates"]> = defineOp({
 export const gatherElements = defineOp<["x", "indices"], { axis: number }>({
   onnx: "GatherElements",
   inputs: ["x", "indices"],
-  infer: ({ x, indices }) => ({ dtype: x.dtype, shape: indices.shape }),
+  infer: ({ x, indices }, attrs) => {
+    checkElements(x, indices, attrs);
+    return { dtype: x.dtype, shape: indices.shape };
+  },
   vjp: ({ x, indices }, dy, { attrs }) => ({ x: dy.scatterInto(x, indices, attrs.axis), indices: null }),
 });
 
@@ -334,7 +367,10 @@ export const gatherElements = defineOp<["x", "indices"], { axis: number }>({
 export const scatterElementsAdd = defineOp<["x", "indices", "updates"], { axis: number }>({
   onnx: "ScatterElements",
   inputs: ["x", "indices", "updates"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  infer: ({ x, indices, updates }, attrs) => {
+    checkElements(x, indices, attrs, updates);
+    return { dtype: x.dtype, shape: x.shape };
+  },
   vjp: ({ indices }, dy, { attrs }) => ({ x: dy, indices: null, updates: gatherElements(dy, indices, attrs) }),
   form: ({ axis }) => ({ attributes: { axis, reduction: "add" } }),
 });
@@ -372,11 +408,12 @@ export const stopGradient = defineOp({
   vjp: () => ({ x: null }),
 });
 
-const withRule = defineMany<{ rule: (dy: Tensor) => readonly (Tensor | null)[] }>({
+const withRule = defineMany<{ rule: (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[] }>({
   onnx: "Identity",
   inputs: "variadic",
   infer: ([y]) => [{ dtype: y.dtype, shape: y.shape }],
-  vjp: (_, [dy], { attrs: { rule } }) => [null, ...rule(dy!)],
+  // The rule reads the inputs of the node, which a pass may have replaced since it was drawn.
+  vjp: ([, ...xs], [dy], { attrs: { rule } }) => [null, ...rule(dy!, ...xs)],
   form: () => ({}),
 });
 
@@ -388,5 +425,5 @@ export function withGradient(
   draw: (...xs: Tensor[]) => Tensor,
   rule: (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[],
 ): (...xs: Tensor[]) => Tensor {
-  return (...xs) => withRule([draw(...xs), ...xs], { rule: (dy) => rule(dy, ...xs) })[0];
+  return (...xs) => withRule([draw(...xs), ...xs], { rule })[0];
 }

@@ -1,8 +1,12 @@
 import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
-import { known, normalAxis, sizeOf } from "../graph/shape.ts";
-import { constant, FloatAttr, type Tensor } from "../graph/tensor.ts";
-import { type DrawMany, defineMany, defineOp } from "./define.ts";
+import { type Dim, known, mulDim, normalAxis, sameShape, showShape, sizeOf } from "../graph/shape.ts";
+import { constant, FloatAttr, scope, type Tensor, type TensorType } from "../graph/tensor.ts";
+import { cast } from "./compare.ts";
+import { type DrawMany, defineMany, defineOp, explained, sameDtype } from "./define.ts";
+import { columnSums } from "./linalg.ts";
+import { withGradient } from "./move.ts";
+import { reduceSumSquare } from "./reduce.ts";
 
 /** eˣ / Σ eˣ along an axis (ONNX Softmax). */
 const softmaxOp = defineOp<["x"], { axis: number }>({
@@ -18,7 +22,7 @@ const softmaxOp = defineOp<["x"], { axis: number }>({
 
 /** eˣ / Σ eˣ along an axis. */
 export const softmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Tensor =>
-  softmaxOp(x, { axis: normalAxis(axis, x.rank) });
+  explained("Softmax", [x], ["x"], () => softmaxOp(x, { axis: normalAxis(axis, x.rank) }));
 
 /** ln softmax(x), drawn from what WebGPU has. */
 export const logSoftmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Tensor =>
@@ -30,23 +34,48 @@ const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMany({
   infer: ([x, scale], { axis }) => {
     if (sizeOf(scale.shape) !== sizeOf(x.shape.slice(axis)))
       throw new ShapeError(`it normalises ${x.shape.slice(axis)} and scales ${scale.shape}`);
-    const one = { dtype: x.dtype, shape: x.shape.map((d, i) => (i < axis ? d : 1)) };
+    sameDtype(x, scale);
+    // The mean and 1/σ come out in float32 whatever x is.
+    const one: TensorType = { dtype: "float32", shape: x.shape.map((d, i) => (i < axis ? d : 1)) };
     return [{ dtype: x.dtype, shape: x.shape }, one, one];
   },
   form: ({ axis, epsilon }) => ({ attributes: { axis, epsilon: new FloatAttr(epsilon) } }),
   // With x̂ = (x - μ)/σ and g = dy γ:  dx = (g - mean(g) - x̂ mean(g x̂)) / σ,  dγ = Σ dy x̂,  dβ = Σ dy.
   // x̂ is normalised again rather than kept: one pass over x, and nothing to store.
-  vjp: ([x, scale, bias], [dy], { ys, attrs: { axis, epsilon } }) => {
-    if (!dy) return [null, null, null];
-    const normal = x.shape.slice(axis).map((_, i) => axis + i);
-    const leading = x.shape.slice(0, axis).map((_, i) => i);
+  // A gradient of a gradient arrives at the statistics too:  dμ/dx = 1/n,  d(1/σ)/dx = -x̂ / (n σ²).
+  vjp: ([x, scale, bias], [dy, dMean, dInverse], { ys, attrs: { axis, epsilon } }) => {
     const count = known(sizeOf(x.shape.slice(axis)));
     const unit = constant(dataOf(x.dtype, new Float32Array(count).fill(1)), scale.shape as number[], x.dtype);
     const xhat = layerNormOp([x, unit], { axis, epsilon })[0];
-    const g = dy.mul(scale);
-    const along = g.mul(xhat).mean(normal, true);
-    const dx = g.sub(g.mean(normal, true)).sub(xhat.mul(along)).mul(ys[2]);
-    return [dx, dy.mul(xhat).sum(leading, false), bias ? dy.sum(leading, false) : null];
+    const inverse = cast(ys[2], { to: x.dtype });
+    const dxs: Tensor[] = [];
+    if (dMean) dxs.push(cast(dMean, { to: x.dtype }).mul(1 / count));
+    if (dInverse)
+      dxs.push(
+        cast(dInverse, { to: x.dtype })
+          .mul(inverse)
+          .mul(inverse)
+          .mul(-1 / count)
+          .mul(xhat),
+      );
+    if (!dy) return [dxs.reduce((sum, dx) => sum.add(dx)), null, null];
+    // The two means weigh by γ, so they are products with it: nothing of the size of x is made for them.
+    const flat = (t: Tensor): Tensor => t.reshape([sizeOf(x.shape.slice(0, axis)), count]);
+    const weigh = scale.reshape([count, 1]).mul(1 / count);
+    const mean = (t: Tensor): Tensor => flat(t).matmul(weigh).reshape(inverse.shape);
+    const share = dy.mul(xhat);
+    dxs.push(
+      dy
+        .mul(scale)
+        .sub(mean(dy))
+        .sub(xhat.mul(mean(share)))
+        .mul(inverse),
+    );
+    return [
+      dxs.reduce((sum, dx) => sum.add(dx)),
+      columnSums(flat(share)).reshape(scale.shape),
+      bias ? columnSums(flat(dy)).reshape(bias.shape) : null,
+    ];
   },
 });
 
@@ -58,11 +87,21 @@ export function layerNorm(x: Tensor, scale: Tensor, bias: Tensor | undefined, ep
   return layerNormOp([x, scale, bias], { axis: x.rank - scale.rank, epsilon })[0];
 }
 
+/** The type of x, which the others have a number for each channel of. */
+function perChannelType(x: Tensor, others: Readonly<Record<string, Tensor>>): TensorType {
+  for (const [name, other] of Object.entries(others)) {
+    sameDtype(x, other);
+    if (!sameShape(other.shape, x.shape.slice(1, 2)))
+      throw new ShapeError(`${x.shape[1]} channels came, ${name} has ${showShape(other.shape)}`);
+  }
+  return { dtype: x.dtype, shape: x.shape };
+}
+
 /** (x - mean) / √(var + ε) · scale + bias with given statistics (ONNX BatchNormalization).  x: [N, C, ...S], others [C] */
 export const batchNorm = defineOp<["x", "scale", "bias", "mean", "variance"], { epsilon: number }>({
   onnx: "BatchNormalization",
   inputs: ["x", "scale", "bias", "mean", "variance"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  infer: ({ x, ...others }) => perChannelType(x, others),
   form: ({ epsilon }) => ({ attributes: { epsilon: new FloatAttr(epsilon) } }),
   vjp: ({ x, scale, mean, variance }, dy, { attrs: { epsilon } }) => {
     const perChannel = (v: Tensor): Tensor => v.reshape([1, -1, ...x.shape.slice(2).map(() => 1)]);
@@ -83,11 +122,59 @@ export const batchNorm = defineOp<["x", "scale", "bias", "mean", "variance"], { 
   },
 });
 
+/**
+ * Batch normalisation by the statistics of the batch itself, and these statistics.  x: [N, C, ...S], scale, bias: [C].
+ * Its gradient is a rule of its own: with n values a channel and x̂ = (x - μ)/σ,
+ *
+ *     dβ = Σ dy,  dγ = Σ dy x̂,  dx = γ/σ (dy - dβ/n - x̂ dγ/n)
+ *
+ * where dx is written as a dy + b (x - μ) + c with three numbers a channel: three passes over x instead of a dozen.
+ */
+export function batchNormTraining(
+  x: Tensor,
+  scale: Tensor,
+  bias: Tensor,
+  epsilon: number,
+): { y: Tensor; mean: Tensor; variance: Tensor } {
+  const map = x.shape.slice(2).map((_, i) => i + 2);
+  const count = known(
+    x.shape.reduce<Dim>((n, d, i) => (i === 1 ? n : mulDim(n, d)), 1),
+    "the batch",
+  );
+  const channels = known(x.shape[1], "the channel axis");
+  const perChannel = (v: Tensor): Tensor => v.reshape([1, channels, ...map.map(() => 1)]);
+  const total = (t: Tensor): Tensor => columnSums(t.sum(map)); // over each image first: [N, C] -> [C]
+  const all = (value: number): Tensor =>
+    constant(dataOf(x.dtype, new Float32Array(channels).fill(value)), [channels], x.dtype);
+
+  const mean = total(x).mul(1 / count);
+  // Centred first: E[x²] - μ² would lose digits.
+  const centred = x.sub(perChannel(mean));
+  const squares = map.length > 0 ? reduceSumSquare(centred, { axes: map, keepdims: false }) : centred.square(); // [N, C]
+  const variance = columnSums(squares).mul(1 / count);
+  const draw = withGradient(
+    (_, gain, shift) => batchNorm(centred, gain, shift, all(0), variance, { epsilon }),
+    (dy, _, gain) => {
+      const inverse = variance.add(epsilon).sqrt().reciprocal();
+      const dBias = total(dy);
+      const dScale = total(dy.mul(centred)).mul(inverse);
+      const a = gain.mul(inverse);
+      const b = a
+        .mul(dScale)
+        .mul(inverse)
+        .mul(-1 / count);
+      const rest = batchNorm(centred, b, a.mul(dBias).mul(-1 / count), all(0), all(1), { epsilon: 0 });
+      return [dy.mul(perChannel(a)).add(rest), dScale, dBias];
+    },
+  );
+  return { y: draw(x, scale, bias), mean, variance };
+}
+
 /** Normalises each channel of each image over its map (ONNX InstanceNormalization).  x: [N, C, ...S], scale, bias: [C] */
 export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }>({
   onnx: "InstanceNormalization",
   inputs: ["x", "scale", "bias"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  infer: ({ x, ...others }) => perChannelType(x, others),
   form: ({ epsilon }) => ({ attributes: { epsilon: new FloatAttr(epsilon) } }),
   vjp: ({ x, scale }, dy, { attrs: { epsilon } }) => {
     const map = x.shape.slice(2).map((_, i) => i + 2);
@@ -109,6 +196,12 @@ export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }
  * Wu and He, "Group Normalization" (2018).  x: [N, C, ...S], scale, bias: [C]
  */
 export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor, epsilon: number): Tensor {
+  if (known(x.shape[1]) % groups !== 0)
+    throw new ShapeError({
+      message: `groupNorm: ${x.shape[1]} channels do not divide into ${groups} groups`,
+      details: [`x: ${x}`],
+      at: scope() || undefined,
+    });
   const constantly = (value: number): Tensor =>
     constant(dataOf(x.dtype, new Float32Array(groups).fill(value)), [groups], x.dtype);
   const map = sizeOf(x.shape.slice(1));

@@ -1,49 +1,103 @@
+import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
 import { known, type Shape, staticSize } from "../graph/shape.ts";
 import { constant, type OnnxForm, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
 import { channelsOf, convSize, convTransposeOp, eachAxis } from "./conv.ts";
-import { defineOp } from "./define.ts";
+import { defineOp, explained } from "./define.ts";
+import { along } from "./linalg.ts";
+import { expand, placeAlong, zerosLike } from "./move.ts";
 
 interface PoolAttrs {
   kernel: readonly number[];
   strides: readonly number[];
   /** Starts, then ends. */
   pads: readonly number[];
-  ceilMode?: boolean;
 }
 
-function poolShape(x: Tensor, { kernel, strides, pads, ceilMode }: PoolAttrs): Shape {
-  const spatial = kernel.length;
+function poolShape(x: Tensor, { kernel, strides, pads }: PoolAttrs): Shape {
+  if (x.rank !== kernel.length + 2)
+    throw new ShapeError(`windows of ${kernel.join(" × ")} read [N, C, ...${kernel.length} axes]`);
   const sizes = kernel.map((k, i) => {
-    const size = known(x.shape[i + 2], "a pooled axis");
-    const floor = convSize(size, k, strides[i], pads[i] + pads[i + spatial], 1);
-    const remains = size + pads[i] + pads[i + spatial] - ((floor - 1) * strides[i] + k);
-    // A window that would start inside the padding at the end is left out, as in PyTorch.
-    return ceilMode && remains > 0 && floor * strides[i] < size + pads[i] ? floor + 1 : floor;
+    const out = convSize(known(x.shape[i + 2], "a pooled axis"), k, strides[i], pads[i] + pads[i + kernel.length], 1);
+    if (out < 1) throw new ShapeError(`a map of ${x.shape[i + 2]} is smaller than the window`);
+    return out;
   });
   return [x.shape[0], x.shape[1], ...sizes];
 }
 
-const form = ({ kernel, strides, pads, ceilMode }: PoolAttrs): OnnxForm => ({
-  attributes: { kernel_shape: kernel, strides, pads, ceil_mode: ceilMode ? 1 : 0 },
+const form = ({ kernel, strides, pads }: PoolAttrs): OnnxForm => ({
+  attributes: { kernel_shape: kernel, strides, pads },
 });
 
-/** Puts what each place of a window contributes back where it was read.  [N, C·K, ...S'] -> [N, C, ...S] */
-function unpool(taps: Tensor, weights: Tensor, x: Tensor, { kernel, strides, pads }: PoolAttrs): Tensor {
+/** The places of a window, the last axis fastest. */
+const placesOf = (kernel: readonly number[]): number[][] =>
+  kernel.reduce<number[][]>((all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])), [[]]);
+
+/** How far the windows reach over an axis, padding at its start included. */
+const reachOf = (y: Tensor, { kernel, strides }: PoolAttrs, i: number): number =>
+  (known(y.shape[i + 2]) - 1) * strides[i] + kernel[i];
+
+/** Puts gradients back where the windows read: one for each place of a window, or one for all.  [N, C, ...S'] -> [N, C, ...S] */
+function unpool(taps: readonly Tensor[], x: Tensor, attrs: PoolAttrs): Tensor {
+  const { kernel, strides, pads } = attrs;
   const spatial = kernel.length;
-  const outputPadding = kernel.map(
-    (k, i) => known(x.shape[i + 2]) + pads[i] + pads[i + spatial] - ((known(taps.shape[i + 2]) - 1) * strides[i] + k),
+  if (kernel.every((k, i) => k === strides[i])) return unpoolSideBySide(taps, x, attrs);
+  if (spatial > 2) return unpoolByPlace(taps, x, attrs);
+  // WebGPU's ConvTranspose miscounts groups that read an even number of channels and make one: an empty one is added.
+  const even = taps.length > 1 && taps.length % 2 === 0;
+  const joined = sideBySide(even ? [...taps, zerosLike(taps[0])] : taps);
+  const [channels, places, count] = [channelsOf(x), staticSize(kernel), known(joined.shape[2])];
+  const values = Float32Array.from({ length: channels * count * places }, (_, i) =>
+    count === 1 || Math.floor(i / places) % count === i % places ? 1 : 0,
   );
-  // ConvTranspose takes no negative padding: what a ceiling reached beyond the map is cut off afterwards.
-  const full = convTransposeOp(taps, weights, undefined, {
+  const weights = constant(dataOf(x.dtype, values), [channels * count, 1, ...kernel], x.dtype);
+  const flat = joined.reshape([x.shape[0], channels * count, ...taps[0].shape.slice(2)]);
+  return convTransposeOp(flat, weights, undefined, {
     strides,
     pads,
     dilations: kernel.map(() => 1),
-    group: channelsOf(x),
-    outputPadding: outputPadding.map((p) => Math.max(0, p)),
+    group: channels,
+    // Pixels that a stride stepped over at the end.
+    outputPadding: kernel.map(
+      (_, i) => known(x.shape[i + 2]) + pads[i] + pads[i + spatial] - reachOf(taps[0], attrs, i),
+    ),
   });
-  return outputPadding.reduce((out, p, i) => (p < 0 ? out.slice(i + 2, 0, known(x.shape[i + 2])) : out), full);
+}
+
+/** The same where windows neither overlap nor leave a gap: gradients only change places. */
+function unpoolSideBySide(taps: readonly Tensor[], x: Tensor, { kernel, pads }: PoolAttrs): Tensor {
+  const spatial = kernel.length;
+  const sizes = kernel.map((_, i) => known(taps[0].shape[i + 2]));
+  const lead = x.shape.slice(0, 2);
+  const each = sideBySide(taps).reshape([...lead, ...(taps.length > 1 ? kernel : kernel.map(() => 1)), ...sizes]);
+  const order = [0, 1, ...sizes.flatMap((_, i) => [2 + spatial + i, 2 + i])];
+  const full = expand(each.permute(...order), { shape: [...lead, ...sizes.flatMap((s, i) => [s, kernel[i]])] });
+  const map = full.reshape([...lead, ...sizes.map((s, i) => s * kernel[i])]);
+  return kernel.reduce((out, k, i) => {
+    const end = pads[i] + known(x.shape[i + 2]);
+    // Pixels beyond the last window were never read; padding was, and keeps what it got.
+    return out.pad(i + 2, 0, Math.max(0, end - sizes[i] * k)).slice(i + 2, pads[i], end);
+  }, map);
+}
+
+/** [N, C, ...S] each -> [N, C, K, ...S] */
+const sideBySide = (taps: readonly Tensor[]): Tensor =>
+  taps[0].unsqueeze(2).concat(
+    taps.slice(1).map((tap) => tap.unsqueeze(2)),
+    2,
+  );
+
+/** The same in three dimensions, where WebGPU has no ConvTranspose: each place's gradients among zeros, summed. */
+function unpoolByPlace(taps: readonly Tensor[], x: Tensor, attrs: PoolAttrs): Tensor {
+  const { kernel, strides, pads } = attrs;
+  const sizes = kernel.map((_, i) => pads[i] + known(x.shape[i + 2]) + pads[i + kernel.length]);
+  const sum = placesOf(kernel)
+    .map((place, p) =>
+      place.reduce((d, start, i) => placeAlong(d, i + 2, sizes[i], start, strides[i]), taps[p % taps.length]),
+    )
+    .reduce((a, b) => a.add(b));
+  return kernel.reduce((d, _, i) => d.slice(i + 2, pads[i], pads[i] + known(x.shape[i + 2])), sum);
 }
 
 /** The largest of each window.  [N, C, ...S] -> [N, C, ...S'] */
@@ -56,36 +110,21 @@ export const maxPoolOp = defineOp<["x"], PoolAttrs>({
   // by comparing each shifted view of x with y.
   vjp: ({ x }, dy, { y, attrs }) => {
     const { kernel, strides, pads } = attrs;
-    const spatial = kernel.length;
     const sizes = kernel.map((_, i) => known(y.shape[i + 2]));
-    let padded = x;
-    kernel.forEach((k, i) => {
-      const reach = (sizes[i] - 1) * strides[i] + k;
-      const after = Math.max(pads[i + spatial], reach - known(x.shape[i + 2]) - pads[i]);
-      padded = padded.pad(i + 2, pads[i], after, { value: -3e38 });
-    });
-    const places = staticSize(kernel);
-    const taken: Tensor[] = [];
+    const padded = kernel.reduce((out, _, i) => out.pad(i + 2, pads[i], pads[i + kernel.length], { value: -3e38 }), x);
+    const taps: Tensor[] = [];
     let free: Tensor | undefined;
-    for (let place = 0; place < places; place++) {
-      let view = padded;
-      let rest = place;
-      for (let i = spatial - 1; i >= 0; i--) {
-        const k = rest % kernel[i];
-        rest = Math.floor(rest / kernel[i]);
-        view = view.slice(i + 2, k, k + (sizes[i] - 1) * strides[i] + 1, strides[i]);
-      }
+    for (const place of placesOf(kernel)) {
+      const view = place.reduce(
+        (v, k, i) => v.slice(i + 2, k, k + (sizes[i] - 1) * strides[i] + 1, strides[i]),
+        padded,
+      );
       const hit = cast(equal(view, y), { to: x.dtype });
-      taken.push((free ? hit.mul(free) : hit).mul(dy).unsqueeze(2));
+      taps.push((free ? hit.mul(free) : hit).mul(dy));
       const miss = scalar(1, x.dtype).sub(hit);
       free = free ? free.mul(miss) : miss;
     }
-    const channels = channelsOf(x);
-    const taps = taken[0].concat(taken.slice(1), 2).reshape([x.shape[0], channels * places, ...sizes]);
-    const identity = new Float32Array(channels * places * places);
-    for (let c = 0; c < channels * places; c++) identity[c * places + (c % places)] = 1;
-    const weights = constant(dataOf(x.dtype, identity), [channels * places, 1, ...kernel], x.dtype);
-    return { x: unpool(taps, weights, x, attrs) };
+    return { x: unpool(taps, x, attrs) };
   },
 });
 
@@ -101,15 +140,8 @@ export const averagePoolOp = defineOp<["x"], AverageAttrs>({
   infer: ({ x }, attrs) => ({ dtype: x.dtype, shape: poolShape(x, attrs) }),
   form: (attrs) => ({ attributes: { ...form(attrs).attributes, count_include_pad: attrs.countPadding ? 1 : 0 } }),
   vjp: ({ x }, dy, { y, attrs }) => {
-    const { kernel } = attrs;
     const counts = constant(dataOf(x.dtype, windowSizes(x.shape, y.shape, attrs)), known2(y.shape), x.dtype);
-    const channels = channelsOf(x);
-    const ones = constant(
-      dataOf(x.dtype, new Float32Array(channels * staticSize(kernel)).fill(1)),
-      [channels, 1, ...kernel],
-      x.dtype,
-    );
-    return { x: unpool(dy.div(counts), ones, x, attrs) };
+    return { x: unpool([dy.div(counts)], x, attrs) };
   },
 });
 const known2 = (shape: Shape): number[] => [1, 1, ...shape.slice(2).map((d) => known(d))];
@@ -138,20 +170,54 @@ export interface PoolOptions {
   ceilMode?: boolean;
 }
 
-function normalPool(x: Tensor, { kernel, stride = kernel, padding = 0, ceilMode = false }: PoolOptions): PoolAttrs {
+/**
+ * One number for each axis.  `ceilMode` becomes padding at the end, up to where the last window reaches: it starts on the map or in
+ * the padding before it, as in PyTorch.  (ONNX infers another size than the engine computes where a window would start later.)
+ */
+function normalPool(x: Tensor, options: PoolOptions): { attrs: PoolAttrs; overrun: boolean } {
+  const { kernel, stride = kernel, padding = 0, ceilMode = false } = options;
   const spatial = x.rank - 2;
-  const pads = eachAxis(padding, spatial);
-  return {
-    kernel: eachAxis(kernel, spatial),
-    strides: eachAxis(stride, spatial),
-    pads: pads.length === spatial ? [...pads, ...pads] : pads,
-    ceilMode,
-  };
+  const [sizes, strides, given] = [kernel, stride, padding].map((value) => eachAxis(value, spatial));
+  const pads = given.length === spatial ? [...given, ...given] : given;
+  const ends = sizes.map((k, i) => {
+    const size = known(x.shape[i + 2], "a pooled axis") + pads[i];
+    const count = convSize(size, k, strides[i], pads[i + spatial], 1);
+    const reach = count * strides[i] + k;
+    return ceilMode && count * strides[i] < size && reach - strides[i] < size + pads[i + spatial]
+      ? reach - size
+      : pads[i + spatial];
+  });
+  const attrs = { kernel: sizes, strides, pads: [...pads.slice(0, spatial), ...ends] };
+  return { attrs, overrun: ends.some((p, i) => p > pads[i + spatial]) };
 }
 
 /** The largest of each window.  [N, C, ...S] -> [N, C, ...S'] */
-export const maxPool = (x: Tensor, options: PoolOptions): Tensor => maxPoolOp(x, normalPool(x, options));
+export const maxPool = (x: Tensor, options: PoolOptions): Tensor =>
+  explained("MaxPool", [x], ["x"], () => maxPoolOp(x, normalPool(x, options).attrs));
 
 /** The mean of each window; padding counts unless told otherwise, as in PyTorch.  [N, C, ...S] -> [N, C, ...S'] */
 export const averagePool = (x: Tensor, options: PoolOptions & { countPadding?: boolean }): Tensor =>
-  averagePoolOp(x, { ...normalPool(x, options), countPadding: options.countPadding ?? true });
+  explained("AveragePool", [x], ["x"], () => {
+    const { countPadding = true } = options;
+    const { attrs, overrun } = normalPool(x, options);
+    if (!countPadding || !overrun) return averagePoolOp(x, { ...attrs, countPadding });
+    // What a ceiling adds never counts: the padding that does becomes part of the map.
+    const plain = normalPool(x, { ...options, ceilMode: false }).attrs.pads;
+    const map = attrs.kernel.reduce((out, _, i) => out.pad(i + 2, plain[i], plain[i + attrs.kernel.length]), x);
+    return averagePoolOp(map, { ...attrs, pads: attrs.pads.map((p, i) => p - plain[i]), countPadding: false });
+  });
+
+/** Means over as many windows as asked, as equal as they can be.  [N, C, ...S] -> [N, C, ...size] */
+export function adaptiveAveragePool(x: Tensor, size: readonly number[]): Tensor {
+  const from = size.map((_, i) => known(x.shape[i + 2], "a pooled axis"));
+  if (from.every((s, i) => s % size[i] === 0)) return averagePool(x, { kernel: from.map((s, i) => s / size[i]) });
+  // Windows of different sizes, as in PyTorch: from ⌊iS/S'⌋ to ⌈(i+1)S/S'⌉.
+  return size.reduce((y, to, axis) => {
+    const s = from[axis];
+    const rows = Array.from({ length: to }, (_, i) => {
+      const [start, end] = [Math.floor((i * s) / to), Math.ceil(((i + 1) * s) / to)];
+      return Array.from({ length: s }, (_, k) => (k >= start && k < end ? 1 / (end - start) : 0));
+    });
+    return along(y, axis + 2, constant(dataOf(x.dtype, rows.flat()), [to, s], x.dtype));
+  }, x);
+}

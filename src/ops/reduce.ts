@@ -1,8 +1,10 @@
+import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
-import { type Dim, known, normalAxis, sizeOf } from "../graph/shape.ts";
+import { type Dim, isOpen, known, normalAxis, sizeOf } from "../graph/shape.ts";
 import type { OnnxForm, Tensor, TensorType } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
 import { type Draw, defineMany, defineOp } from "./define.ts";
+import { zerosLike } from "./move.ts";
 
 /** Which axes, and whether they stay with size 1. */
 interface Axes {
@@ -42,13 +44,21 @@ export const reduceMean = defineOp<["x"], Axes>({
   infer: reduced,
   form,
   vjp: ({ x }, dy, { attrs }) => {
-    const count = known(sizeOf(attrs.axes.map((a) => x.shape[normalAxis(a, x.rank)])), "an averaged axis");
-    return {
-      x: restore(dy, x, attrs)
-        .mul(1 / count)
-        .expandAs(x),
-    };
+    const count = sizeOf(attrs.axes.map((a) => x.shape[normalAxis(a, x.rank)]));
+    const share = restore(dy, x, attrs);
+    // How many an open axis has is known only to the run, which counts them.
+    const each = isOpen(count) ? share.div(zerosLike(x).add(1).sum(attrs.axes, true)) : share.mul(1 / count);
+    return { x: each.expandAs(x) };
   },
+});
+
+/** Σ x² */
+export const reduceSumSquare = defineOp<["x"], Axes>({
+  onnx: "ReduceSumSquare",
+  inputs: ["x"],
+  infer: reduced,
+  form,
+  vjp: ({ x }, dy, { attrs }) => ({ x: x.mul(2).mul(restore(dy, x, attrs)) }),
 });
 
 // Where several elements are extreme, each takes an equal share of the gradient.
@@ -96,7 +106,10 @@ export const argMax = defineOp<["x"], { axis: number; keepdims: boolean }>({
 export const cumSum: Draw<["x"], { axis: number; reverse?: boolean }> = defineOp({
   onnx: "CumSum",
   inputs: ["x"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  infer: ({ x }, { axis }) => {
+    normalAxis(axis, x.rank);
+    return { dtype: x.dtype, shape: x.shape };
+  },
   form: ({ axis, reverse }) => ({
     attributes: { reverse: reverse ? 1 : 0 },
     constants: [{ dtype: "int64", shape: [], data: dataOf("int64", [axis]) }],
@@ -108,6 +121,8 @@ const topKOp = defineMany<{ k: number; axis: number }>({
   onnx: "TopK",
   inputs: ["x"],
   infer: ([x], { k, axis }) => {
+    const size = known(x.shape[normalAxis(axis, x.rank)], "a sorted axis");
+    if (k > size) throw new ShapeError(`${k} of ${size} elements were asked for`);
     const shape = x.shape.map((d, i) => (i === normalAxis(axis, x.rank) ? k : d));
     return [
       { dtype: x.dtype, shape },
@@ -123,6 +138,6 @@ const topKOp = defineMany<{ k: number; axis: number }>({
 
 /** The k largest along `axis`, in order, and their places (int64). */
 export function topK(x: Tensor, k: number, axis = -1): { values: Tensor; indices: Tensor } {
-  const [values, indices] = topKOp([x], { k, axis: normalAxis(axis, x.rank) });
+  const [values, indices] = topKOp([x], { k, axis });
   return { values, indices };
 }

@@ -79,6 +79,7 @@ export function* readProto(bytes: Uint8Array<ArrayBuffer>): Generator<ProtoField
   const varint = (): bigint => {
     let value = 0n;
     for (let shift = 0n; ; shift += 7n) {
+      if (shift > 63n) throw new RangeError("a number is longer than 64 bits");
       if (at >= bytes.length) throw new RangeError("the message ends within a number");
       const byte = bytes[at++];
       value |= BigInt(byte & 127) << shift;
@@ -91,9 +92,9 @@ export function* readProto(bytes: Uint8Array<ArrayBuffer>): Generator<ProtoField
     return bytes.subarray(at - length, at);
   };
   while (at < bytes.length) {
-    const key = Number(varint());
-    const wire = key & 7;
-    const field = key >> 3;
+    const key = varint();
+    const wire = Number(key & 7n);
+    const field = Number(key >> 3n);
     if (wire === 0) yield { field, value: varint() };
     else if (wire === 2) yield { field, value: take(Number(varint())) };
     else if (wire === 5) yield { field, value: take(4) };

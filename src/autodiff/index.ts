@@ -1,0 +1,1 @@
+export { type GradientOptions, gradients } from "./gradients.ts";

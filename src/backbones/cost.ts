@@ -1,0 +1,38 @@
+import { Graph } from "../graph/graph.ts";
+import { staticSize } from "../graph/shape.ts";
+import { input } from "../graph/tensor.ts";
+import { Linear } from "../nn/layers.ts";
+import { type Module, parametersOf } from "../nn/module.ts";
+import { trace } from "../nn/trace.ts";
+import { type Cost, cost } from "../passes/cost.ts";
+import { sides } from "./backbone.ts";
+import type { ModelEntry } from "./index.ts";
+
+export interface ModelCost extends Cost {
+  params: number;
+  imageSize: readonly [number, number];
+}
+
+export interface ModelCostOptions {
+  imageSize?: number | readonly [number, number];
+  /** Classes of the classifier that is counted with the backbone. */
+  classes?: number;
+}
+
+/** The number of trainable numbers in a model. */
+export const parameterCount = (model: Module): number =>
+  parametersOf(model).reduce((sum, { tensor }) => sum + staticSize(tensor.shape), 0);
+
+/** What one image costs a model with its classifier, as papers count it. */
+export function modelCost(entry: ModelEntry, options: ModelCostOptions = {}): ModelCost {
+  const { imageSize = entry.preprocessing.imageSize, classes = 1000 } = options;
+  const backbone = entry.create({ imageSize });
+  const head = new Linear(backbone.dim, classes);
+  const image = input([1, 3, ...sides(imageSize)]);
+  const logits = trace(backbone, {}, () => head.forward(backbone.embed(image))).result;
+  return {
+    params: parameterCount(backbone) + parameterCount(head),
+    ...cost(new Graph([["image", image]], [["logits", logits]])),
+    imageSize: sides(imageSize),
+  };
+}

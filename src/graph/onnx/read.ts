@@ -1,0 +1,123 @@
+import { OrielError } from "../../base/errors.ts";
+import { type DType, dtypeCodes } from "../dtype.ts";
+import { type Dim, OpenDim } from "../shape.ts";
+import { type ProtoField, readProto } from "./proto.ts";
+
+/** An input or output of a model.  An axis that only a run knows is open. */
+export interface ModelValue {
+  name: string;
+  dtype: DType;
+  shape: readonly Dim[];
+}
+
+/** What a model says about itself, weights and nodes aside. */
+export interface ModelMetadata {
+  producer: string;
+  irVersion: number;
+  /** Version of each operator set by domain; "" is ONNX's own. */
+  opsets: Readonly<Record<string, number>>;
+  /** The free text that its maker left: preprocessing, labels, licence. */
+  metadata: Readonly<Record<string, string>>;
+  /** What a run must be given: weights with values are not among them. */
+  inputs: readonly ModelValue[];
+  outputs: readonly ModelValue[];
+}
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+// Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+const model = { irVersion: 1, producerName: 2, graph: 7, opsetImport: 8, metadataProps: 14 } as const;
+const graph = { initializer: 5, input: 11, output: 12 } as const;
+
+/** Reads the metadata of an ONNX model.  `name` says where it came from, for errors. */
+export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
+  const fields = parse(bytes, name);
+  const inner = messages(fields, model.graph).at(-1);
+  const version = number(fields, model.irVersion);
+  if (!inner || version === undefined)
+    throw new OrielError("onnx", {
+      message: "this is no ONNX model",
+      at: name,
+      details: [bytes.length === 0 ? "it is empty" : `it has ${inner ? "no version" : "no graph"}`],
+      help: "an exported model is one file that ends in .onnx",
+    });
+  const parts = parse(inner, name);
+  const given = new Set(messages(parts, graph.initializer).map((tensor) => text(parse(tensor, name), 8)));
+  const values = (field: number): ModelValue[] =>
+    messages(parts, field).map((value) => readValue(parse(value, name), name));
+  const opset = (entry: Bytes): [string, number] => {
+    const id = parse(entry, name);
+    return [text(id, 1), number(id, 2) ?? 1];
+  };
+  const property = (entry: Bytes): [string, string] => {
+    const pair = parse(entry, name);
+    return [text(pair, 1), text(pair, 2)];
+  };
+  return {
+    producer: text(fields, model.producerName),
+    irVersion: version,
+    opsets: Object.fromEntries(messages(fields, model.opsetImport).map(opset)),
+    metadata: Object.fromEntries(messages(fields, model.metadataProps).map(property)),
+    inputs: values(graph.input).filter((value) => !given.has(value.name)),
+    outputs: values(graph.output),
+  };
+}
+
+/** The fields of a message, or an error that says whether the file was cut short or is something else. */
+function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
+  const fields: ProtoField[] = [];
+  try {
+    for (const field of readProto(bytes)) fields.push(field);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    // A model begins with a small version number; what breaks off after one was cut short.
+    const [first] = fields;
+    const begins = first?.field === model.irVersion && typeof first.value === "bigint" && first.value < 100n;
+    throw new OrielError("onnx", {
+      message: begins ? `the file is cut short: ${error.message}` : "this is no ONNX model",
+      at: name,
+      help: begins ? "copy or download it again" : "an exported model is one file that ends in .onnx",
+      cause: error,
+    });
+  }
+  return fields;
+}
+
+const messages = (fields: readonly ProtoField[], field: number): Bytes[] =>
+  fields.flatMap((f) => (f.field === field && f.value instanceof Uint8Array ? [f.value] : []));
+
+const number = (fields: readonly ProtoField[], field: number): number | undefined => {
+  const found = fields.findLast((f) => f.field === field);
+  return typeof found?.value === "bigint" ? Number(found.value) : undefined;
+};
+
+const decoder = new TextDecoder();
+const text = (fields: readonly ProtoField[], field: number): string => decoder.decode(messages(fields, field).at(-1));
+
+const dtypeNames = new Map(Object.entries(dtypeCodes).map(([name, code]) => [code as number, name as DType]));
+
+/** A ValueInfoProto: its name, and a type that must be a tensor's. */
+function readValue(fields: readonly ProtoField[], name: string | undefined): ModelValue {
+  const own = text(fields, 1);
+  const type = messages(fields, 2).at(-1);
+  const tensor = type && messages(parse(type, name), 1).at(-1);
+  const parts = tensor && parse(tensor, name);
+  const dtype = parts && dtypeNames.get(number(parts, 1) ?? 0);
+  if (!parts || !dtype)
+    throw new OrielError("onnx", {
+      message: `"${own}" is no tensor of a type that is known here`,
+      at: name,
+      help: "sequences, maps and optional values are not read",
+    });
+  const shape = messages(parts, 2).at(-1);
+  const dims = shape ? messages(parse(shape, name), 1) : [];
+  return { name: own, dtype, shape: dims.map((dim, axis) => readDim(parse(dim, name), `${own}.${axis}`)) };
+}
+
+/** A size, or the name of an open axis: "N", or "64N" as a multiple of it is written. */
+function readDim(fields: readonly ProtoField[], unnamed: string): Dim {
+  const size = number(fields, 1);
+  if (size !== undefined) return size;
+  const [, times, name] = /^(\d*)(.*)$/s.exec(text(fields, 2)) ?? [];
+  return name ? new OpenDim(name, times ? Number(times) : 1) : new OpenDim(unnamed);
+}

@@ -1,0 +1,24 @@
+import { OrielError } from "../base/errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import { type Module, weightsOf } from "./module.ts";
+
+/** A graph with a model's weights as constants: what is left to feed is what changes from run to run. */
+export function bindWeights(
+  graph: Graph,
+  model: Module,
+  values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+): Graph {
+  const weights = weightsOf(model);
+  const missing = weights.filter(({ path }) => !values.has(path));
+  if (missing.length > 0)
+    throw new OrielError("weights", {
+      message: `${missing.length} of ${weights.length} weights have no values`,
+      details: missing.slice(0, 8).map(({ path }) => path),
+    });
+  const bound = weights.map(({ path, tensor }): [string, Tensor] => [
+    path,
+    constant(values.get(path)!, tensor.shape as number[], "float32"),
+  ]);
+  return graph.bind(new Map(bound));
+}

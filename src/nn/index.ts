@@ -1,0 +1,18 @@
+export { projections } from "./attention.ts";
+export { bindWeights } from "./bind.ts";
+export {
+  fixed,
+  heNormal,
+  type Initializer,
+  normal,
+  ones,
+  truncatedNormal,
+  uniformFanIn,
+  zeros,
+} from "./init.ts";
+export { BatchNorm2d, Conv2d, Dropout, DropPath, Identity, LayerNorm, Linear, Mlp } from "./layers.ts";
+export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
+export { buffersOf, initialWeights, Module, parametersOf, type Weight, weightsOf } from "./module.ts";
+export { Rng } from "./rng.ts";
+export { currentRng, isTraining, type TraceOptions, trace, updateBuffer } from "./trace.ts";
+export { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "./window.ts";

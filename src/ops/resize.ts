@@ -1,0 +1,105 @@
+import { ShapeError } from "../base/errors.ts";
+import { dataOf } from "../graph/dtype.ts";
+import { known } from "../graph/shape.ts";
+import { constant, FloatAttr, type OnnxForm, type Tensor } from "../graph/tensor.ts";
+import { defineOp, explained } from "./define.ts";
+import { along } from "./linalg.ts";
+
+/** As PyTorch names them: "nearest" takes the pixel at or before a place, "nearest-exact" the one whose centre is closest. */
+export type ResizeMode = "nearest" | "nearest-exact" | "linear" | "cubic";
+
+interface ResizeAttrs {
+  /** Of the axes after the channels. */
+  size: readonly number[];
+  mode: ResizeMode;
+  /** Whether the centres of the corner pixels stay in place, rather than the corners of the map. */
+  alignCorners: boolean;
+}
+
+/** Another resolution (ONNX Resize), without a filter against aliasing.  [N, C, ...S] -> [N, C, ...size] */
+const resizeOp = defineOp<["x"], ResizeAttrs>({
+  onnx: "Resize",
+  inputs: ["x"],
+  infer: ({ x }, { size }) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, 2), ...size] }),
+  // Each axis is a product with a matrix of weights, so the gradient is one with its transpose.
+  vjp: ({ x }, dy, { attrs }) => ({
+    x: attrs.size.reduce((d, _, i) => {
+      const weights = resizeMatrix(known(x.shape[i + 2]), attrs.size[i], attrs);
+      return weights ? along(d, i + 2, matrix(weights, x).mT) : d;
+    }, dy),
+  }),
+  form: ({ size, mode, alignCorners }): OnnxForm => ({
+    attributes: {
+      mode: mode.startsWith("nearest") ? "nearest" : mode,
+      coordinate_transformation_mode: alignCorners ? "align_corners" : mode === "nearest" ? "asymmetric" : "half_pixel",
+      nearest_mode: mode === "nearest" ? "floor" : "round_prefer_ceil",
+      cubic_coeff_a: new FloatAttr(CUBIC),
+      axes: size.map((_, i) => i + 2),
+    },
+    constants: [undefined, undefined, { dtype: "int64", shape: [size.length], data: dataOf("int64", size) }],
+  }),
+});
+
+/** The slope of the cubic kernel at 1, as in PyTorch.  Keys, "Cubic Convolution Interpolation" (1981) has -1/2. */
+const CUBIC = -0.75;
+
+/** Weights of an axis's `from` pixels in each of `to`, row by row; undefined where it stays as it is. */
+function resizeMatrix(from: number, to: number, { mode, alignCorners }: ResizeAttrs): number[][] | undefined {
+  if (from === to) return undefined;
+  const last = from - 1;
+  return Array.from({ length: to }, (_, i) => {
+    const row = new Array<number>(from).fill(0);
+    const add = (place: number, weight: number): void => {
+      row[Math.min(Math.max(place, 0), last)] += weight;
+    };
+    if (mode === "nearest") add(Math.floor((i * from) / to), 1);
+    else if (mode === "nearest-exact") add(Math.floor(((i + 0.5) * from) / to), 1);
+    else {
+      const at = alignCorners ? (to === 1 ? 0 : (i * last) / (to - 1)) : ((i + 0.5) * from) / to - 0.5;
+      const left = Math.floor(at);
+      const t = at - left;
+      if (mode === "linear") [1 - t, t].forEach((weight, k) => void add(left + k, weight));
+      else [1 + t, t, 1 - t, 2 - t].forEach((distance, k) => void add(left - 1 + k, cubic(distance)));
+    }
+    return row;
+  });
+}
+
+/** The cubic convolution kernel at a distance of 0 to 2 pixels. */
+const cubic = (d: number): number =>
+  d <= 1 ? ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1 : ((d - 5) * d + 8) * CUBIC * d - 4 * CUBIC;
+
+const matrix = (rows: readonly (readonly number[])[], like: Tensor): Tensor =>
+  constant(dataOf(like.dtype, rows.flat()), [rows.length, rows[0].length], like.dtype);
+
+export interface ResizeOptions {
+  /** Sizes of the axes after the channels. */
+  size: readonly number[];
+  /** "linear" by default. */
+  mode?: ResizeMode;
+  /** Whether the centres of the corner pixels stay in place; not for the nearest modes. */
+  alignCorners?: boolean;
+}
+
+/** Another resolution, as PyTorch's `interpolate` without antialiasing.  [N, C, ...S] -> [N, C, ...size] */
+export const resize = (x: Tensor, { size, mode = "linear", alignCorners = false }: ResizeOptions): Tensor =>
+  explained("Resize", [x], ["x"], () => {
+    if (size.length !== x.rank - 2)
+      throw new ShapeError(`a map of ${x.rank - 2} axes cannot become ${size.join(" × ")}`);
+    const attrs = { size, mode, alignCorners: alignCorners && !mode.startsWith("nearest") };
+    const from = size.map((_, i) => known(x.shape[i + 2], "a resized axis"));
+    if (from.every((s, i) => s === size[i])) return x;
+    if (engineAgrees(from, attrs)) return resizeOp(x, attrs);
+    return size.reduce((y, to, i) => {
+      const weights = resizeMatrix(from[i], to, attrs);
+      return weights ? along(y, i + 2, matrix(weights, x)) : y;
+    }, x);
+  });
+
+/** Whether the engine's Resize computes it, and to the last pixel: otherwise each axis is multiplied by its weights. */
+const engineAgrees = (from: readonly number[], { size, mode }: ResizeAttrs): boolean => {
+  if (mode === "linear" || mode === "nearest-exact") return true;
+  if (mode === "cubic") return size.length === 2;
+  // It divides by a rounded scale, and a place just short of a pixel's edge gives the pixel before: seen from 14 to 16, say.
+  return from.every((s, i) => size[i] % s === 0);
+};

@@ -1,0 +1,1 @@
+export { Classification, Classifier } from "./classify.ts";

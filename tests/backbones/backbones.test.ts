@@ -1,0 +1,31 @@
+import assert from "node:assert/strict";
+import { after, describe, test } from "node:test";
+import { findModel, listModels } from "../../src/backbones/index.ts";
+import { UsageError } from "../../src/base/errors.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import { backboneSuite } from "./suite.ts";
+
+const models = await listModels();
+
+let opened: Promise<Runtime> | undefined;
+const runtime = (): Promise<Runtime> => {
+  opened ??= openNode();
+  return opened;
+};
+after(async () => (await opened)?.close());
+
+test("every name and alias is one model's", async () => {
+  const names = models.flatMap((m) => [m.name, ...m.aliases]);
+  assert.equal(new Set(names).size, names.length);
+  assert.equal((await findModel("CSWin_64_12211_tiny_224")).name, "cswin_tiny_224");
+});
+
+test("a name that is none is answered with names that are near", async () => {
+  await assert.rejects(
+    findModel("swin_tiny"),
+    (error) => error instanceof UsageError && /did you mean swin_/.test(error.message),
+  );
+});
+
+for (const entry of models) describe(entry.name, () => backboneSuite(entry, runtime));

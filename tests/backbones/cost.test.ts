@@ -1,0 +1,29 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { modelCost } from "../../src/backbones/cost.ts";
+import { findModel } from "../../src/backbones/index.ts";
+
+// Millions of parameters, billions of multiply-adds and millions of activations at 224², as published: by timm for its models, for CSWin
+// (parameters and multiply-adds) in the README of the official repository.
+const published: Record<string, [number, number, number?]> = {
+  swin_tiny_patch4_window7_224: [28.29, 4.51, 17.06],
+  swin_s3_base_224: [71.13, 13.69, 48.26],
+  vit_small_patch16_224: [22.05, 4.61, 11.95],
+  deit_base_patch16_224: [86.57, 17.58, 23.9],
+  resnet18: [11.69, 1.82, 2.48],
+  resnet50: [25.56, 4.11, 11.11],
+  resnet152: [60.19, 11.56, 22.56],
+  cswin_tiny_224: [22.32, 4.3],
+  cswin_small_224: [34.64, 6.9],
+  cswin_base_224: [77.38, 15],
+};
+
+for (const [name, [params, macs, activations]] of Object.entries(published))
+  test(`${name} costs what its authors say`, async () => {
+    const ours = modelCost(await findModel(name));
+    const near = (value: number, wanted: number, tolerance: number): void =>
+      assert.ok(Math.abs(value / wanted - 1) < tolerance, `${value}, published ${wanted}`);
+    near(ours.params / 1e6, params, 0.005);
+    near(ours.macs / 1e9, macs, 0.03);
+    if (activations) near(ours.activations / 1e6, activations, 0.01);
+  });
