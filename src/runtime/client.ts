@@ -1,6 +1,8 @@
 import { OrielError } from "../base/errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
+import { checkRun } from "./check-run.ts";
+import { inPlace } from "./in-place.ts";
 import type { Answer, Kind, Requests, WireTensor } from "./protocol.ts";
 import {
   type CompileOptions,
@@ -8,6 +10,7 @@ import {
   type Feeds,
   type HostTensor,
   type OpTime,
+  type Port,
   type Program,
   type RunOptions,
   type Runtime,
@@ -19,36 +22,38 @@ export interface EngineThread {
   post(message: unknown, transfer: ArrayBuffer[]): void;
   onAnswer(listen: (answer: Answer) => void): void;
   onFailure(listen: (error: Error) => void): void;
+  /** Told when the first call begins to wait and when the last has its answer. */
+  onWaiting?(waiting: boolean): void;
   close(): Promise<void>;
 }
 
 /** A runtime whose engine works in another thread: it turns calls into messages, and graphs into ONNX. */
 export class ThreadRuntime implements Runtime {
-  #device = "";
+  readonly device: string;
   #calls = 0;
   #failure?: Error;
   readonly #thread: EngineThread;
   readonly #waiting = new Map<number, { resolve: (reply: never) => void; reject: (error: Error) => void }>();
+  /** Tensors of this runtime: their numbers mean others elsewhere. */
+  readonly #tensors = new WeakSet<DeviceTensor>();
 
-  private constructor(thread: EngineThread) {
+  private constructor(device: string, thread: EngineThread) {
+    this.device = device;
     this.#thread = thread;
     thread.onAnswer((answer) => {
       const waiting = this.#waiting.get(answer.call);
       this.#waiting.delete(answer.call);
+      if (this.#waiting.size === 0) thread.onWaiting?.(false);
       if ("error" in answer) waiting?.reject(new OrielError(answer.error.code, answer.error.message));
       else waiting?.resolve(answer.reply as never);
     });
-    thread.onFailure((error) => {
-      this.#failure = error;
-      for (const { reject } of this.#waiting.values()) reject(error);
-      this.#waiting.clear();
-    });
+    thread.onFailure((error) => this.#fail(error));
   }
 
   static async open(thread: EngineThread, request: Requests["open"]["request"]): Promise<ThreadRuntime> {
-    const runtime = new ThreadRuntime(thread);
+    const runtime = new ThreadRuntime(request.device, thread);
     try {
-      runtime.#device = (await runtime.#call("open", request)).device;
+      await runtime.#call("open", request);
       return runtime;
     } catch (error) {
       await thread.close();
@@ -56,8 +61,10 @@ export class ThreadRuntime implements Runtime {
     }
   }
 
-  get device(): string {
-    return this.#device;
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    for (const { reject } of this.#waiting.values()) reject(this.#failure);
+    this.#waiting.clear();
   }
 
   #call<K extends Kind>(
@@ -68,58 +75,92 @@ export class ThreadRuntime implements Runtime {
     if (this.#failure) return Promise.reject(this.#failure);
     const call = this.#calls++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(call, { resolve, reject });
       this.#thread.post({ call, kind, request }, transfer);
+      if (this.#waiting.size === 0) this.#thread.onWaiting?.(true);
+      this.#waiting.set(call, { resolve, reject });
     });
   }
 
   async compile(graph: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
     const own = !(graph instanceof Uint8Array);
-    const model = own ? writeOnnx(graph) : graph;
-    const { program } = await this.#call("compile", { model, options }, own ? [model.buffer] : []);
+    const model = own ? writeOnnx(graph) : whole(graph);
+    const request = { model, options, inPlace: own ? inPlace(graph) : {} };
+    const { program, inputs, outputs } = await this.#call("compile", request, own ? [model.buffer] : []);
     return {
-      run: (feeds, runOptions) => this.#run(program, feeds, runOptions),
+      inputs,
+      outputs,
+      run: (feeds, runOptions) => this.#run(program, { inputs, outputs }, feeds, runOptions),
       profile: async (): Promise<OpTime[]> => (await this.#call("profile", { program })).times,
       release: async () => void (await this.#call("release", { program })),
     };
   }
 
-  async #run(program: number, feeds: Feeds, options: RunOptions = {}): Promise<Record<string, Value>> {
+  async #run(
+    program: number,
+    ports: { inputs: readonly Port[]; outputs: readonly Port[] },
+    feeds: Feeds,
+    options: RunOptions = {},
+  ): Promise<Record<string, Value>> {
     const { keep = [], outputs, donate = [], transfer = false } = options;
+    checkRun(ports, feeds, options);
     const wire: Record<string, WireTensor> = {};
     const buffers = new Set<ArrayBuffer>();
     for (const [name, value] of Object.entries(feeds)) {
-      if (value instanceof DeviceTensor) wire[name] = { id: value.id };
+      if (value instanceof DeviceTensor) wire[name] = { id: this.#idOf(value) };
       else {
-        wire[name] = { dtype: value.dtype, shape: value.shape, data: value.data };
-        if (transfer) buffers.add(value.data.buffer);
+        const { dtype, shape } = value;
+        const data = whole(value.data);
+        wire[name] = { dtype, shape, data };
+        if (transfer) buffers.add(data.buffer);
       }
     }
-    const request = { program, feeds: wire, outputs, keep, donate: donate.map((t) => t.id) };
+    const request = { program, feeds: wire, outputs, keep, donate: donate.map((t) => this.#idOf(t)) };
     const reply = await this.#call("run", request, [...buffers]);
     const results: Record<string, Value> = {};
     for (const [name, { id, dtype, shape, data }] of Object.entries(reply.outputs))
-      results[name] = id === undefined ? { dtype, shape, data: data! } : new DeviceTensor(id, dtype, shape);
+      results[name] = id === undefined ? { dtype, shape, data: data! } : this.#hold(new DeviceTensor(id, dtype, shape));
     return results;
   }
 
-  async upload(tensor: HostTensor): Promise<DeviceTensor> {
-    const { dtype, shape, data } = tensor;
-    const { id } = await this.#call("upload", { tensor: { dtype, shape, data } });
-    return new DeviceTensor(id, dtype, shape);
+  #hold(tensor: DeviceTensor): DeviceTensor {
+    this.#tensors.add(tensor);
+    return tensor;
+  }
+
+  #idOf(tensor: DeviceTensor): number {
+    if (!this.#tensors.has(tensor))
+      throw new OrielError("runtime", {
+        message: `a device tensor ${tensor.dtype} [${tensor.shape.join(", ")}] belongs to another runtime`,
+        help: "read it there and upload it here",
+      });
+    return tensor.id;
+  }
+
+  async upload(tensor: HostTensor, { transfer = false } = {}): Promise<DeviceTensor> {
+    const { dtype, shape } = tensor;
+    const data = whole(tensor.data);
+    const { id } = await this.#call("upload", { tensor: { dtype, shape, data } }, transfer ? [data.buffer] : []);
+    return this.#hold(new DeviceTensor(id, dtype, shape));
   }
 
   async read(tensor: DeviceTensor): Promise<HostTensor> {
-    const { dtype, shape, data } = (await this.#call("read", { id: tensor.id })).tensor;
+    const { dtype, shape, data } = (await this.#call("read", { id: this.#idOf(tensor) })).tensor;
     return { dtype, shape, data: data! };
   }
 
   dispose(tensors: readonly DeviceTensor[]): void {
+    const ids = tensors.map((t) => this.#idOf(t));
     // A runtime that has failed holds nothing any more.
-    if (tensors.length > 0) this.#call("dispose", { ids: tensors.map((t) => t.id) }).catch(() => {});
+    if (ids.length > 0) this.#call("dispose", { ids }).catch(() => {});
   }
 
-  close(): Promise<void> {
-    return this.#thread.close();
+  async close(): Promise<void> {
+    this.#fail(new OrielError("runtime", "the runtime was closed"));
+    await this.#thread.close();
   }
+}
+
+/** Values that fill their buffer: a message copies, or hands over, whole buffers only. */
+function whole<A extends HostTensor["data"]>(data: A): A {
+  return data.byteLength === data.buffer.byteLength ? data : (data.slice() as A);
 }

@@ -1,96 +1,135 @@
 import type * as Ort from "onnxruntime-common";
 import { OrielError } from "../base/errors.ts";
-import { type Data, type DType, viewAs, zerosOf } from "../graph/dtype.ts";
+import { bytesOf, type Data, type DType, dtypeCodes, viewAs, zerosOf } from "../graph/dtype.ts";
+import type { Gate } from "./gate.ts";
+import { identityModel, Mover } from "./mover.ts";
 import type { Answer, Kind, Message, Requests, WireResult, WireTensor } from "./protocol.ts";
-import type { CompileOptions, OpTime } from "./runtime.ts";
+import type { CompileOptions, OpTime, Port } from "./runtime.ts";
+import { runUncopied, withHalt } from "./uncopied.ts";
 
-type OrtModule = Pick<typeof Ort, "InferenceSession" | "Tensor">;
-
-/** What differs between places where ONNX Runtime runs. */
-export interface Platform {
-  ort: OrtModule;
-  /** The session options for a device: its execution provider and what goes with it. */
-  session(device: string, options: CompileOptions): Ort.InferenceSession.SessionOptions;
-  /** Whether tensors live in this thread's memory, so that outputs can be written into buffers of ours. */
-  hostMemory(device: string): boolean;
-  /** The file that a finished profile lies in, read and removed. */
+/** A device as ONNX Runtime is told of it, in Node or in a page. */
+export interface Device {
+  readonly ort: Pick<typeof Ort, "InferenceSession" | "Tensor">;
+  /** Where its tensors lie: here, in buffers that the engine can write into; here, but written by itself; or far away. */
+  readonly memory: "ours" | "engine" | "far";
+  session(options: CompileOptions): Ort.InferenceSession.SessionOptions;
+  /** The times of a session that profiled under `prefix`. */
   readProfile?(session: Ort.InferenceSession, prefix: string): Promise<OpTime[]>;
-  /** Reads a tensor that lives on the device. */
-  download?(tensor: Ort.Tensor): Promise<Data>;
 }
+export type OpenDevice = (request: Requests["open"]["request"]) => Promise<Device>;
 
-const bitTypes = new Set<DType>(["float16", "bfloat16"]);
+interface Loaded {
+  session: Ort.InferenceSession;
+  inputs: readonly Port[];
+  outputs: readonly Port[];
+  profile?: string;
+  inPlace: Readonly<Record<string, string>>;
+  /** Buffers that the last run was given for good, by length in bytes: the next run writes into them. */
+  spare: Map<number, ArrayBuffer[]>;
+}
 
 /** Runs programs in the engine's thread; answers one message at a time, in order. */
 export class Engine {
-  readonly #platform: Platform;
-  #device = "cpu";
+  readonly #openDevice: OpenDevice;
+  readonly #gate?: Gate;
+  #opened?: Device;
+  #upload?: Mover;
+  #download?: Mover;
   #next = 1;
-  readonly #programs = new Map<number, { session: Ort.InferenceSession; profile?: string }>();
+  readonly #programs = new Map<number, Loaded>();
   readonly #tensors = new Map<number, Ort.Tensor>();
-  /** Buffers of disposed tensors by length in bytes, to be written again. */
-  readonly #free = new Map<number, ArrayBuffer[]>();
   #queue: Promise<void> = Promise.resolve();
 
-  constructor(platform: Platform) {
-    this.#platform = platform;
+  constructor(openDevice: OpenDevice, gate?: Gate) {
+    this.#openDevice = openDevice;
+    this.#gate = gate;
   }
 
   /** Handles a message and posts the answer. */
-  handle(message: Message, post: (answer: Answer, transfer: ArrayBuffer[]) => void): void {
+  handle({ call, kind, request }: Message, post: (answer: Answer, transfer: ArrayBuffer[]) => void): void {
     this.#queue = this.#queue.then(async () => {
+      if (this.#gate?.enter() === false) return;
       const transfer: ArrayBuffer[] = [];
       try {
-        const work = this[message.kind] as (request: unknown, transfer: ArrayBuffer[]) => Promise<unknown>;
-        post({ call: message.call, reply: await work.call(this, message.request, transfer) }, transfer);
+        const work = this[kind] as (request: unknown, transfer: ArrayBuffer[]) => Promise<unknown>;
+        post({ call, reply: await work.call(this, request, transfer) }, transfer);
       } catch (error) {
         const code = error instanceof OrielError ? error.code : "runtime";
-        post(
-          { call: message.call, error: { code, message: error instanceof Error ? error.message : String(error) } },
-          [],
-        );
+        post({ call, error: { code, message: error instanceof Error ? error.message : String(error) } }, []);
       }
+      this.#gate?.leave();
     });
   }
 
-  async open({ device }: Requests["open"]["request"]): Promise<Requests["open"]["reply"]> {
-    this.#device = device;
-    return { device };
+  get #device(): Device {
+    if (!this.#opened) throw new OrielError("runtime", "no device was opened");
+    return this.#opened;
   }
 
-  async compile({ model, options }: Requests["compile"]["request"]): Promise<Requests["compile"]["reply"]> {
-    const settings = this.#platform.session(this.#device, options);
-    const session = await this.#platform.ort.InferenceSession.create(model, settings);
+  /** Opens a device and makes a first session on it, since only that shows whether it is there. */
+  async open(request: Requests["open"]["request"]): Promise<Requests["open"]["reply"]> {
+    const device = await this.#openDevice(request);
+    const { InferenceSession } = device.ort;
+    const first = await InferenceSession.create(identityModel("float32"), device.session({ strict: true }));
+    await first.release();
+    if (device.memory === "far") {
+      this.#upload = new Mover((model) => InferenceSession.create(model, device.session({})));
+      this.#download = new Mover((model) =>
+        InferenceSession.create(model, { ...device.session({}), preferredOutputLocation: "cpu" }),
+      );
+    }
+    this.#opened = device;
+    return {};
+  }
+
+  async compile({ model, options, inPlace }: Requests["compile"]["request"]): Promise<Requests["compile"]["reply"]> {
+    const { ort, memory, session: settingsFor } = this.#device;
+    const settings = settingsFor(options);
+    const bytes = memory === "ours" ? withHalt(model) : model;
+    const session = await ort.InferenceSession.create(bytes, settings).catch((error: Error) => {
+      throw new OrielError("runtime", `the engine does not take this model: ${error.message.trim()}`);
+    });
+    const inputs = session.inputMetadata.flatMap(portOf);
+    const outputs = session.outputMetadata.flatMap(portOf);
     const program = this.#next++;
-    this.#programs.set(program, { session, profile: settings.profileFilePrefix });
-    return { program };
+    const profile = settings.profileFilePrefix;
+    this.#programs.set(program, { session, inputs, outputs, profile, inPlace, spare: new Map() });
+    return { program, inputs, outputs };
   }
 
-  #program(id: number) {
+  #program(id: number): Loaded {
     const program = this.#programs.get(id);
     if (!program) throw new OrielError("runtime", "the program was released");
     return program;
   }
 
   async run(request: Requests["run"]["request"], transfer: ArrayBuffer[]): Promise<Requests["run"]["reply"]> {
-    const { session } = this.#program(request.program);
+    const program = this.#program(request.program);
     const feeds: Record<string, Ort.Tensor> = {};
-    for (const [name, wire] of Object.entries(request.feeds)) feeds[name] = this.#tensorOf(wire);
-    const names = request.outputs ?? session.outputNames;
+    for (const [name, wire] of Object.entries(request.feeds)) feeds[name] = this.#tensorOf(wire, `the input "${name}"`);
+    const donated = new Set(request.donate);
+    const given = new Set([...donated].map((id) => this.#tensorOf({ id }, "a donated tensor")));
     const keep = new Set(request.keep);
-    const hosted = this.#platform.hostMemory(this.#device);
+    const wanted = new Set(request.outputs ?? program.outputs.map((port) => port.name));
 
-    const results = hosted ? await this.#runInto(session, feeds, names, keep) : await session.run(feeds, [...names]);
-    for (const id of request.donate) this.#drop(id);
+    const results = await this.#results(program, feeds, wanted, keep, given);
+    free(Object.values(request.feeds).flatMap((wire) => ("id" in wire ? [] : [wire.data.buffer])));
+    // What the run found spare and did not take has no use: runs of a program are alike.
+    program.spare.clear();
+    const written = new Set(Object.values(results));
+    for (const id of donated) {
+      if (written.has(this.#tensors.get(id)!)) this.#tensors.delete(id);
+      else this.#drop(id, program.spare);
+    }
 
     const outputs: Record<string, WireResult> = {};
-    for (const name of names) {
+    for (const name of wanted) {
       const tensor = results[name];
       const [dtype, shape] = [tensor.type as DType, tensor.dims];
       if (keep.has(name)) outputs[name] = { dtype, shape, id: this.#hold(tensor) };
       else {
-        const data = hosted ? (tensor.data as Data) : await this.#download(tensor);
-        if (!hosted) tensor.dispose();
+        const data = await this.#values(tensor);
+        if (tensor.location !== "cpu") tensor.dispose();
         transfer.push(data.buffer);
         outputs[name] = { dtype, shape, data };
       }
@@ -98,41 +137,47 @@ export class Engine {
     return { outputs };
   }
 
-  /** Runs with kept outputs written into buffers that earlier tensors left behind, so that state moves between two sets of memory. */
-  async #runInto(
-    session: Ort.InferenceSession,
+  /** Outputs are written into buffers of ours where some are kept and all sizes are known; otherwise the engine makes them. */
+  async #results(
+    { session, outputs, inPlace, spare }: Loaded,
     feeds: Record<string, Ort.Tensor>,
-    names: readonly string[],
+    wanted: ReadonlySet<string>,
     keep: ReadonlySet<string>,
+    given: ReadonlySet<Ort.Tensor>,
   ): Promise<Record<string, Ort.Tensor>> {
-    const fetches: Record<string, Ort.Tensor | null> = {};
-    for (const name of names) fetches[name] = keep.has(name) ? this.#reserve(session, name) : null;
-    const results = (await session.run(feeds, fetches)) as Record<string, Ort.Tensor>;
-    // The engine writes into what it was given, and returns copies besides.
-    return Object.fromEntries(names.map((name) => [name, fetches[name] ?? results[name]]));
+    const ports = outputs.filter((port) => wanted.has(port.name));
+    const known = ports.every((port) => port.shape.every((d) => typeof d === "number"));
+    if (this.#device.memory !== "ours" || keep.size === 0 || !known)
+      return (await session.run(feeds, [...wanted])) as Record<string, Ort.Tensor>;
+    const fetches: Record<string, Ort.Tensor> = {};
+    const fed = Object.values(feeds);
+    for (const { name, dtype, shape } of ports) {
+      const over = feeds[inPlace[name]];
+      if (over && keep.has(name) && given.has(over) && fed.indexOf(over) === fed.lastIndexOf(over)) {
+        fetches[name] = over;
+        continue;
+      }
+      const size = (shape as number[]).reduce((a, b) => a * b, 1);
+      const free = keep.has(name) ? spare.get(size * bytesOf(dtype))?.pop() : undefined;
+      const data = free ? viewAs(dtype, new Uint8Array(free)) : zerosOf(dtype, size);
+      fetches[name] = this.#tensorOf({ dtype, shape: shape as number[], data });
+    }
+    await runUncopied(session, feeds, fetches);
+    return fetches;
   }
 
-  #reserve(session: Ort.InferenceSession, name: string): Ort.Tensor | null {
-    const meta = session.outputMetadata[session.outputNames.indexOf(name)];
-    if (!meta?.isTensor || meta.shape.some((d) => typeof d !== "number")) return null;
-    const shape = meta.shape as number[];
-    const dtype = meta.type as DType;
-    const size = shape.reduce((a, b) => a * b, 1);
-    const bytes = zerosOf(dtype, 0).BYTES_PER_ELEMENT * size;
-    const free = this.#free.get(bytes)?.pop();
-    const data = free ? viewAs(dtype, new Uint8Array(free)) : zerosOf(dtype, size);
-    return new this.#platform.ort.Tensor(dtype as "float32", data as Float32Array, shape);
-  }
-
-  #tensorOf(wire: WireTensor): Ort.Tensor {
+  #tensorOf(wire: WireTensor, what = "the tensor"): Ort.Tensor {
     if ("id" in wire) {
       const tensor = this.#tensors.get(wire.id);
-      if (!tensor) throw new OrielError("runtime", `tensor ${wire.id} was disposed of`);
+      if (!tensor) throw new OrielError("runtime", `${what} was disposed of or donated before`);
       return tensor;
     }
-    if (bitTypes.has(wire.dtype) && wire.dtype === "bfloat16")
-      throw new OrielError("runtime", "the engine's JavaScript interface has no bfloat16; convert to float32");
-    return new this.#platform.ort.Tensor(wire.dtype as "float32", wire.data as Float32Array, wire.shape as number[]);
+    if (wire.dtype === "bfloat16" || wire.dtype === "string")
+      throw new OrielError("runtime", {
+        message: `${what} is ${wire.dtype}, which the engine's JavaScript interface does not take`,
+        help: wire.dtype === "bfloat16" ? "convert it to float32" : undefined,
+      });
+    return new this.#device.ort.Tensor(wire.dtype as "float32", wire.data as Float32Array, wire.shape as number[]);
   }
 
   #hold(tensor: Ort.Tensor): number {
@@ -141,32 +186,32 @@ export class Engine {
     return id;
   }
 
-  #drop(id: number): void {
+  #drop(id: number, spare?: Map<number, ArrayBuffer[]>): void {
     const tensor = this.#tensors.get(id);
-    if (!tensor) return;
     this.#tensors.delete(id);
-    if (tensor.location === "cpu") {
-      const { buffer, byteLength, byteOffset } = tensor.data as Data;
-      if (byteOffset === 0 && byteLength === buffer.byteLength) {
-        const list = this.#free.get(byteLength) ?? [];
-        list.push(buffer);
-        this.#free.set(byteLength, list);
-      }
-    } else tensor.dispose();
+    if (tensor && tensor.location !== "cpu") tensor.dispose();
+    else if (tensor && spare) {
+      const { buffer } = tensor.data as Data;
+      spare.set(buffer.byteLength, [...(spare.get(buffer.byteLength) ?? []), buffer]);
+    }
   }
 
-  async #download(tensor: Ort.Tensor): Promise<Data> {
-    if (tensor.location === "cpu") return tensor.data as Data;
-    return this.#platform.download ? this.#platform.download(tensor) : ((await tensor.getData()) as Data);
+  /** A tensor's values in this thread. */
+  async #values(tensor: Ort.Tensor): Promise<Data> {
+    const near = tensor.location === "cpu" || !this.#download ? tensor : await this.#download.move(tensor);
+    const { buffer, byteOffset, byteLength } = near.data as Data;
+    // Newer JavaScript has a Float16Array, in which the engine then answers.
+    return viewAs(tensor.type as DType, new Uint8Array(buffer, byteOffset, byteLength));
   }
 
   async upload({ tensor }: Requests["upload"]["request"]): Promise<Requests["upload"]["reply"]> {
-    return { id: this.#hold(this.#tensorOf(tensor)) };
+    const host = this.#tensorOf(tensor);
+    return { id: this.#hold(this.#upload ? await this.#upload.move(host) : host) };
   }
 
   async read({ id }: Requests["read"]["request"], transfer: ArrayBuffer[]): Promise<Requests["read"]["reply"]> {
     const tensor = this.#tensorOf({ id });
-    const data = (await this.#download(tensor)).slice() as Data;
+    const data = (await this.#values(tensor)).slice() as Data;
     transfer.push(data.buffer);
     return { tensor: { dtype: tensor.type as DType, shape: tensor.dims, data } };
   }
@@ -177,21 +222,40 @@ export class Engine {
   }
 
   async profile({ program }: Requests["profile"]["request"]): Promise<Requests["profile"]["reply"]> {
-    const { session, profile } = this.#program(program);
-    if (!profile || !this.#platform.readProfile)
+    const loaded = this.#program(program);
+    const { readProfile } = this.#device;
+    if (!loaded.profile || !readProfile)
       throw new OrielError("runtime", {
         message: "no profile was kept",
-        help: "compile with { profile: true }, in Node",
+        help: "compile with { profile: true }, in Node, and ask once",
       });
-    return { times: await this.#platform.readProfile(session, profile) };
+    const prefix = loaded.profile;
+    loaded.profile = undefined;
+    return { times: await readProfile(loaded.session, prefix) };
   }
 
   async release({ program }: Requests["release"]["request"]): Promise<Requests["release"]["reply"]> {
-    await this.#programs.get(program)?.session.release();
+    const loaded = this.#programs.get(program);
     this.#programs.delete(program);
-    if (this.#programs.size === 0) this.#free.clear();
+    // A profile that nobody asked for lies in a file, which goes.
+    if (loaded?.profile) await this.#device.readProfile?.(loaded.session, loaded.profile);
+    await loaded?.session.release();
     return {};
   }
+}
+
+/** Gives memory back at once: a message that nobody receives takes it along, while the collector would let batches pile up. */
+function free(buffers: readonly ArrayBuffer[]): void {
+  nowhere.postMessage(undefined, [...new Set(buffers)]);
+}
+const { port1: nowhere, port2 } = new MessageChannel();
+port2.close();
+
+/** A port that holds a tensor; others cannot be fed or fetched. */
+function portOf(meta: Ort.InferenceSession.ValueMetadata): Port[] {
+  return meta.isTensor && meta.type in dtypeCodes
+    ? [{ name: meta.name, dtype: meta.type as DType, shape: meta.shape }]
+    : [];
 }
 
 /** Kinds of messages are the engine's methods. */

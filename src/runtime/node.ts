@@ -1,39 +1,103 @@
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { OrielError } from "../base/errors.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
+import { Gate } from "./gate.ts";
 import type { Answer } from "./protocol.ts";
-import type { Runtime } from "./runtime.ts";
+import type { DeviceReport, Runtime } from "./runtime.ts";
 
 export type NodeDevice = "cpu" | "webgpu" | "cuda";
 
 export interface NodeOptions {
-  /** "auto" takes CUDA or WebGPU where a session can be opened on it, else the CPU. */
+  /** "auto" takes CUDA or WebGPU where they are there and faster than the processor. */
   device?: NodeDevice | "auto";
   /** Threads of one run; by default one for each core. */
   threads?: number;
 }
 
 /** ONNX Runtime in a worker thread, since its `run` blocks the thread that calls it. */
-export async function openNode({ device = "cpu", threads }: NodeOptions = {}): Promise<Runtime> {
-  const choices: readonly string[] = device === "auto" ? ["cuda", "webgpu", "cpu"] : [device];
-  let refused: unknown;
-  for (const choice of choices) {
-    try {
-      return await ThreadRuntime.open(startWorker(threads ?? availableParallelism()), { device: choice, threads });
-    } catch (error) {
-      refused = error;
-    }
+export async function openNode({
+  device = "cpu",
+  threads = availableParallelism(),
+}: NodeOptions = {}): Promise<Runtime> {
+  if (device === "auto") {
+    const reports = await Promise.all([probe("cuda"), probe("webgpu")]);
+    const best = reports.find((report) => report.usable && !report.note);
+    return openNode({ device: (best?.device as NodeDevice) ?? "cpu", threads });
   }
-  throw new OrielError("runtime", {
-    message: `${device} cannot be used here: ${refused instanceof Error ? refused.message.split("\n")[0] : refused}`,
-    help: "run `oriel doctor` to see what this machine can run",
-    cause: refused,
+  const absent = device === "cuda" ? missingLibrary() : undefined;
+  if (absent) throw new OrielError("runtime", { message: `${names[device]} cannot be used here`, help: absent });
+  try {
+    return await ThreadRuntime.open(startWorker(), { device, threads });
+  } catch (error) {
+    throw new OrielError("runtime", {
+      message: `${names[device]} cannot be used here: ${reasonOf(error)}`,
+      help: mends[device],
+      cause: error,
+    });
+  }
+}
+
+/** What this machine can run, and one sentence for each device that it cannot. */
+export const nodeDevices = (): Promise<DeviceReport[]> => Promise.all([probe("cpu"), probe("webgpu"), probe("cuda")]);
+
+const names = { cpu: "the processor", webgpu: "WebGPU", cuda: "CUDA" };
+const mends = {
+  cpu: "run `npm ci`, and report this if it happens again",
+  webgpu: "install a driver: on Linux one for Vulkan, and libvulkan.so.1",
+  cuda: "install CUDA 12 and cuDNN 9",
+};
+
+const require = createRequire(import.meta.url);
+
+/** What to do where the engine's package is here without its part for CUDA. */
+function missingLibrary(): string | undefined {
+  if (process.platform !== "linux" || process.arch !== "x64") return "CUDA needs Linux on x64";
+  const folder = join(require.resolve("onnxruntime-node/package.json"), "..", "bin/napi-v6/linux/x64");
+  if (existsSync(join(folder, "libonnxruntime_providers_cuda.so"))) return undefined;
+  return "fetch its library with `ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node`";
+}
+
+/** The engine's own words, without the place in its source that they begin with. */
+function reasonOf(error: unknown): string {
+  const words = (error instanceof Error ? error.message : String(error)).trim();
+  return words.includes("WebGPU adapter") ? "no driver for it was found" : words.split("\n")[0];
+}
+
+/** Tries a device in a process of its own: drivers write to stderr, and some end the process. */
+function probe(device: NodeDevice): Promise<DeviceReport> {
+  const script = fileURLToPath(new URL("./node-probe.js", import.meta.url));
+  return new Promise((resolve) => {
+    execFile(process.execPath, [script, device], { timeout: 60_000 }, (error, stdout) => {
+      const answer = stdout.trim().split("\n").at(-1);
+      if (answer?.startsWith("{")) resolve(JSON.parse(answer) as DeviceReport);
+      else resolve({ device, usable: false, note: `the process that tried ${names[device]} ended: ${error?.message}` });
+    });
   });
 }
 
-function startWorker(threads: number): EngineThread {
-  const worker = new Worker(new URL("./node-worker.js", import.meta.url), { workerData: { threads } });
+/** The gates of all threads that run: a process that ends waits for the run that goes on. */
+const gates = new Set<Gate>();
+process.on("exit", () => {
+  for (const gate of gates) gate.shut();
+  for (const gate of gates) gate.wait();
+});
+
+function startWorker(): EngineThread {
+  const gate = new Gate();
+  const worker = new Worker(new URL("./node-worker.js", import.meta.url), { workerData: gate.memory, execArgv: [] }); // flags such as --input-type are not for it
+  const ended = new Promise<void>((resolve) => {
+    worker.once("exit", () => {
+      gates.delete(gate);
+      resolve();
+    });
+  });
+  gates.add(gate);
   let closing = false;
   return {
     post: (message, transfer) => worker.postMessage(message, transfer),
@@ -44,9 +108,17 @@ function startWorker(threads: number): EngineThread {
         if (!closing) listen(new OrielError("runtime", `the engine's thread ended with code ${code}`));
       });
     },
-    close: async () => {
+    // A runtime that nobody waits for lets the process end.
+    onWaiting: (waiting) => {
+      if (waiting) worker.ref();
+      else if (!closing) worker.unref();
+    },
+    close: () => {
       closing = true;
-      await worker.terminate();
+      gate.shut();
+      worker.ref();
+      worker.postMessage("close");
+      return ended;
     },
   };
 }

@@ -1,5 +1,5 @@
 import type { Data, DType } from "../graph/dtype.ts";
-import type { CompileOptions, OpTime } from "./runtime.ts";
+import type { CompileOptions, OpTime, Port } from "./runtime.ts";
 
 // What the caller's thread and the engine's thread say to each other.  The same messages in Node and in a page.
 
@@ -8,8 +8,16 @@ export type WireTensor = { dtype: DType; shape: readonly number[]; data: Data } 
 export type WireResult = { dtype: DType; shape: readonly number[]; data?: Data; id?: number };
 
 export interface Requests {
-  open: { request: { device: string; threads?: number }; reply: { device: string } };
-  compile: { request: { model: Uint8Array<ArrayBuffer>; options: CompileOptions }; reply: { program: number } };
+  open: { request: { device: string; threads: number; wasmPaths?: string }; reply: Record<never, never> };
+  compile: {
+    request: {
+      model: Uint8Array<ArrayBuffer>;
+      options: CompileOptions;
+      /** Outputs that may be written over an input. */
+      inPlace: Readonly<Record<string, string>>;
+    };
+    reply: { program: number; inputs: readonly Port[]; outputs: readonly Port[] };
+  };
   run: {
     request: {
       program: number;

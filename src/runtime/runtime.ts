@@ -39,7 +39,7 @@ export interface RunOptions {
   keep?: readonly string[];
   /** Outputs to compute; by default all. */
   outputs?: readonly string[];
-  /** Device tensors that nobody will read again: their memory is used for what is kept. */
+  /** Device tensors that nobody will read again once the run has succeeded: their memory is used for what is kept later. */
   donate?: readonly DeviceTensor[];
   /** Hands the memory of host feeds over instead of copying it; they are empty afterwards. */
   transfer?: boolean;
@@ -53,8 +53,17 @@ export interface OpTime {
   calls: number;
 }
 
+/** An input or output of a program.  An axis that is known only when it runs has a name: "N". */
+export interface Port {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly (number | string)[];
+}
+
 /** A compiled graph. */
 export interface Program {
+  readonly inputs: readonly Port[];
+  readonly outputs: readonly Port[];
   /** Runs it.  Kept outputs come back as device tensors, the others as host tensors. */
   run(feeds: Feeds, options?: RunOptions): Promise<Record<string, Value>>;
   /** Where the time went, the largest first.  Ends the profiling. */
@@ -67,11 +76,20 @@ export interface Runtime {
   /** "cpu", "webgpu", "cuda" or "wasm". */
   readonly device: string;
   compile(graph: Graph | Uint8Array<ArrayBuffer>, options?: CompileOptions): Promise<Program>;
-  upload(tensor: HostTensor): Promise<DeviceTensor>;
+  /** Copies a tensor to the device; with `transfer` its memory is handed over, and it is empty afterwards. */
+  upload(tensor: HostTensor, options?: { transfer?: boolean }): Promise<DeviceTensor>;
   read(tensor: DeviceTensor): Promise<HostTensor>;
   dispose(tensors: readonly DeviceTensor[]): void;
-  /** Peak resident memory of the process in bytes, where the platform tells it. */
+  /** Ends the engine's thread; what still waits for it fails. */
   close(): Promise<void>;
+}
+
+/** Whether a device can be used here, and why not. */
+export interface DeviceReport {
+  device: string;
+  usable: boolean;
+  /** One sentence, where it cannot be used or is no faster than the processor. */
+  note?: string;
 }
 
 /** The one number of a tensor with one element. */

@@ -1,0 +1,27 @@
+export {
+  type AdamOptions,
+  adamw,
+  chain,
+  clipNorm,
+  decaysByDefault,
+  type GradientTransform,
+  globalNorm,
+  lamb,
+  type Optimizer,
+  type PerParameter,
+  type Rule,
+  type SgdOptions,
+  type StepContext,
+  sgd,
+  type Updated,
+} from "./optimizer.ts";
+export {
+  constantRate,
+  cosine,
+  layerDecay,
+  oneCycle,
+  polynomial,
+  type Schedule,
+  type ScheduleOptions,
+  stepped,
+} from "./schedule.ts";

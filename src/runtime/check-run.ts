@@ -1,0 +1,54 @@
+import { UsageError } from "../base/errors.ts";
+import { zerosOf } from "../graph/dtype.ts";
+import { DeviceTensor, type Feeds, type Port, type RunOptions } from "./runtime.ts";
+
+/** Throws where feeds and options do not fit a program: all that is wrong with them at once. */
+export function checkRun(
+  { inputs, outputs }: { inputs: readonly Port[]; outputs: readonly Port[] },
+  feeds: Feeds,
+  { outputs: wanted, keep = [] }: RunOptions,
+): void {
+  const details = [...missing(inputs, feeds), ...misfits(inputs, feeds)];
+  const computed = wanted ?? outputs.map((port) => port.name);
+  for (const name of computed)
+    if (!outputs.some((port) => port.name === name)) details.push(`there is no output "${name}"`);
+  if (computed.length === 0) details.push("no output is asked for");
+  for (const name of keep)
+    if (!computed.includes(name)) details.push(`"${name}" is to be kept, but is not among the outputs`);
+  if (details.length === 0) return;
+  throw new UsageError({
+    message: details.length === 1 ? `the program cannot run: ${details[0]}` : "the program cannot run",
+    details: details.length === 1 ? [] : details.slice(0, 12),
+    help: `it reads ${names(inputs)} and gives ${names(outputs)}`,
+  });
+}
+
+/** The first few, so that a training step does not list its thousand weights. */
+const names = (ports: readonly Port[]): string => {
+  const shown = ports.slice(0, 8).map((port) => `"${port.name}" ${port.dtype} [${port.shape.join(", ")}]`);
+  return [...shown, ...(ports.length > 8 ? [`${ports.length - 8} more`] : [])].join(", ");
+};
+
+function missing(inputs: readonly Port[], feeds: Feeds): string[] {
+  return inputs.filter(({ name }) => !feeds[name]).map(({ name }) => `the input "${name}" is missing`);
+}
+
+function misfits(inputs: readonly Port[], feeds: Feeds): string[] {
+  return Object.entries(feeds).flatMap(([name, value]) => {
+    const port = inputs.find((input) => input.name === name);
+    if (!port) return [`there is no input "${name}"`];
+    const { dtype, shape } = value;
+    const fits =
+      port.shape.length === shape.length && port.shape.every((d, i) => typeof d === "string" || d === shape[i]);
+    if (dtype !== port.dtype || !fits)
+      return [`the input "${name}" is ${port.dtype} [${port.shape.join(", ")}], got ${dtype} [${shape.join(", ")}]`];
+    if (value instanceof DeviceTensor) return [];
+    const size = shape.reduce((a, b) => a * b, 1);
+    const array = zerosOf(dtype, 0).constructor;
+    if (value.data.length !== size || value.data.constructor !== array)
+      return [
+        `the input "${name}" ${dtype} [${shape.join(", ")}] takes a ${array.name} of ${size} values, got a ${value.data.constructor.name} of ${value.data.length}`,
+      ];
+    return [];
+  });
+}

@@ -1,0 +1,88 @@
+import { OrielError } from "../base/errors.ts";
+import { type EngineThread, ThreadRuntime } from "./client.ts";
+import type { Answer } from "./protocol.ts";
+import type { DeviceReport, Runtime } from "./runtime.ts";
+
+export type WebDevice = "webgpu" | "wasm";
+
+export interface WebOptions {
+  /** "auto" takes WebGPU where the browser has a graphics processor for it, else WebAssembly. */
+  device?: WebDevice | "auto";
+  /** Threads of WebAssembly, by default one for each core; more than one needs a page that is cross-origin isolated. */
+  threads?: number;
+  /** The folder of ONNX Runtime's `.wasm` and `.mjs` files, relative to the page; by default that of the worker's script. */
+  wasmPaths?: string;
+}
+
+/** ONNX Runtime in a dedicated worker of a page. */
+export async function openWeb({ device = "auto", threads, wasmPaths }: WebOptions = {}): Promise<Runtime> {
+  if (device === "auto") {
+    const { usable, note } = await findWebGpu();
+    if (usable && !note) {
+      // An adapter can be there and refuse what the engine needs.
+      const opened = await openWeb({ device: "webgpu", threads, wasmPaths }).catch(() => undefined);
+      if (opened) return opened;
+    }
+    return openWeb({ device: "wasm", threads, wasmPaths });
+  }
+  const cores = crossOriginIsolated ? (threads ?? navigator.hardwareConcurrency) : 1;
+  const folder = wasmPaths && new URL(wasmPaths.endsWith("/") ? wasmPaths : `${wasmPaths}/`, document.baseURI).href;
+  try {
+    return await ThreadRuntime.open(startWorker(device), { device, threads: cores, wasmPaths: folder });
+  } catch (error) {
+    const { usable, note } = device === "webgpu" ? await findWebGpu() : { usable: true };
+    throw new OrielError("runtime", {
+      message: `${names[device]} cannot be used here: ${(usable ? (error as Error).message : note)?.split("\n")[0]}`,
+      help: mends[device],
+      cause: error,
+    });
+  }
+}
+
+const names = { webgpu: "WebGPU", wasm: "WebAssembly" };
+const mends = {
+  webgpu: 'use a browser that has WebGPU, or { device: "wasm" }',
+  wasm: "serve ort-wasm-simd-threaded.* of onnxruntime-web beside the worker's script, or say where with wasmPaths",
+};
+
+/** What this page can run, and one sentence for what it cannot. */
+export async function webDevices(): Promise<DeviceReport[]> {
+  const alone = "it runs on one thread: the page is not cross-origin isolated";
+  return [{ device: "wasm", usable: true, ...(crossOriginIsolated ? {} : { note: alone }) }, await findWebGpu()];
+}
+
+async function findWebGpu(): Promise<DeviceReport> {
+  const device = "webgpu";
+  const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<Adapter | null> } };
+  if (!gpu)
+    return {
+      device,
+      usable: false,
+      note: isSecureContext ? "this browser has no WebGPU" : "WebGPU needs a page that is served over HTTPS",
+    };
+  const adapter = await gpu.requestAdapter().catch(() => null);
+  if (!adapter) return { device, usable: false, note: "the browser found no graphics processor that it trusts" };
+  const software = adapter.info?.isFallbackAdapter || adapter.info?.architecture === "swiftshader";
+  return { device, usable: true, ...(software ? { note: "it computes in software, slower than WebAssembly" } : {}) };
+}
+
+interface Adapter {
+  info?: { isFallbackAdapter?: boolean; architecture?: string };
+}
+
+function startWorker(device: WebDevice): EngineThread {
+  // Bundlers look for these very expressions.
+  const worker =
+    device === "webgpu"
+      ? new Worker(new URL("./webgpu-worker.js", import.meta.url), { type: "module" })
+      : new Worker(new URL("./wasm-worker.js", import.meta.url), { type: "module" });
+  return {
+    post: (message, transfer) => worker.postMessage(message, transfer),
+    onAnswer: (listen) => worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => listen(data)),
+    onFailure: (listen) =>
+      worker.addEventListener("error", ({ message }) =>
+        listen(new OrielError("runtime", `the engine's worker failed: ${message || "its script did not load"}`)),
+      ),
+    close: async () => worker.terminate(),
+  };
+}

@@ -1,0 +1,138 @@
+import { OrielError } from "../base/errors.ts";
+import { fileSource } from "../weights/file-source.ts";
+import { SafetensorsFile } from "../weights/safetensors.ts";
+import { saveSafetensors } from "../weights/save-safetensors.ts";
+import type { StoredTensor } from "../weights/stored.ts";
+import type { ResolvedConfig } from "./defaults.ts";
+import type { ModelDescription } from "./model.ts";
+import { version } from "./version.ts";
+
+/** Where a run stands: enough to go on as if it had never stopped. */
+export interface Progress {
+  /** Epochs done; the cursor into the data is `stepInEpoch` of the next. */
+  epoch: number;
+  stepInEpoch: number;
+  /** Steps done in all. */
+  step: number;
+  best?: { top1: number; loss: number; epoch: number };
+}
+
+/** What a checkpoint says about itself. */
+export interface CheckpointMetadata extends ModelDescription {
+  /** The Oriel that wrote it. */
+  version: string;
+  config: Partial<ResolvedConfig>;
+  progress: Progress;
+}
+
+/** Float32 values and their shape, by the name that the training step gives them. */
+export type Tensors = ReadonlyMap<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>;
+
+export interface Checkpoint {
+  path: string;
+  metadata: CheckpointMetadata;
+  tensors: Tensors;
+}
+
+/** Where a run computes and writes does not belong to what it computed: the same run elsewhere gives the same bytes. */
+const elsewhere = ["out", "resume", "workers", "threads", "device"] as const;
+
+/** Writes a checkpoint beside its place and renames it there. */
+export async function saveCheckpoint(
+  path: string,
+  tensors: Tensors,
+  metadata: Omit<CheckpointMetadata, "version">,
+): Promise<void> {
+  const { model, classes, preprocessing, progress } = metadata;
+  // In one order, whether the config was given by hand or read from a folder.
+  const config = Object.fromEntries(Object.entries(metadata.config).sort(([a], [b]) => (a < b ? -1 : 1)));
+  for (const key of elsewhere) delete config[key];
+  const stored = [...tensors].map(([name, { shape, data }]): [string, StoredTensor] => [
+    name,
+    { dtype: "F32", shape, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) },
+  ]);
+  await saveSafetensors(path, stored, {
+    format: "oriel",
+    version,
+    model,
+    classes: JSON.stringify(classes),
+    preprocessing: JSON.stringify(preprocessing),
+    config: JSON.stringify(config),
+    progress: JSON.stringify(progress),
+  });
+}
+
+/** What the metadata of a safetensors file says about a run; undefined where Oriel did not write it. */
+export function readMetadata(metadata: Readonly<Record<string, string>>): CheckpointMetadata | undefined {
+  if (metadata.format !== "oriel") return undefined;
+  const { version, model, classes, preprocessing, config, progress } = metadata;
+  const json = (text: string | undefined): never => JSON.parse(text ?? "{}") as never;
+  return {
+    version,
+    model,
+    classes: json(classes),
+    preprocessing: json(preprocessing),
+    config: json(config),
+    progress: json(progress),
+  };
+}
+
+/** Opens a safetensors file for as long as `use` takes. */
+export async function withSafetensors<T>(path: string, use: (file: SafetensorsFile) => Promise<T>): Promise<T> {
+  const source = await fileSource(path);
+  try {
+    return await use(await SafetensorsFile.open(source));
+  } finally {
+    await source.close();
+  }
+}
+
+/** The names and metadata of a checkpoint, without its values. */
+export async function openCheckpoint(
+  path: string,
+): Promise<{ metadata: CheckpointMetadata; names: readonly string[] }> {
+  return withSafetensors(path, async (file) => ({ metadata: own(path, file), names: file.names }));
+}
+
+/** Reads a checkpoint that a run wrote; `only` says which tensors.  A truncated or foreign file is refused. */
+export async function loadCheckpoint(path: string, only: (name: string) => boolean = () => true): Promise<Checkpoint> {
+  return withSafetensors(path, async (file) => ({
+    path,
+    metadata: own(path, file),
+    tensors: await readTensors(file, only),
+  }));
+}
+
+function own(path: string, file: SafetensorsFile): CheckpointMetadata {
+  const metadata = readMetadata(file.metadata);
+  if (metadata) return metadata;
+  throw new OrielError("foreign", {
+    message: "this file holds tensors, but not what model and classes they are for: no Oriel run wrote it",
+    at: path,
+    help: "name the model with --model, or start a training from it with --weights",
+  });
+}
+
+export async function readTensors(file: SafetensorsFile, only: (name: string) => boolean): Promise<Tensors> {
+  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+  for (const name of file.names)
+    if (only(name))
+      tensors.set(name, {
+        shape: file.info(name).shape,
+        data: (await file.readFloat32(name)) as Float32Array<ArrayBuffer>,
+      });
+  return tensors;
+}
+
+const average = "ema.";
+
+/** Whether a tensor is a weight of the model rather than state of its training. */
+export const isWeight = (name: string): boolean => !name.startsWith("optimizer.");
+
+/** The weights to use: where a moving average was kept, it stands in for the parameter it belongs to. */
+export function weightsIn(tensors: Tensors): Tensors {
+  const weights = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+  for (const [name, tensor] of tensors)
+    if (isWeight(name) && !name.startsWith(average)) weights.set(name, tensors.get(average + name) ?? tensor);
+  return weights;
+}

@@ -1,0 +1,110 @@
+import type { Preprocessing } from "../backbones/index.ts";
+import { Random } from "../base/philox.ts";
+import type { MixOptions, TrainTransform } from "../data/index.ts";
+import { adamw, chain, clipNorm, lamb, type Optimizer, type PerParameter, sgd } from "../optim/optimizer.ts";
+import { constantRate, cosine, oneCycle, polynomial, type Schedule, stepped } from "../optim/schedule.ts";
+import type { TrainConfig } from "./config.ts";
+
+/** A config whose defaults have been worked out: what `config.json` holds. */
+export type ResolvedConfig = TrainConfig &
+  Required<
+    Pick<TrainConfig, "batch" | "imageSize" | "lr" | "minLr" | "warmup" | "eps" | "weightDecay" | "clip" | "out">
+  >;
+
+/** Up to this side pictures count as small: they are padded and cropped at their own size, as is usual for CIFAR. */
+const smallSide = 64;
+
+/** Puts in what was left out.  `pictures` is the number to train on. */
+export function resolveConfig(
+  config: TrainConfig,
+  preprocessing: Preprocessing,
+  pictures: number,
+  out: string,
+): ResolvedConfig {
+  const imageSize = config.imageSize ?? preprocessing.imageSize;
+  const batch = config.batch ?? defaultBatch(imageSize, pictures, config.accumulate);
+  const lr = config.lr ?? defaultRate(config.optimizer, batch) * (config.weights === undefined ? 1 : 0.1);
+  const adaptive = config.optimizer !== "sgd";
+  return {
+    ...config,
+    out,
+    imageSize,
+    batch,
+    lr,
+    minLr: config.minLr ?? lr / 100,
+    warmup: config.warmup ?? Math.min(5, config.epochs / 10),
+    eps: config.eps ?? (config.optimizer === "lamb" ? 1e-6 : 1e-8),
+    weightDecay: config.weightDecay ?? { adamw: 0.05, sgd: 1e-4, lamb: 0.02 }[config.optimizer],
+    clip: config.clip ?? (adaptive ? 1 : 0),
+  };
+}
+
+/** A set of a few dozen pictures still gets several steps an epoch. */
+function defaultBatch(imageSize: number, pictures: number, parts: number): number {
+  const usual = imageSize <= smallSide ? 64 : 16;
+  const few = 2 ** Math.floor(Math.log2(Math.max(pictures / 8, 2)));
+  return Math.max(Math.ceil(Math.min(usual, few) / parts), 1) * parts;
+}
+
+/**
+ * Rates known to work from scratch: SGD grows with the batch (Goyal et al., "Accurate, Large Minibatch SGD", 2017), the adaptive
+ * rules with its root (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+ */
+function defaultRate(optimizer: TrainConfig["optimizer"], batch: number): number {
+  if (optimizer === "sgd") return (0.1 * batch) / 256;
+  if (optimizer === "lamb") return 5e-3 * Math.sqrt(batch / 2048);
+  return Math.min(5e-4 * Math.sqrt(batch / 64), 1e-3);
+}
+
+/** The update rule that a config asks for. */
+export function optimizerOf(config: ResolvedConfig, each: Pick<PerParameter, "lrScale"> = {}): Optimizer {
+  const { weightDecay, momentum, betas, eps, clip } = config;
+  const rule = {
+    adamw: () => adamw({ betas, eps, weightDecay, ...each }),
+    lamb: () => lamb({ betas, eps, weightDecay, ...each }),
+    sgd: () => sgd({ momentum, weightDecay, ...each }),
+  }[config.optimizer]();
+  return clip > 0 ? chain(clipNorm(clip), rule) : chain(rule);
+}
+
+/** The learning rate of each step. */
+export function scheduleOf(config: ResolvedConfig, stepsPerEpoch: number): Schedule {
+  const { lr, minLr } = config;
+  const steps = config.epochs * stepsPerEpoch;
+  // A run of a step or two has no room to warm up in.
+  const warmup = Math.min(Math.round(config.warmup * stepsPerEpoch), Math.max(steps - 1, 0));
+  const options = { lr, minLr, steps, warmup };
+  const kinds = { cosine, step: stepped, polynomial, "one-cycle": oneCycle, constant: constantRate };
+  return kinds[config.schedule](options);
+}
+
+/** Keys the random masks of a step, counted from 0. */
+export const stepSeed = (seed: number, step: number): number => new Random(seed, step, "step").uint32();
+
+/** How training pictures are varied. */
+export function trainTransform(config: ResolvedConfig, { mean, std, interpolation }: Preprocessing): TrainTransform {
+  const { imageSize, augment, hflip, vflip, cropScale, colorJitter, erasing } = config;
+  const small = imageSize <= smallSide;
+  const common = { kind: "train", size: imageSize, mean, std } as const;
+  if (augment === "none") {
+    const whole = small ? { padding: 0 } : { scale: [1, 1] as const, ratio: [1, 1] as const };
+    return { ...common, ...whole, interpolation, hflip: 0 };
+  }
+  return {
+    ...common,
+    ...(small
+      ? { padding: Math.max(Math.round(imageSize / 8), 1), interpolation }
+      : { scale: [cropScale, 1] as const }),
+    hflip,
+    vflip,
+    randAugment: augment === "light" ? undefined : augment,
+    colorJitter: colorJitter || undefined,
+    erasing: erasing > 0 ? { prob: erasing } : undefined,
+  };
+}
+
+/** Mixing of a batch's pictures, where there is any; it then smooths the targets too. */
+export function mixOf({ mixup, cutmix, smoothing }: TrainConfig): MixOptions | undefined {
+  if (mixup === 0 && cutmix === 0) return undefined;
+  return { alpha: mixup, cutmixAlpha: cutmix, labelSmoothing: smoothing };
+}

@@ -1,0 +1,61 @@
+import type { DeviceTensor, Runtime, Value } from "../runtime/runtime.ts";
+import type { Tensors } from "./checkpoint.ts";
+import { nextName } from "./step.ts";
+
+/** Named float32 tensors that live where the device is: uploaded once, replaced by every step, read for a checkpoint. */
+export class DeviceState {
+  readonly #runtime: Runtime;
+  readonly #tensors = new Map<string, DeviceTensor>();
+
+  private constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  static async upload(runtime: Runtime, tensors: Tensors): Promise<DeviceState> {
+    const state = new DeviceState(runtime);
+    for (const [name, { shape, data }] of tensors)
+      state.#tensors.set(name, await runtime.upload({ dtype: "float32", shape, data }));
+    return state;
+  }
+
+  get names(): Iterable<string> {
+    return this.#tensors.keys();
+  }
+
+  /** What to feed a program whose inputs are called `names`; `instead` gives the name of a tensor that stands in for one. */
+  feeds(names: Iterable<string>, instead: (name: string) => string = (name) => name): Record<string, DeviceTensor> {
+    const feeds: Record<string, DeviceTensor> = {};
+    for (const name of names) {
+      const tensor = this.#tensors.get(instead(name)) ?? this.#tensors.get(name);
+      if (tensor) feeds[name] = tensor;
+    }
+    return feeds;
+  }
+
+  /** Puts a step's `next.*` outputs in the place of what they follow.  The memory before it serves the step after it. */
+  advance(results: Readonly<Record<string, Value>>): void {
+    const before: DeviceTensor[] = [];
+    for (const [name, tensor] of this.#tensors) {
+      const next = results[nextName(name)] as DeviceTensor | undefined;
+      if (!next) continue;
+      before.push(tensor);
+      this.#tensors.set(name, next);
+    }
+    this.#runtime.dispose(before);
+  }
+
+  async read(only: (name: string) => boolean = () => true): Promise<Tensors> {
+    const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+    for (const [name, tensor] of this.#tensors) {
+      if (!only(name)) continue;
+      const { shape, data } = await this.#runtime.read(tensor);
+      tensors.set(name, { shape, data: data as Float32Array<ArrayBuffer> });
+    }
+    return tensors;
+  }
+
+  dispose(): void {
+    this.#runtime.dispose([...this.#tensors.values()]);
+    this.#tensors.clear();
+  }
+}

@@ -1,0 +1,135 @@
+import { basename, dirname } from "node:path";
+import { bytesView, type DType } from "../graph/dtype.ts";
+import { writeOnnx } from "../graph/onnx/write.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import type { HostTensor } from "../runtime/runtime.ts";
+import { saveSafetensors } from "../weights/save-safetensors.ts";
+import type { StoredTensor } from "../weights/stored.ts";
+import { writeFileSafely } from "../weights/write-file.ts";
+import { openCheckpoint } from "./checkpoint.ts";
+import { parseConfig } from "./config.ts";
+import { scheduleOf, stepSeed } from "./defaults.ts";
+import { closeLoaders, hostBatch } from "./loaders.ts";
+import { type Prepared, prepareRun } from "./prepare.ts";
+import { readRunConfig } from "./run-folder.ts";
+import { openStart, type Start } from "./start.ts";
+import { nextName } from "./step.ts";
+
+export interface ExportStepOptions {
+  /** Writes the next batches too, so that the step can be tried without reading pictures. */
+  batches?: number;
+}
+
+/** The JSON beside an exported step: all that a program in any language needs to run it. */
+export interface StepDescription {
+  model: string;
+  classes: readonly string[];
+  /** Files beside this one: the graph, the state before the first step, and batches as `image.0`, `target.0`, … */
+  files: { step: string; state: string; batches?: string };
+  /** What to feed besides the state. */
+  inputs: Record<string, { dtype: DType; shape: readonly number[]; what: string }>;
+  /** State tensor X goes in as X and comes out as `next.X`. */
+  state: readonly string[];
+  next: string;
+  metrics: readonly string[];
+  /** `lr`, `step` and `seed` of the next steps. */
+  schedule: readonly { lr: number; step: number; seed: number }[];
+}
+
+/**
+ * Writes the training step of a run as an ONNX model that any ONNX Runtime trains with, its state as safetensors, and a
+ * description: `step.onnx`, `step.safetensors`, `step.json`.  `from` is a run's `config.json`, for its beginning, or one of its checkpoints.
+ */
+export async function exportTrainStep(
+  from: string,
+  file: string,
+  { batches = 0 }: ExportStepOptions = {},
+): Promise<StepDescription> {
+  const isConfig = from.endsWith(".json");
+  const config = isConfig
+    ? await readRunConfig(dirname(from))
+    : parseConfig((await openCheckpoint(from)).metadata.config, from);
+  const prepared = await prepareRun(config, () => {});
+  const start = await openStart(prepared, isConfig ? undefined : from, () => {});
+  const base = file.replace(/\.onnx$/i, "");
+  const files = { step: `${base}.onnx`, state: `${base}.safetensors`, batches: `${base}.batches.safetensors` };
+  const { step, description } = prepared;
+  const frozen = step.frozen.map(({ path }): [string, Tensor] => {
+    const { shape, data } = start.tensors.get(path)!;
+    return [path, constant(data, shape, "float32")];
+  });
+  const graph = step.graph.bind(new Map(frozen));
+  const names = step.state.map((entry) => entry.name);
+  const metadata = { model: description.model, state: `tensor X goes in as X and comes out as ${nextName("X")}` };
+  await writeFileSafely(files.step, [writeOnnx(graph, { name: `${description.model} training step`, metadata })]);
+  await saveSafetensors(
+    files.state,
+    names.map((name) => [name, stored({ dtype: "float32", ...start.tensors.get(name)! })]),
+  );
+  if (batches > 0) await saveSafetensors(files.batches, await nextBatches(prepared, start, batches));
+  await closeLoaders(prepared.loaders);
+  const made: StepDescription = {
+    model: description.model,
+    classes: description.classes,
+    files: {
+      step: basename(files.step),
+      state: basename(files.state),
+      ...(batches > 0 ? { batches: basename(files.batches) } : {}),
+    },
+    inputs: Object.fromEntries(
+      Object.entries(whatInputsAre).map(([name, what]) => {
+        const { dtype, shape } = graph.inputs.get(name)!;
+        return [name, { dtype, shape: shape as number[], what }];
+      }),
+    ),
+    state: names,
+    next: nextName(""),
+    metrics: step.metrics,
+    schedule: scheduleFrom(prepared, start, Math.max(batches, 20)),
+  };
+  await writeFileSafely(`${base}.json`, [new TextEncoder().encode(`${JSON.stringify(made, null, 2)}\n`)]);
+  return made;
+}
+
+const whatInputsAre = {
+  image: "pictures, RGB, normalised",
+  target: "their classes, as indices or as a distribution",
+  lr: "learning rate of this step",
+  step: "this step's number, from 1",
+  seed: "keys this step's random masks",
+};
+
+/** What a trainer would feed beside the batch. */
+function scheduleFrom(
+  prepared: Prepared,
+  { progress }: Start,
+  count: number,
+): { lr: number; step: number; seed: number }[] {
+  const { config, train } = prepared;
+  const schedule = scheduleOf(config, Math.floor(train.length / config.batch));
+  return Array.from({ length: count }, (_, i) => {
+    const step = progress.step + i;
+    return { lr: schedule(step), step: step + 1, seed: stepSeed(config.seed, step) };
+  });
+}
+
+async function nextBatches(
+  { loaders }: Prepared,
+  { progress }: Start,
+  count: number,
+): Promise<[string, StoredTensor][]> {
+  const tensors: [string, StoredTensor][] = [];
+  for (let { epoch, stepInEpoch } = progress; tensors.length < 2 * count; epoch++, stepInEpoch = 0)
+    for await (const batch of loaders.train.batches({ epoch, startStep: stepInEpoch })) {
+      const place = tensors.length / 2;
+      for (const [name, tensor] of Object.entries(hostBatch(batch))) tensors.push([`${name}.${place}`, stored(tensor)]);
+      if (tensors.length === 2 * count) break;
+    }
+  return tensors;
+}
+
+const stored = ({ dtype, shape, data }: HostTensor): StoredTensor => ({
+  dtype: dtype === "int32" ? "I32" : "F32",
+  shape,
+  data: bytesView(data),
+});

@@ -1,0 +1,34 @@
+export {
+  type Checkpoint,
+  type CheckpointMetadata,
+  loadCheckpoint,
+  openCheckpoint,
+} from "./checkpoint.ts";
+export {
+  type ConfigKey,
+  parseConfig,
+  type TrainConfig,
+  type TrainConfigInput,
+  trainSchema,
+} from "./config.ts";
+export { type EvaluateOptions, evaluate } from "./evaluate.ts";
+export type { EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
+export { type ExportOptions, exportModel, type ModelMetadata, readModelMetadata } from "./export.ts";
+export { type ExportStepOptions, exportTrainStep, type StepDescription } from "./export-step.ts";
+export { type LoadedWeights, loadWeights } from "./load-weights.ts";
+export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+export { type Prediction, type PredictOptions, predict } from "./predict.ts";
+export { openPredictor, type Predictor } from "./predictor.ts";
+export { writeReport } from "./report/index.ts";
+export { readRunConfig } from "./run-folder.ts";
+export {
+  type BatchTypes,
+  nextName,
+  type StateEntry,
+  type StepOptions,
+  type Task,
+  type TrainStep,
+  trainStep,
+} from "./step.ts";
+export type { Evaluation, Mistake } from "./tally.ts";
+export { type TrainOptions, train } from "./train.ts";

@@ -1,0 +1,26 @@
+import { layerDecay } from "../optim/schedule.ts";
+
+/** What counts as one layer of a model: `layers.0.blocks.1`, `stage3.4`, `layer2.0`, `blocks.11`. */
+const block = /^(?:.*?\bblocks\.\d+|(?:layer|stage)\d+\.\d+)(?=\.)/;
+
+/**
+ * The depth of each parameter for layer-wise rates: 0 before the first block, then the number of its block; what stands between
+ * two blocks goes with the later one, and what follows the last is a layer of its own.  paths: in the order of the model
+ */
+export function layerDepths(paths: readonly string[]): { depthOf: (path: string) => number; depth: number } {
+  const depths = new Map<string, number>();
+  const blocks = new Map<string, number>();
+  for (const path of paths) {
+    const name = block.exec(path)?.[0];
+    if (name !== undefined && !blocks.has(name)) blocks.set(name, blocks.size + 1);
+    depths.set(path, name === undefined ? (blocks.size === 0 ? 0 : blocks.size + 1) : (blocks.get(name) as number));
+  }
+  return { depthOf: (path) => depths.get(path) ?? 0, depth: blocks.size + 1 };
+}
+
+/** Factors of the learning rate: 1 for what follows the last block, `decay` times less for each layer below. */
+export function layerRates(decay: number, paths: readonly string[]): ((path: string) => number) | undefined {
+  if (decay === 1) return undefined;
+  const { depthOf, depth } = layerDepths(paths);
+  return layerDecay(decay, depth, depthOf);
+}

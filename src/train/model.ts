@@ -1,0 +1,39 @@
+import { findModel, type Preprocessing } from "../backbones/index.ts";
+import type { EvaluateTransform } from "../data/index.ts";
+import { Graph } from "../graph/graph.ts";
+import { OpenDim } from "../graph/shape.ts";
+import { input, type Tensor } from "../graph/tensor.ts";
+import { weightsOf } from "../nn/module.ts";
+import { trace } from "../nn/trace.ts";
+import { Classifier } from "../tasks/classify.ts";
+
+/** All it takes to draw a trained classifier again and to show it pictures. */
+export interface ModelDescription {
+  model: string;
+  /** Labels of the outputs, in order. */
+  classes: readonly string[];
+  preprocessing: Preprocessing;
+}
+
+/** Draws the classifier that a description names. */
+export async function createModel(
+  { model, classes, preprocessing }: ModelDescription,
+  dropPath = 0,
+): Promise<Classifier> {
+  const entry = await findModel(model);
+  const { imageSize } = preprocessing;
+  return new Classifier(entry.create({ imageSize, dropPath }), classes.length);
+}
+
+/** (image, weights) -> logits, as the model is when it does not train.  image [N, 3, H, W], any N -> [N, classes] */
+export function inferenceGraph(model: Classifier, imageSize: number): Graph {
+  const image = input([new OpenDim("N"), 3, imageSize, imageSize]);
+  const { result } = trace(model, {}, () => model.forward(image));
+  const weights = weightsOf(model).map((w): [string, Tensor] => [w.path, w.tensor]);
+  return new Graph([["image", image], ...weights], [["logits", result]]);
+}
+
+/** The one view of a picture that a model is judged by. */
+export function evaluateTransform({ imageSize, cropPct, interpolation, mean, std }: Preprocessing): EvaluateTransform {
+  return { kind: "evaluate", size: imageSize, cropPct, interpolation, mean, std };
+}

@@ -1,0 +1,99 @@
+import { readFile } from "node:fs/promises";
+import { findModel } from "../backbones/index.ts";
+import { UsageError } from "../base/errors.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import { weightsOf } from "../nn/module.ts";
+import { type NodeOptions, openNode } from "../runtime/node.ts";
+import type { HostTensor } from "../runtime/runtime.ts";
+import { openCheckpoint } from "./checkpoint.ts";
+import { readModelMetadata } from "./export.ts";
+import { loadWeights } from "./load-weights.ts";
+import { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+import type { Logits } from "./run-evaluation.ts";
+
+export interface PredictorOptions extends NodeOptions {
+  /** The model that plain weights, which do not say it themselves, are for; and its classes. */
+  model?: string;
+  classes?: readonly string[];
+}
+
+/** A trained classifier, ready to be shown pictures. */
+export interface Predictor extends ModelDescription {
+  logits: Logits;
+  close(): Promise<void>;
+}
+
+/** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model. */
+export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
+  return /\.onnx$/i.test(path) ? openOnnx(path, options) : openWeights(path, options);
+}
+
+async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {
+  const description = name === undefined ? (await openCheckpoint(path)).metadata : await describe(name, classes, path);
+  const model = await createModel(description);
+  const { values, reset } = await loadWeights(path, model, { name: description.model });
+  if (reset.length > 0)
+    throw new UsageError({
+      message: `the file's classifier is not for ${description.classes.length} classes`,
+      at: path,
+      help: "give data with the classes that it was trained on",
+    });
+  const bound = weightsOf(model).map((w): [string, Tensor] => [
+    w.path,
+    constant(values.get(w.path)!, w.tensor.shape as number[], "float32"),
+  ]);
+  const graph = inferenceGraph(model, description.preprocessing.imageSize).bind(new Map(bound));
+  const runtime = await openNode(node);
+  const program = await runtime.compile(graph);
+  return {
+    ...description,
+    close: () => runtime.close(),
+    logits: async (data, shape) => {
+      const { logits } = await program.run({ image: { dtype: "float32", shape, data } }, { transfer: true });
+      return (logits as HostTensor).data as Float32Array;
+    },
+  };
+}
+
+async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
+  const { name: model, preprocessing } = await findModel(name);
+  if (classes) return { model, classes, preprocessing };
+  throw new UsageError({
+    message: "these weights do not say what their classes are",
+    at: path,
+    help: "give the names of the classes",
+  });
+}
+
+async function openOnnx(path: string, options: PredictorOptions): Promise<Predictor> {
+  const bytes = new Uint8Array(await readFile(path));
+  const { input, ...description } = readModelMetadata(bytes, path);
+  const runtime = await openNode({ device: options.device, threads: options.threads });
+  const program = await runtime.compile(bytes);
+  return {
+    ...description,
+    close: () => runtime.close(),
+    logits: async (data, shape) => {
+      const image: HostTensor =
+        input === "uint8" ? pixelsOf(data, shape, description) : { dtype: "float32", shape, data };
+      const { logits } = await program.run({ image }, { transfer: true });
+      return (logits as HostTensor).data as Float32Array;
+    },
+  };
+}
+
+/** The bytes that normalised values came from.  [N, 3, H, W] -> [N, H, W, 3] */
+function pixelsOf(
+  image: Float32Array,
+  [n, , height, width]: readonly number[],
+  { preprocessing }: ModelDescription,
+): HostTensor {
+  const { mean, std } = preprocessing;
+  const area = height * width;
+  const data = new Uint8Array(image.length);
+  for (let i = 0; i < n; i++)
+    for (let c = 0; c < 3; c++)
+      for (let p = 0; p < area; p++)
+        data[(i * area + p) * 3 + c] = Math.round((image[(i * 3 + c) * area + p] * std[c] + mean[c]) * 255);
+  return { dtype: "uint8", shape: [n, height, width, 3], data };
+}

@@ -1,0 +1,95 @@
+import { findModel, type Preprocessing } from "../backbones/index.ts";
+import { UsageError } from "../base/errors.ts";
+import { alignClasses, classWeights, type Dataset, openDataset, openSplits, splitDataset } from "../data/index.ts";
+import { staticSize } from "../graph/shape.ts";
+import { constant } from "../graph/tensor.ts";
+import { parametersOf } from "../nn/module.ts";
+import { Classification, type Classifier } from "../tasks/classify.ts";
+import type { TrainConfig } from "./config.ts";
+import { mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
+import type { OnEvent } from "./events.ts";
+import { frozenBy } from "./freeze.ts";
+import { layerRates } from "./layer-depth.ts";
+import { type Loaders, openLoaders } from "./loaders.ts";
+import { createModel, type ModelDescription } from "./model.ts";
+import { freeFolder } from "./run-folder.ts";
+import { type TrainStep, trainStep } from "./step.ts";
+
+/** A run before anything of it runs: what it learns from, and its step as a graph. */
+export interface Prepared {
+  config: ResolvedConfig;
+  train: Dataset;
+  val: Dataset;
+  description: ModelDescription;
+  model: Classifier;
+  task: Classification;
+  step: TrainStep;
+  loaders: Loaders;
+}
+
+/** Opens the data, draws the model and its training step. */
+export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
+  const entry = await findModel(asked.model);
+  const { train, val } = await openData(asked);
+  emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
+  const out = asked.out ?? (asked.resume ? `runs/${entry.name}` : await freeFolder(entry.name));
+  const config = { ...resolveConfig(asked, entry.preprocessing, train.length, out), model: entry.name };
+  const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };
+  const description = { model: entry.name, classes: train.classes, preprocessing };
+  const model = await createModel(description, config.dropPath);
+  const mixed = mixOf(config) !== undefined;
+  const weights = config.classWeights ? weightsOfClasses(train) : undefined;
+  const task = new Classification(model, { smoothing: mixed ? 0 : config.smoothing, classWeights: weights });
+  const step = drawStep(config, model, task, train.classes.length, mixed);
+  const sizes = parametersOf(task).map((w) => staticSize(w.tensor.shape));
+  const frozen = step.frozen.reduce((sum, w) => sum + staticSize(w.tensor.shape), 0);
+  const parameters = sizes.reduce((a, b) => a + b, 0);
+  emit({
+    type: "load",
+    what: "model",
+    model: entry.name,
+    parameters,
+    trained: parameters - frozen,
+    imageSize: config.imageSize,
+  });
+  const loaders = openLoaders({ config, train, val, description }, emit);
+  return { config, train, val, description, model, task, step, loaders };
+}
+
+function drawStep(
+  config: ResolvedConfig,
+  model: Classifier,
+  task: Classification,
+  classes: number,
+  mixed: boolean,
+): TrainStep {
+  const { batch, imageSize, accumulate, ema, freeze, layerDecay } = config;
+  if (batch % accumulate !== 0)
+    throw new UsageError({
+      message: `a batch of ${batch} does not divide into ${accumulate} parts`,
+      help: "choose --batch as a multiple of --accumulate",
+    });
+  const paths = parametersOf(model).map((w) => w.path);
+  return trainStep(task, optimizerOf(config, { lrScale: layerRates(layerDecay, paths) }), {
+    batch: {
+      image: { dtype: "float32", shape: [batch, 3, imageSize, imageSize] },
+      target: mixed ? { dtype: "float32", shape: [batch, classes] } : { dtype: "int32", shape: [batch] },
+    },
+    frozen: freeze.length > 0 ? frozenBy(freeze, paths, model.backbone.headName) : undefined,
+    accumulate,
+    ema,
+  });
+}
+
+const weightsOfClasses = (train: Dataset) => {
+  const values = classWeights(train);
+  return constant(Float32Array.from(values), [values.length], "float32");
+};
+
+/** The training set, and the validation set with its labels numbered alike. */
+async function openData({ data, val, seed }: TrainConfig): Promise<{ train: Dataset; val: Dataset }> {
+  if (val === undefined) return openSplits(data, { seed });
+  const train = await openDataset(data, { split: "train" });
+  if (typeof val === "number") return splitDataset(train, { fraction: val, seed });
+  return { train, val: alignClasses(train, await openDataset(val, { split: "val" })) };
+}

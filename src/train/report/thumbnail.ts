@@ -1,0 +1,17 @@
+import sharp from "sharp";
+
+const side = 160;
+
+/** A picture as a small data address for a page; undefined where it cannot be read. */
+export async function thumbnail(bytes: Uint8Array): Promise<{ url: string; small: boolean } | undefined> {
+  try {
+    const image = sharp(bytes, { failOn: "error", autoOrient: true }).flatten({ background: "#ffffff" });
+    const { width = side, height = side } = await image.metadata();
+    const small = Math.max(width, height) <= 64;
+    // A picture of a few pixels is kept exact; the page enlarges it without blurring.
+    const made = small ? image.png() : image.resize(side, side, { fit: "inside" }).jpeg({ quality: 78 });
+    return { url: `data:image/${small ? "png" : "jpeg"};base64,${(await made.toBuffer()).toString("base64")}`, small };
+  } catch {
+    return undefined;
+  }
+}

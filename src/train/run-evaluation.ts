@@ -1,0 +1,42 @@
+import type { BrokenPictures, Dataset, Loader } from "../data/index.ts";
+import { type Evaluation, Tally } from "./tally.ts";
+
+/** image [N, 3, H, W] -> logits [N, classes] */
+export type Logits = (image: Float32Array<ArrayBuffer>, shape: readonly number[]) => Promise<Float32Array>;
+
+export interface RunEvaluationOptions {
+  /** Mistakes to remember. */
+  worst?: number;
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+/** Shows a model every picture of a loader that does not shuffle.  Undefined where it was interrupted. */
+export async function runEvaluation(
+  logits: Logits,
+  loader: Loader,
+  { worst, onProgress, signal }: RunEvaluationOptions = {},
+): Promise<Evaluation | undefined> {
+  const { dataset } = loader;
+  const tally = new Tally(dataset.classes, { worst });
+  const batches = loader.batches();
+  let upcoming = batches.next();
+  for (;;) {
+    const { value: batch, done } = await upcoming;
+    if (done || !batch) break;
+    upcoming = batches.next();
+    upcoming.catch(() => {}); // told when its turn comes
+    const { label, index, shape } = batch;
+    tally.add(await logits(batch.image, shape), label, (i) => dataset.name(index[i]));
+    onProgress?.(tally.total, dataset.length);
+    if (signal?.aborted) {
+      await batches.return();
+      return undefined;
+    }
+  }
+  return tally.result(skippedOf(dataset, loader.broken, tally.total));
+}
+
+/** The loader leaves broken pictures out, so what is missing was broken. */
+const skippedOf = (dataset: Dataset, broken: BrokenPictures, seen: number): number =>
+  broken.pictures.length === 0 ? 0 : dataset.length - seen;

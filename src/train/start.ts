@@ -1,0 +1,88 @@
+import { UsageError } from "../base/errors.ts";
+import { staticSize } from "../graph/shape.ts";
+import { initialWeights, weightsOf } from "../nn/module.ts";
+import { type Checkpoint, loadCheckpoint, type Progress, type Tensors } from "./checkpoint.ts";
+import type { ResolvedConfig } from "./defaults.ts";
+import type { OnEvent } from "./events.ts";
+import { loadWeights } from "./load-weights.ts";
+import { checkMatch } from "./match.ts";
+import type { Prepared } from "./prepare.ts";
+
+/** The state that a run begins with: everything its step reads and replaces, and what is frozen. */
+export interface Start {
+  tensors: Tensors;
+  progress: Progress;
+}
+
+/** Where a run begins: at a checkpoint of its own, at weights that it was given, or at random ones. */
+export async function openStart(prepared: Prepared, checkpoint: string | undefined, emit: OnEvent): Promise<Start> {
+  if (checkpoint !== undefined) {
+    const opened = await loadCheckpoint(checkpoint);
+    const start = startFrom(opened, prepared);
+    const { epoch, step } = start.progress;
+    emit({ type: "load", what: "checkpoint", from: checkpoint, epoch, step });
+    return start;
+  }
+  const { config, model, description, task } = prepared;
+  const weights = new Map<string, Float32Array<ArrayBuffer>>();
+  if (config.weights !== undefined) {
+    const { model: name, classes } = description;
+    const { values, reset } = await loadWeights(config.weights, model, { name, classes });
+    for (const [path, data] of values) weights.set(path, data);
+    emit({ type: "load", what: "weights", from: config.weights, loaded: values.size, reset });
+  }
+  if (weightsOf(task).some((w) => !weights.has(w.path)))
+    for (const [path, data] of initialWeights(task, config.seed)) if (!weights.has(path)) weights.set(path, data);
+  return startFresh(prepared, weights);
+}
+
+/** Step 0: given weights, moving averages equal to them, zeros for the optimizer. */
+function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Start {
+  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+  for (const { name, kind, path, shape } of step.state) {
+    const values = kind === "slot" ? undefined : weights.get(path);
+    tensors.set(name, { shape, data: values ?? new Float32Array(staticSize(shape)) });
+  }
+  for (const { path, tensor } of step.frozen)
+    tensors.set(path, { shape: tensor.shape as number[], data: weights.get(path) as Float32Array<ArrayBuffer> });
+  return { tensors, progress: { epoch: 0, stepInEpoch: 0, step: 0 } };
+}
+
+/** Goes on where a checkpoint was made. */
+function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared): Start {
+  const { config, description, step } = prepared;
+  const wanted = new Map<string, { shape: readonly number[] }>([
+    ...step.state.map((entry) => [entry.name, entry] as const),
+    ...step.frozen.map((w) => [w.path, { shape: w.tensor.shape as number[] }] as const),
+  ]);
+  if (metadata.model === description.model) checkSettled(path, metadata.config, config);
+  checkMatch(wanted, tensors, { model: description.model, path, holds: metadata.model });
+  const [then, now] = [metadata.classes.join(", "), description.classes.join(", ")];
+  if (then !== now)
+    throw new UsageError({
+      message: `the run learns other classes: ${then}; the data has ${now}`,
+      at: path,
+      help: "give the run's own data, or start another run from the checkpoint with --weights",
+    });
+  // In the order of the step, so that the next checkpoint is written alike.
+  const ordered = [...wanted.keys()].map((name) => [name, tensors.get(name)!] as const);
+  return { tensors: new Map(ordered), progress: metadata.progress };
+}
+
+/** What may not change while a run goes on, since its checkpoint would mean something else. */
+const settled = [
+  ...(["data", "val", "batch", "imageSize", "optimizer", "accumulate", "ema", "freeze"] as const),
+  ...(["seed", "balanced", "repeats"] as const),
+];
+
+function checkSettled(path: string, before: Partial<ResolvedConfig>, now: ResolvedConfig): void {
+  const show = (value: unknown): string => JSON.stringify(value) ?? "not given";
+  const changed = settled.filter((key) => show(before[key]) !== show(now[key]));
+  if (changed.length === 0) return;
+  throw new UsageError({
+    message: "a run goes on only as it began",
+    at: path,
+    details: changed.map((key) => `${key} was ${show(before[key])}, is ${show(now[key])}`),
+    help: "leave these as they were, or start another run from the checkpoint with --weights",
+  });
+}

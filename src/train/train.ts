@@ -1,0 +1,78 @@
+import type { Dataset } from "../data/index.ts";
+import { openNode } from "../runtime/node.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { parseConfig, type TrainConfigInput } from "./config.ts";
+import type { OnEvent, TrainEvent, TrainResult } from "./events.ts";
+import { exportModel } from "./export.ts";
+import { closeLoaders } from "./loaders.ts";
+import { type Prepared, prepareRun } from "./prepare.ts";
+import { writeReport } from "./report/index.ts";
+import { RunFolder } from "./run-folder.ts";
+import { openStart, type Start } from "./start.ts";
+import { Trainer } from "./trainer.ts";
+
+export interface TrainOptions {
+  onEvent?: OnEvent;
+  /** Ends the run at the next step, with a checkpoint to go on from. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Trains a classifier on labelled pictures and leaves a run folder: config, metrics, checkpoints, the exported model, a report.
+ *
+ *     const { top1, folder } = await train({ data: "photos", model: "swin_micro_32", epochs: 10 });
+ */
+export async function train(
+  given: TrainConfigInput,
+  { onEvent = () => {}, signal }: TrainOptions = {},
+): Promise<TrainResult> {
+  const began = performance.now();
+  let folder: RunFolder | undefined;
+  const emit = (event: TrainEvent): void => {
+    folder?.log(event);
+    onEvent(event);
+  };
+  const prepared = await prepareRun(parseConfig(given), emit);
+  const { config, loaders } = prepared;
+  folder = new RunFolder(config.out);
+  let runtime: Runtime | undefined;
+  try {
+    await folder.enter(config);
+    const last = config.resume && folder.has("last") ? folder.file("last") : undefined;
+    runtime = await openNode({ device: config.device, threads: config.threads });
+    const begin = (): Promise<Start> => openStart(prepared, last, emit);
+    const trainer = await Trainer.open({ prepared, folder, runtime, emit, signal }, begin);
+    const outcome = await trainer.run();
+    const ended = outcome !== "interrupted";
+    if (ended) await finish(trainer, folder, prepared, emit);
+    const { epoch, step, best } = trainer.progress;
+    const seconds = (performance.now() - began) / 1000;
+    const result: TrainResult = { outcome, epochs: epoch, step, top1: best?.top1, seconds, folder: folder.path };
+    emit({ type: "end", ...result });
+    return result;
+  } finally {
+    await closeLoaders(loaders);
+    await runtime?.close();
+    folder.close();
+    await Promise.all([prepared.train.close?.(), prepared.val.close?.()]);
+  }
+}
+
+/** The best weights judged in full, exported and reported. */
+async function finish(trainer: Trainer, folder: RunFolder, { val }: Prepared, emit: OnEvent): Promise<void> {
+  const { epoch, step } = trainer.progress;
+  await folder.writeText("evaluation", JSON.stringify(await trainer.bestEvaluation()));
+  await exportModel(folder.file("best"), folder.file("onnx"));
+  emit({ type: "save", what: "onnx", file: folder.file("onnx"), epoch, step });
+  await writeReport(folder.path, { picture: pictureReader(val) });
+  emit({ type: "save", what: "report", file: folder.file("report"), epoch, step });
+}
+
+/** Pictures of a dataset by their names. */
+function pictureReader(dataset: Dataset): (name: string) => Promise<Uint8Array | undefined> {
+  const places = new Map(Array.from({ length: dataset.length }, (_, i) => [dataset.name(i), i]));
+  return async (name) => {
+    const at = places.get(name);
+    return at === undefined ? undefined : dataset.read(at);
+  };
+}

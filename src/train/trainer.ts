@@ -1,0 +1,324 @@
+import { OrielError } from "../base/errors.ts";
+import type { Batch, Loader } from "../data/index.ts";
+import type { Graph } from "../graph/graph.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import type { Schedule } from "../optim/schedule.ts";
+import { type HostTensor, numberOf, type Program, type Runtime } from "../runtime/runtime.ts";
+import { isWeight, loadCheckpoint, type Progress, saveCheckpoint, type Tensors } from "./checkpoint.ts";
+import { scheduleOf, stepSeed } from "./defaults.ts";
+import { DeviceState } from "./device-state.ts";
+import type { OnEvent, Outcome } from "./events.ts";
+import { hostBatch } from "./loaders.ts";
+import { inferenceGraph } from "./model.ts";
+import { allFinite, firstNonFinite, nonFinite } from "./non-finite.ts";
+import type { Prepared } from "./prepare.ts";
+import { type Logits, runEvaluation } from "./run-evaluation.ts";
+import type { RunFolder } from "./run-folder.ts";
+import type { Start } from "./start.ts";
+import { nextName } from "./step.ts";
+import type { Evaluation } from "./tally.ts";
+
+interface Parts {
+  prepared: Prepared;
+  folder: RunFolder;
+  runtime: Runtime;
+  emit: OnEvent;
+  signal?: AbortSignal;
+}
+
+/** Runs the steps of a run.  The state stays on the device; a step gives back its metrics alone. */
+export class Trainer {
+  readonly progress: Progress;
+  readonly #parts: Parts;
+  readonly #loader: Loader;
+  readonly #valLoader: Loader;
+  readonly #schedule: Schedule;
+  readonly #steps: number;
+  readonly #state: DeviceState;
+  readonly #step: Program;
+  readonly #keep: readonly string[];
+  #infer?: Program;
+  #best?: Evaluation;
+
+  private constructor(parts: Parts, { progress }: Start, state: DeviceState, step: Program) {
+    const { prepared } = parts;
+    const { loaders } = prepared;
+    this.#parts = parts;
+    this.progress = { ...progress };
+    this.#loader = loaders.train;
+    this.#valLoader = loaders.val;
+    this.#schedule = scheduleOf(prepared.config, loaders.train.steps);
+    this.#steps = prepared.config.epochs * loaders.train.steps;
+    this.#state = state;
+    this.#step = step;
+    this.#keep = prepared.step.state.map((entry) => nextName(entry.name));
+  }
+
+  /** `begin` fetches or draws the weights to start with. */
+  static async open(parts: Parts, begin: () => Promise<Start>): Promise<Trainer> {
+    const { prepared, folder, runtime, emit } = parts;
+    const { config, step, loaders } = prepared;
+    const steps = config.epochs * loaders.train.steps;
+    // The engine's thread compiles while this one begins, but for frozen weights, which are part of the graph.
+    const early = step.frozen.length === 0 ? compile(runtime, step.graph, "train", emit) : undefined;
+    early?.catch(() => {}); // told below
+    const start = await begin();
+    await folder.writeConfig(config);
+    await folder.openMetrics({ step: start.progress.step, steps });
+    const frozen = step.frozen.map(({ path }): [string, Tensor] => {
+      const { shape, data } = start.tensors.get(path)!;
+      return [path, constant(data, shape, "float32")];
+    });
+    const program = await (early ?? compile(runtime, step.graph.bind(new Map(frozen)), "train", emit));
+    const trainer = new Trainer(parts, start, await DeviceState.upload(runtime, start.tensors), program);
+    const { batch } = config;
+    emit({
+      type: "begin",
+      epochs: config.epochs,
+      stepsPerEpoch: loaders.train.steps,
+      steps,
+      step: start.progress.step,
+      batch,
+      folder: folder.path,
+    });
+    return trainer;
+  }
+
+  /** From where the run stands to its end, or to where it is interrupted. */
+  async run(): Promise<Outcome> {
+    const { prepared, signal } = this.#parts;
+    while (this.progress.epoch < prepared.config.epochs) {
+      if (this.#outOfPatience()) return "stopped";
+      const epoch = await this.#trainEpoch();
+      const evaluation = epoch && (await this.#evaluate(this.progress.epoch));
+      if (!epoch || !evaluation || signal?.aborted) {
+        if (epoch && evaluation) await this.#endEpoch(epoch, evaluation);
+        else await this.#save("last");
+        return "interrupted";
+      }
+      await this.#endEpoch(epoch, evaluation);
+    }
+    return "finished";
+  }
+
+  /** The steps of an epoch that are left; undefined where it was interrupted. */
+  async #trainEpoch(): Promise<EpochSums | undefined> {
+    const { prepared, signal } = this.#parts;
+    const { saveEvery } = prepared.config;
+    const { progress } = this;
+    const sums: EpochSums = { began: performance.now(), seconds: 0, steps: 0, loss: 0, correct: 0 };
+    if (signal?.aborted) return undefined;
+    const batches = this.#loader.batches({ epoch: progress.epoch, startStep: progress.stepInEpoch });
+    try {
+      let upcoming = batches.next();
+      for (;;) {
+        const { value: batch, done } = await upcoming;
+        if (done || !batch) {
+          sums.seconds = (performance.now() - sums.began) / 1000;
+          return sums;
+        }
+        upcoming = batches.next(); // made while the step runs
+        upcoming.catch(() => {}); // told when its turn comes
+        const { loss, correct } = await this.#runStep(batch);
+        sums.steps++;
+        sums.loss += loss;
+        sums.correct += correct;
+        if (signal?.aborted) return undefined;
+        if (saveEvery && progress.step % saveEvery === 0 && progress.stepInEpoch < this.#loader.steps)
+          await this.#save("last");
+      }
+    } finally {
+      await batches.return();
+    }
+  }
+
+  async #runStep(batch: Batch): Promise<{ loss: number; correct: number }> {
+    const { prepared, emit } = this.#parts;
+    const { progress } = this;
+    const began = performance.now();
+    const lr = this.#schedule(progress.step);
+    const controls = { lr: float(lr), step: float(progress.step + 1), seed: this.#seed() };
+    const feeds = { ...this.#state.feeds(prepared.step.state.map((s) => s.name)), ...hostBatch(batch), ...controls };
+    const results = await this.#step.run(feeds, { keep: this.#keep, transfer: true });
+    const [loss, correct] = [numberOf(results.loss), numberOf(results.correct)];
+    const gradNorm = results.gradNorm && numberOf(results.gradNorm);
+    if (!Number.isFinite(loss) || (gradNorm !== undefined && !Number.isFinite(gradNorm)))
+      await this.#explain(batch, { loss, lr, results });
+    // Only now may the memory of the state before be used again: what went wrong would be looked for in it.
+    this.#state.advance(results);
+    progress.step++;
+    progress.stepInEpoch++;
+    const { epoch, stepInEpoch, step } = progress;
+    const seconds = (performance.now() - began) / 1000;
+    emit({
+      type: "step",
+      epoch,
+      stepInEpoch,
+      stepsPerEpoch: this.#loader.steps,
+      step,
+      steps: this.#steps,
+      loss,
+      correct,
+      gradNorm,
+      lr,
+      seconds,
+    });
+    return { loss, correct };
+  }
+
+  /** Keys the drop-path masks of a step. */
+  #seed(): HostTensor {
+    const { seed } = this.#parts.prepared.config;
+    return { dtype: "uint32", shape: [], data: Uint32Array.of(stepSeed(seed, this.progress.step)) };
+  }
+
+  async #explain(
+    { epoch, step }: Batch,
+    { loss, lr, results }: { loss: number; lr: number; results: Awaited<ReturnType<Program["run"]>> },
+  ): Promise<never> {
+    const { prepared, runtime } = this.#parts;
+    const weights = await this.#state.read((name) => isWeight(name) && !name.startsWith("ema."));
+    this.#state.advance(results);
+    const after = await this.#state.read((name) =>
+      prepared.step.state.some((s) => s.name === name && s.kind === "parameter"),
+    );
+    const again = await this.#loader.batches({ epoch, startStep: step }).next(); // the first one's memory went to the engine
+    const where = await firstNonFinite({
+      task: prepared.task,
+      runtime,
+      weights,
+      batch: hostBatch(again.value as Batch),
+      seed: this.#seed(),
+      after,
+    });
+    throw nonFinite({ step: this.progress.step + 1, lr, loss, where, kept: this.#kept() });
+  }
+
+  #kept(): string | undefined {
+    const { folder } = this.#parts;
+    return folder.has("last") ? folder.file("last") : undefined;
+  }
+
+  async #evaluate(epoch?: number): Promise<Evaluation | undefined> {
+    const { emit, signal } = this.#parts;
+    return runEvaluation(await this.#logits(this.#state), this.#valLoader, {
+      signal,
+      onProgress: (done, total) => emit({ type: "evaluate", epoch, done, total }),
+    });
+  }
+
+  /** The model with weights that lie on the device, moving averages where there are some. */
+  async #logits(state: DeviceState): Promise<Logits> {
+    const { prepared, runtime, emit } = this.#parts;
+    const graph = inferenceGraph(prepared.model, prepared.config.imageSize);
+    this.#infer ??= await compile(runtime, graph, "evaluate", emit);
+    const infer = this.#infer;
+    const weights = state.feeds(
+      [...graph.inputs.keys()].filter((name) => name !== "image"),
+      (name) => `ema.${name}`,
+    );
+    return async (data, shape) => {
+      const { logits } = await infer.run({ ...weights, image: { dtype: "float32", shape, data } }, { transfer: true });
+      return (logits as HostTensor).data as Float32Array;
+    };
+  }
+
+  async #endEpoch(sums: EpochSums, evaluation: Evaluation): Promise<void> {
+    const { prepared, emit } = this.#parts;
+    const { progress } = this;
+    const { total, correct, top1, top5, loss } = evaluation;
+    emit({
+      type: "evaluate",
+      epoch: progress.epoch,
+      done: total,
+      total: this.#valLoader.dataset.length,
+      result: { total, correct, top1, top5, loss },
+    });
+    progress.epoch++;
+    progress.stepInEpoch = 0;
+    const { best: before } = progress;
+    const best = !before || top1 > before.top1 || (top1 === before.top1 && loss < before.loss);
+    if (best) {
+      progress.best = { top1, loss, epoch: progress.epoch };
+      this.#best = evaluation;
+      await this.#save("best");
+    }
+    await this.#save("last");
+    const seconds = (performance.now() - sums.began) / 1000;
+    emit({
+      type: "epoch",
+      epoch: progress.epoch,
+      epochs: prepared.config.epochs,
+      step: progress.step,
+      loss: sums.loss / sums.steps,
+      correct: sums.correct / sums.steps,
+      top1,
+      top5,
+      valLoss: loss,
+      best,
+      imagesPerSecond: (sums.steps * prepared.config.batch) / sums.seconds,
+      seconds,
+    });
+  }
+
+  #outOfPatience(): boolean {
+    const { patience } = this.#parts.prepared.config;
+    const { best, epoch } = this.progress;
+    return patience !== undefined && best !== undefined && epoch - best.epoch >= patience;
+  }
+
+  /** `last` holds all it takes to go on, `best` the weights alone. */
+  async #save(what: "last" | "best"): Promise<void> {
+    const { prepared, folder, emit } = this.#parts;
+    const { config, description } = prepared;
+    const { epoch, step } = this.progress;
+    const tensors = await this.#state.read(what === "best" ? isWeight : undefined);
+    const broken = firstBroken(tensors);
+    if (broken)
+      throw nonFinite({
+        step,
+        lr: this.#schedule(step - 1),
+        loss: Number.NaN,
+        where: `the parameter ${broken}`,
+        kept: this.#kept(),
+      });
+    await saveCheckpoint(folder.file(what), tensors, { ...description, config, progress: this.progress });
+    emit({ type: "save", what, file: folder.file(what), epoch, step });
+  }
+
+  /** What the best weights get right; judged again where an earlier attempt had found them. */
+  async bestEvaluation(): Promise<Evaluation> {
+    if (this.#best) return this.#best;
+    const { folder, runtime } = this.#parts;
+    const { tensors } = await loadCheckpoint(folder.file("best"));
+    const state = await DeviceState.upload(runtime, tensors);
+    const found = await runEvaluation(await this.#logits(state), this.#valLoader);
+    state.dispose();
+    if (!found) throw new OrielError("train", "the evaluation was interrupted");
+    return found;
+  }
+}
+
+/** What an epoch adds up. */
+interface EpochSums {
+  began: number;
+  /** Of the training steps. */
+  seconds: number;
+  steps: number;
+  loss: number;
+  correct: number;
+}
+
+const float = (value: number): HostTensor => ({ dtype: "float32", shape: [], data: Float32Array.of(value) });
+
+function firstBroken(tensors: Tensors): string | undefined {
+  for (const [name, { data }] of tensors) if (!allFinite(data)) return name;
+  return undefined;
+}
+
+async function compile(runtime: Runtime, graph: Graph, program: "train" | "evaluate", emit: OnEvent): Promise<Program> {
+  const began = performance.now();
+  const compiled = await runtime.compile(graph);
+  emit({ type: "compile", program, nodes: graph.nodes.length, seconds: (performance.now() - began) / 1000 });
+  return compiled;
+}

@@ -1,0 +1,121 @@
+import "../../src/ops/methods.ts";
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { Graph } from "../../src/graph/graph.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { nodeDevices, openNode } from "../../src/runtime/node.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
+import { knownGaps } from "./gaps.ts";
+import { missingWebGpu } from "./software-driver.ts";
+import { runtimeSuite } from "./suite-node.ts";
+
+const execute = promisify(execFile);
+const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+const reason = await missingWebGpu();
+runtimeSuite("cpu", () => openNode({ device: "cpu" }));
+runtimeSuite("webgpu", () => openNode({ device: "webgpu" }), { skip: knownGaps.webgpu, missing: reason });
+
+/** Many matrix products in a row: side³ × count multiply-adds. */
+function products(side: number, count: number): { graph: Graph; feeds: { x: HostTensor } } {
+  const x = input([side, side]);
+  let y: Tensor = x;
+  for (let i = 0; i < count; i++) y = y.matmul(x);
+  const data = new Float32Array(side * side).fill(1 / side);
+  return {
+    graph: new Graph([["x", x]], [["y", y.mean()]]),
+    feeds: { x: { dtype: "float32", shape: [side, side], data } },
+  };
+}
+
+describe("Node", () => {
+  test("every device is reported, with a reason where it cannot be used", async () => {
+    const reports = await nodeDevices();
+    assert.deepEqual(reports.map(({ device }) => device).sort(), ["cpu", "cuda", "webgpu"]);
+    for (const { usable, note } of reports) if (!usable) assert.match(note ?? "", /\w+ \w+/);
+  });
+
+  test("auto opens a device, and never a slow one", async () => {
+    const runtime = await openNode({ device: "auto" });
+    const report = (await nodeDevices()).find(({ device }) => device === runtime.device);
+    assert.equal(report?.note, undefined);
+    await runtime.close();
+  });
+
+  test("a device that is not here is refused in words", async (t) => {
+    const cuda = (await nodeDevices()).find(({ device }) => device === "cuda");
+    if (cuda?.usable) return t.skip("CUDA is here");
+    await assert.rejects(openNode({ device: "cuda" }), /CUDA cannot be used here[\s\S]*help: /);
+  });
+
+  test("strict forbids falling back to the processor", { skip: reason }, async () => {
+    const runtime = await openNode({ device: "webgpu" });
+    const x = input([2], "float64");
+    const graph = new Graph([["x", x]], [["y", x.add(x)]]);
+    await (await runtime.compile(graph)).release();
+    await assert.rejects(runtime.compile(graph, { strict: true }), /fallback/i);
+    await runtime.close();
+    const cpu = await openNode();
+    await cpu.compile(graph, { strict: true });
+    await cpu.close();
+  });
+
+  test("a profile lists the time of each operation", async () => {
+    const runtime = await openNode();
+    const { graph, feeds } = products(64, 3);
+    const program = await runtime.compile(graph, { profile: true });
+    await program.run(feeds);
+    await program.run(feeds);
+    const times = await program.profile();
+    assert.equal(times.filter(({ op }) => op === "MatMul").length, 3);
+    assert.ok(times.every(({ calls }) => calls === 2));
+    await assert.rejects(program.profile(), /no profile was kept/);
+    await runtime.close();
+  });
+
+  test("the caller's thread goes on while a program runs", async () => {
+    const runtime = await openNode();
+    const { graph, feeds } = products(768, 8);
+    const program = await runtime.compile(graph);
+    const lags: number[] = [];
+    // Other work on the machine can hold the processor, so the best of a few tries counts.
+    for (let attempt = 0; attempt < 4; attempt++) {
+      const delay = monitorEventLoopDelay({ resolution: 5 });
+      delay.enable();
+      const start = performance.now();
+      while (performance.now() - start < 600) await program.run(feeds);
+      delay.disable();
+      lags.push(delay.max / 1e6);
+      if (lags[attempt] < 50) break;
+    }
+    assert.ok(Math.min(...lags) < 50, `the event loop waited for ${lags.map((lag) => lag.toFixed(0))} ms`);
+    await runtime.close();
+  });
+
+  test("memory stays flat over a thousand steps", async () => {
+    const { stdout } = await execute(process.execPath, [script("./memory-program.js"), "1000"]);
+    const resident = JSON.parse(stdout) as number[];
+    const around = (step: number): number => resident.slice(step - 50, step).sort((a, b) => a - b)[25];
+    const [early, middle, late] = [around(100), around(600), around(1000)];
+    const seen = `${early.toFixed(0)}, ${middle.toFixed(0)} and ${late.toFixed(0)} MB after 100, 600 and 1000 steps`;
+    assert.ok(Math.abs(late / middle - 1) < 0.02, seen);
+    // Before that, JavaScript's own heaps settle; a leak of one tensor a step would be gigabytes.
+    assert.ok(late - early < 24, seen);
+  });
+
+  test("a process that ends while a program runs ends as it was told to", async () => {
+    for (const how of ["exit", "throw", "close"]) {
+      const ended = await execute(process.execPath, [script("./ending-program.js"), how]).catch((error) => error);
+      const expected = { exit: 3, throw: 1, close: undefined }[how];
+      assert.equal(ended.code, expected, `${how}: ${ended.stderr}`);
+    }
+  });
+
+  test("an open runtime that nobody waits for lets the process end", async () => {
+    await execute(process.execPath, [script("./ending-program.js"), "forget"], { timeout: 20_000 });
+  });
+});

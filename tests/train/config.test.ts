@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { imagenet } from "../../src/backbones/backbone.ts";
+import { UsageError } from "../../src/base/errors.ts";
+import { parseConfig, trainSchema } from "../../src/train/config.ts";
+import { mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
+
+const least = { data: "photos", model: "swin_micro_32" };
+
+const refusal = (given: Record<string, unknown>): string => {
+  try {
+    parseConfig({ ...least, ...given });
+  } catch (error) {
+    assert.ok(error instanceof UsageError);
+    return error.message;
+  }
+  throw new Error("it was accepted");
+};
+
+test("what a config needs is data and a model", () => {
+  const config = parseConfig(least);
+  assert.equal(config.epochs, 30);
+  assert.equal(config.optimizer, "adamw");
+  assert.equal(config.resume, false);
+});
+
+test("every key has a line of help", () => {
+  for (const [key, field] of Object.entries(trainSchema.shape)) assert.ok(field.description, key);
+});
+
+test("keys may be written as flags are", () => {
+  assert.equal(parseConfig({ ...least, "image-size": 64 }).imageSize, 64);
+});
+
+test("a wrong key or value is named, with what was expected", () => {
+  assert.match(refusal({ epoch: 3 }), /there is no key "epoch"\n {2}help: the nearest are epochs/);
+  assert.match(refusal({ epochs: 0 }), /epochs is 0; expected a number of at least 1/);
+  assert.match(refusal({ epochs: 1.5 }), /epochs is 1.5; expected a whole number/);
+  assert.match(refusal({ lr: "fast" }), /lr is "fast"; expected a number/);
+  assert.match(refusal({ smoothing: 1 }), /smoothing is 1; expected a number below 1/);
+  assert.match(refusal({ optimizer: "adam" }), /optimizer is "adam"; expected adamw, sgd or lamb/);
+  assert.match(refusal({ val: 1.5 }), /val is 1.5; expected a path, or a fraction between 0 and 1/);
+  assert.match(refusal({ data: undefined }), /data is missing/);
+  assert.match(refusal({ epochs: -1, sead: 3 }), /2 things in the config are wrong\n(.|\n)*epochs is -1(.|\n)*seed/);
+});
+
+const resolve = (given: Record<string, unknown>, imageSize = 32, pictures = 50_000) =>
+  resolveConfig(parseConfig({ ...least, ...given }), { ...imagenet, imageSize }, pictures, "run");
+
+test("defaults follow the optimizer, the batch and the pictures", () => {
+  const adam = resolve({});
+  assert.deepEqual([adam.batch, adam.lr, adam.clip, adam.weightDecay, adam.warmup], [64, 5e-4, 1, 0.05, 3]);
+  assert.equal(resolve({ batch: 256 }).lr, 1e-3);
+  assert.equal(resolve({ batch: 256, weights: "a.safetensors" }).lr, 1e-4);
+  const sgd = resolve({ optimizer: "sgd", batch: 128 });
+  assert.deepEqual([sgd.lr, sgd.clip, sgd.weightDecay], [0.05, 0, 1e-4]);
+  assert.equal(resolve({ lr: 0.3 }).lr, 0.3);
+  assert.equal(resolve({}, 224).batch, 16);
+  assert.equal(resolve({}, 32, 60).batch, 4);
+  assert.equal(resolve({ accumulate: 3 }, 32, 60).batch % 3, 0);
+});
+
+test("resolving what is resolved changes nothing", () => {
+  const { resume: _, ...once } = resolve({ optimizer: "lamb", epochs: 7, weights: "x.safetensors" });
+  assert.deepEqual(resolve(once), { ...once, resume: false });
+});
+
+test("small pictures are padded and cropped, large ones cropped and resized", () => {
+  const { imageSize, ...size32 } = { ...imagenet, imageSize: 32 };
+  assert.equal(trainTransform(resolve({}), { ...size32, imageSize }).padding, 4);
+  const large = trainTransform(resolve({}, 224), imagenet);
+  assert.deepEqual([large.padding, large.scale], [undefined, [0.08, 1]]);
+  const none = trainTransform(resolve({ augment: "none" }), imagenet);
+  assert.deepEqual([none.padding, none.hflip, none.randAugment], [0, 0, undefined]);
+  assert.equal(trainTransform(resolve({ augment: "rand-m9" }), imagenet).randAugment, "rand-m9");
+});
+
+test("mixing takes the smoothing over", () => {
+  assert.equal(mixOf(parseConfig(least)), undefined);
+  assert.deepEqual(mixOf(parseConfig({ ...least, mixup: 0.8, smoothing: 0.2 })), {
+    alpha: 0.8,
+    cutmixAlpha: 0,
+    labelSmoothing: 0.2,
+  });
+});
+
+test("schedules rise, fall and end where they should", () => {
+  const rates = (given: Record<string, unknown>): number[] => {
+    const schedule = scheduleOf(resolve({ epochs: 10, lr: 1, minLr: 0.01, warmup: 1, ...given }), 10);
+    return [0, 9, 10, 55, 100].map((step) => Math.round(schedule(step) * 1000) / 1000);
+  };
+  // Warm-up is a straight line that reaches lr after 10 steps; 55 is half of the 90 steps that are left.
+  assert.deepEqual(rates({}), [0.091, 0.909, 1, 0.505, 0.01]);
+  assert.deepEqual(rates({ schedule: "polynomial" }), [0.091, 0.909, 1, 0.505, 0.01]);
+  assert.deepEqual(rates({ schedule: "constant" }), [0.091, 0.909, 1, 1, 1]);
+  // Factors of ten at 0.3, 0.6 and 0.9 of the way.
+  assert.deepEqual(rates({ schedule: "step" }), [0.091, 0.909, 1, 0.109, 0.011]);
+  const cycle = scheduleOf(resolve({ epochs: 10, lr: 1, schedule: "one-cycle" }), 10);
+  assert.deepEqual(
+    [cycle(0), cycle(30)].map((x) => Math.round(x * 1000) / 1000),
+    [0.04, 1],
+  );
+  assert.ok(cycle(100) < 1e-5 && cycle(65) > cycle(66));
+});

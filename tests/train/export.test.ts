@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import * as ort from "onnxruntime-node";
+import { decodeNode, prepare } from "../../src/data/index.ts";
+import { evaluate } from "../../src/train/evaluate.ts";
+import type { TrainEvent } from "../../src/train/events.ts";
+import { exportModel, readModelMetadata } from "../../src/train/export.ts";
+import { exportTrainStep } from "../../src/train/export-step.ts";
+import { evaluateTransform } from "../../src/train/model.ts";
+import { predict } from "../../src/train/predict.ts";
+import { softmaxOf } from "../../src/train/tally.ts";
+import { train } from "../../src/train/train.ts";
+import { fileSource } from "../../src/weights/file-source.ts";
+import { SafetensorsFile } from "../../src/weights/safetensors.ts";
+import { small, temporaryFolder, writePictures } from "./files.ts";
+
+const home = temporaryFolder();
+const data = join(home, "pictures");
+const run = join(home, "run");
+const best = join(run, "best.safetensors");
+const losses: number[] = [];
+let pictures: string[];
+
+before(async () => {
+  await writePictures(data);
+  pictures = ["blue/0.png", "green/1.png", "red/2.png"].map((name) => join(data, name));
+  await train(
+    { ...small, data, val: 0.25, epochs: 5, out: run, lr: 2e-3, dropPath: 0.1, freeze: ["patch_embed"], ema: 0.5 },
+    { onEvent: (event: TrainEvent) => event.type === "step" && losses.push(event.loss) },
+  );
+});
+
+test("an exported model says how it is used", async () => {
+  const { model, classes, preprocessing, input } = readModelMetadata(
+    new Uint8Array(readFileSync(join(run, "model.onnx"))),
+  );
+  assert.deepEqual(
+    [model, classes, input, preprocessing.imageSize],
+    ["swin_micro_32", ["blue", "green", "red"], "float32", 16],
+  );
+  const licensed = await exportModel(best, join(home, "licensed.onnx"), { licence: "MIT" });
+  assert.deepEqual(readModelMetadata(new Uint8Array(readFileSync(join(home, "licensed.onnx")))), licensed);
+});
+
+test("plain ONNX Runtime gives what predict gives", async () => {
+  const own = await predict(best, pictures, { topk: 3, threads: 1 });
+  assert.deepEqual(
+    own.map((p) => p.top[0].label),
+    ["blue", "green", "red"],
+  );
+  const session = await ort.InferenceSession.create(join(run, "model.onnx"));
+  const { classes, preprocessing } = readModelMetadata(new Uint8Array(readFileSync(join(run, "model.onnx"))));
+  const view = prepare(evaluateTransform(preprocessing));
+  const all = new Float32Array(3 * 3 * 16 * 16);
+  for (const [i, path] of pictures.entries())
+    view.apply(await decodeNode(readFileSync(path), path), { seed: 0, epoch: 0, index: 0, copy: 0 }, all, i * 768);
+  const { logits } = await session.run({ image: new ort.Tensor("float32", all, [3, 3, 16, 16]) });
+  for (const [i, { top }] of own.entries()) {
+    const probabilities = softmaxOf((logits.data as Float32Array).slice(i * 3, i * 3 + 3));
+    for (const { label, probability } of top)
+      assert.ok(Math.abs(probabilities[classes.indexOf(label)] - probability) < 1e-5);
+  }
+});
+
+test("an exported model that takes bytes gives the same", async () => {
+  await exportModel(best, join(home, "bytes.onnx"), { input: "uint8" });
+  const [a, b, c] = await Promise.all(
+    [best, join(run, "model.onnx"), join(home, "bytes.onnx")].map((path) =>
+      predict(path, pictures, { topk: 3, threads: 1 }),
+    ),
+  );
+  for (const other of [b, c])
+    for (const [i, { top }] of a.entries())
+      for (const [k, { label, probability }] of top.entries()) {
+        assert.equal(other[i].top[k].label, label);
+        assert.ok(Math.abs(other[i].top[k].probability - probability) < 1e-5);
+      }
+});
+
+test("a checkpoint and its export are judged alike, labels matched by name", async () => {
+  const own = await evaluate(best, data, { threads: 1, workers: 0 });
+  assert.equal(own.total, 48);
+  assert.ok(own.top1 >= 0.9);
+  assert.deepEqual(
+    own.classes.map((c) => c.total),
+    [16, 16, 16],
+  );
+  const exported = await evaluate(join(run, "model.onnx"), data, { threads: 1, workers: 0 });
+  assert.deepEqual(exported.confusion, own.confusion);
+  assert.ok(Math.abs(exported.loss - own.loss) < 1e-5);
+});
+
+test("the exported step, run by ONNX Runtime alone, gives the losses of the run", async () => {
+  const file = join(home, "step.onnx");
+  const described = await exportTrainStep(join(run, "config.json"), file, { batches: 20 });
+  const read = async (name: string): Promise<SafetensorsFile> =>
+    SafetensorsFile.open(await fileSource(join(home, name)));
+  const [state, batches] = [await read(described.files.state), await read(described.files.batches!)];
+  const session = await ort.InferenceSession.create(file);
+  const feeds: Record<string, ort.Tensor> = {};
+  for (const name of described.state)
+    feeds[name] = new ort.Tensor("float32", await state.readFloat32(name), state.info(name).shape);
+  assert.equal(losses.length, 20);
+  for (const [i, { lr, step, seed }] of described.schedule.entries()) {
+    feeds.image = new ort.Tensor("float32", await batches.readFloat32(`image.${i}`), batches.info(`image.${i}`).shape);
+    feeds.target = new ort.Tensor(
+      "int32",
+      Int32Array.from(await batches.readFloat32(`target.${i}`)),
+      batches.info(`target.${i}`).shape,
+    );
+    feeds.lr = new ort.Tensor("float32", [lr], []);
+    feeds.step = new ort.Tensor("float32", [step], []);
+    feeds.seed = new ort.Tensor("uint32", Uint32Array.of(seed), []);
+    const out = await session.run(feeds);
+    assert.ok(
+      Math.abs(Number(out.loss.data[0]) - losses[i]) < 1e-3,
+      `step ${step}: ${out.loss.data[0]} instead of ${losses[i]}`,
+    );
+    for (const name of described.state) feeds[name] = out[described.next + name];
+  }
+});

@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Graph } from "../../src/graph/graph.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
+import "../../src/ops/methods.ts";
+import { adamw, clipNorm, lamb, type Rule, sgd } from "../../src/optim/optimizer.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
+
+let runtime: Runtime;
+before(async () => {
+  runtime = await openNode({ threads: 1 });
+});
+after(() => runtime.close());
+
+const steps = 6;
+const rates = [0.1, 0.1, 0.05, 0.02, 0.02, 0.01];
+const start = [0.5, -1.25, 2, 0.003];
+const gradAt = (t: number): number[] => start.map((_, i) => Math.sin(3 * t + i) * (i === 3 ? 1e-4 : 1) + 0.1 * i);
+
+/** Runs a rule on the engine for some steps.  The parameter is [2, 2], so that it decays. */
+async function drawn(rule: Rule, path = "fc.weight"): Promise<number[]> {
+  const [param, grad, lr, step] = [input([2, 2]), input([2, 2]), input([]), input([])];
+  const slots: Record<string, Tensor> = Object.fromEntries(rule.slots.map((name) => [name, input([2, 2])]));
+  const updated = rule.update({ path, param, grad, slots }, { lr, step });
+  const named: [string, Tensor][] = [
+    ["param", param],
+    ["grad", grad],
+    ["lr", lr],
+    ["step", step],
+    ...Object.entries(slots),
+  ];
+  const program = await runtime.compile(
+    new Graph(named, [
+      ["param'", updated.param],
+      ...Object.entries(updated.slots).map(([k, v]): [string, Tensor] => [`${k}'`, v]),
+    ]),
+  );
+  const host = (values: number[], shape: number[] = [2, 2]): HostTensor => ({
+    dtype: "float32",
+    shape,
+    data: Float32Array.from(values),
+  });
+  let state: Record<string, HostTensor> = { param: host(start) };
+  for (const slot of rule.slots) state[slot] = host([0, 0, 0, 0]);
+  for (let t = 0; t < steps; t++) {
+    const feeds = { ...state, grad: host(gradAt(t)), lr: host([rates[t]], []), step: host([t + 1], []) };
+    const used = Object.fromEntries(Object.entries(feeds).filter(([name]) => named.some(([n]) => n === name)));
+    const out = await program.run(used);
+    state = Object.fromEntries(Object.keys(state).map((name) => [name, out[`${name}'`] as HostTensor]));
+  }
+  return Array.from(state.param.data as Float32Array);
+}
+
+function close(found: number[], expected: number[]): void {
+  for (const [i, value] of found.entries())
+    assert.ok(
+      Math.abs(value - expected[i]) <= 2e-6 * Math.max(1, Math.abs(expected[i])),
+      `${found} instead of ${expected}`,
+    );
+}
+
+test("AdamW takes the steps of a plain loop in float64", async () => {
+  const [b1, b2, eps, decay] = [0.9, 0.99, 1e-6, 0.1];
+  const p = [...start];
+  const m = [0, 0, 0, 0];
+  const v = [0, 0, 0, 0];
+  for (let t = 0; t < steps; t++)
+    gradAt(t).forEach((g, i) => {
+      p[i] -= rates[t] * decay * p[i];
+      m[i] = b1 * m[i] + (1 - b1) * g;
+      v[i] = b2 * v[i] + (1 - b2) * g * g;
+      p[i] -= (rates[t] * (m[i] / (1 - b1 ** (t + 1)))) / (Math.sqrt(v[i] / (1 - b2 ** (t + 1))) + eps);
+    });
+  close(await drawn(adamw({ betas: [b1, b2], eps, weightDecay: decay })), p);
+});
+
+test("AdamW does not decay a bias or a position table", async () => {
+  const without = await drawn(adamw());
+  close(await drawn(adamw({ weightDecay: 0.5 }), "layers.0.relative_position_bias_table"), without);
+  const rule = adamw({ weightDecay: 0.5, decays: (_, shape) => shape.length > 1 });
+  assert.ok(Math.abs((await drawn(rule))[2] - without[2]) > 0.05);
+});
+
+for (const nesterov of [false, true])
+  test(`SGD with momentum${nesterov ? ", Nesterov's" : ""} takes the steps of a plain loop`, async () => {
+    const [momentum, decay] = [0.9, 0.01];
+    const p = [...start];
+    const u = [0, 0, 0, 0];
+    for (let t = 0; t < steps; t++)
+      gradAt(t).forEach((g0, i) => {
+        const g = g0 + decay * p[i];
+        u[i] = momentum * u[i] + g;
+        p[i] -= rates[t] * (nesterov ? g + momentum * u[i] : u[i]);
+      });
+    close(await drawn(sgd({ momentum, nesterov, weightDecay: decay })), p);
+  });
+
+test("LAMB takes the steps of a plain loop in float64", async () => {
+  const [b1, b2, eps, decay] = [0.9, 0.999, 1e-6, 0.02];
+  let p = [...start];
+  const m = [0, 0, 0, 0];
+  const v = [0, 0, 0, 0];
+  const length = (x: number[]): number => Math.hypot(...x);
+  for (let t = 0; t < steps; t++) {
+    const direction = gradAt(t).map((g, i) => {
+      m[i] = b1 * m[i] + (1 - b1) * g;
+      v[i] = b2 * v[i] + (1 - b2) * g * g;
+      return m[i] / (1 - b1 ** (t + 1)) / (Math.sqrt(v[i] / (1 - b2 ** (t + 1))) + eps) + decay * p[i];
+    });
+    const trust = length(p) / length(direction);
+    p = p.map((x, i) => x - rates[t] * trust * direction[i]);
+  }
+  close(await drawn(lamb({ betas: [b1, b2], eps, weightDecay: decay })), p);
+});
+
+test("clipping scales all gradients together, and only those that are too long", async () => {
+  const [a, b] = [input([2]), input([1])];
+  const clipped = async (most: number): Promise<number[]> => {
+    const { grads, metrics } = clipNorm(most)(
+      new Map([
+        ["a", a],
+        ["b", b],
+      ]),
+    );
+    const program = await runtime.compile(
+      new Graph(
+        [
+          ["a", a],
+          ["b", b],
+        ],
+        [
+          ["x", grads.get("a")!],
+          ["y", grads.get("b")!],
+          ["norm", metrics!.gradNorm],
+        ],
+      ),
+    );
+    const host = (values: number[]): HostTensor => ({
+      dtype: "float32",
+      shape: [values.length],
+      data: Float32Array.from(values),
+    });
+    const { x, y, norm } = (await program.run({ a: host([3, 4]), b: host([12]) })) as Record<string, HostTensor>;
+    return [...x.data, ...y.data, ...norm.data].map(Number);
+  };
+  close(await clipped(1.3), [0.3, 0.4, 1.2, 13]);
+  close(await clipped(20), [3, 4, 12, 13]);
+});

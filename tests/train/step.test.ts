@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { constant, type Tensor } from "../../src/graph/tensor.ts";
+import { Linear } from "../../src/nn/layers.ts";
+import { initialWeights, Module } from "../../src/nn/module.ts";
+import { gelu } from "../../src/ops/elementwise.ts";
+import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
+import { Classification } from "../../src/tasks/classify.ts";
+import { layerDepths, layerRates } from "../../src/train/layer-depth.ts";
+import { nextName, type StepOptions, trainStep } from "../../src/train/step.ts";
+
+/** Two layers on the pixels of pictures of 2 × 2.  [N, 3, 2, 2] -> [N, 3] */
+class Toy extends Module {
+  first = new Linear(12, 5);
+  second = new Linear(5, 3);
+  forward(image: Tensor): Tensor {
+    return this.second.forward(gelu(this.first.forward(image.reshape([-1, 12]))));
+  }
+}
+
+let runtime: Runtime;
+before(async () => {
+  runtime = await openNode({ threads: 1 });
+});
+after(() => runtime.close());
+
+const size = 8;
+const batch: StepOptions["batch"] = {
+  image: { dtype: "float32", shape: [size, 3, 2, 2] },
+  target: { dtype: "int32", shape: [size] },
+};
+const pictures = Float32Array.from({ length: size * 12 }, (_, i) => Math.sin(i * i));
+const labels = Int32Array.from({ length: size }, (_, i) => (i * i) % 3);
+const host = (value: number, dtype: "float32" | "uint32" = "float32"): HostTensor => ({
+  dtype,
+  shape: [],
+  data: dtype === "float32" ? Float32Array.of(value) : Uint32Array.of(value),
+});
+
+interface Ran {
+  losses: number[];
+  state: Map<string, Float32Array>;
+}
+
+/** Trains the toy for some steps.  -> its losses and the state at the end */
+async function run(
+  options: Partial<StepOptions> = {},
+  { steps = 3, task = new Classification(new Toy()), optimizer = chain(adamw({ weightDecay: 0.01 })), lr = 0.01 } = {},
+): Promise<Ran> {
+  const { graph, state, frozen } = trainStep(task, optimizer, { batch, ...options });
+  const initial = initialWeights(task, 3);
+  const values = new Map<string, Float32Array<ArrayBuffer>>();
+  for (const { name, kind, path, shape } of state)
+    values.set(name, kind === "slot" ? new Float32Array(shape.reduce((a, b) => a * b, 1)) : initial.get(path)!);
+  const fixed = frozen.map((w): [string, Tensor] => [
+    w.path,
+    constant(initial.get(w.path)!, w.tensor.shape as number[], "float32"),
+  ]);
+  const program = await runtime.compile(graph.bind(new Map(fixed)));
+  const losses: number[] = [];
+  for (let i = 0; i < steps; i++) {
+    const fed = Object.fromEntries(
+      state.map(({ name, shape }): [string, HostTensor] => [
+        name,
+        { dtype: "float32", shape, data: values.get(name)! },
+      ]),
+    );
+    const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
+    const out = (await program.run({
+      ...fed,
+      ...data,
+      lr: host(lr),
+      step: host(i + 1),
+      seed: host(i, "uint32"),
+    })) as Record<string, HostTensor>;
+    losses.push(Number(out.loss.data[0]));
+    for (const { name } of state) values.set(name, out[nextName(name)].data as Float32Array<ArrayBuffer>);
+  }
+  await program.release();
+  for (const { path } of frozen) values.set(path, initial.get(path)!);
+  return { losses, state: values };
+}
+
+const far = (a: Float32Array, b: Float32Array): number =>
+  a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0);
+
+test("a batch in parts makes the step of the whole", async () => {
+  const whole = await run();
+  for (const accumulate of [2, 4]) {
+    const parts = await run({ accumulate });
+    for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
+    for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
+  }
+});
+
+test("frozen parameters stay as they are, and the others learn", async () => {
+  const initial = initialWeights(new Classification(new Toy()), 3);
+  const { state, losses } = await run({ frozen: (path) => path.startsWith("first") });
+  assert.equal(far(state.get("first.weight")!, initial.get("first.weight")!), 0);
+  assert.equal(state.has("optimizer.m.first.weight"), false);
+  assert.ok(far(state.get("second.weight")!, initial.get("second.weight")!) > 1e-3);
+  assert.ok(losses[2] < losses[0]);
+});
+
+test("the moving average follows the parameters", async () => {
+  const path = "second.weight";
+  const before = initialWeights(new Classification(new Toy()), 3).get(path)!;
+  const one = (await run({ ema: 0.9 }, { steps: 1 })).state;
+  const two = (await run({ ema: 0.9 }, { steps: 2 })).state;
+  const expected = before.map((x, i) => 0.9 * (0.9 * x + 0.1 * one.get(path)![i]) + 0.1 * two.get(path)![i]);
+  assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
+});
+
+test("layers below learn more slowly", async () => {
+  const initial = initialWeights(new Classification(new Toy()), 3);
+  const change = ({ state }: Ran, path: string): number => far(state.get(path)!, initial.get(path)!);
+  const plain = chain(sgd({ momentum: 0 }));
+  const scaled = chain(sgd({ momentum: 0, lrScale: (path) => (path.startsWith("first") ? 0.25 : 1) }));
+  const a = await run({}, { steps: 1, optimizer: plain });
+  const b = await run({}, { steps: 1, optimizer: scaled });
+  assert.ok(Math.abs(change(b, "first.weight") / change(a, "first.weight") - 0.25) < 1e-3);
+  assert.ok(Math.abs(change(b, "second.weight") / change(a, "second.weight") - 1) < 1e-3);
+});
+
+test("depths are counted in blocks, from the stem to the head", () => {
+  const paths = [
+    "patch_embed.proj.weight",
+    "layers.0.blocks.0.attn.qkv.weight",
+    "layers.0.blocks.1.attn.qkv.weight",
+    "layers.1.downsample.reduction.weight",
+    "layers.1.blocks.0.attn.qkv.weight",
+    "norm.weight",
+    "head.fc.weight",
+  ];
+  const { depthOf, depth } = layerDepths(paths);
+  assert.deepEqual(paths.map(depthOf), [0, 1, 2, 3, 3, 4, 4]);
+  assert.equal(depth, 4);
+  const rates = layerRates(0.5, paths)!;
+  assert.deepEqual(paths.map(rates), [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1 / 2, 1, 1]);
+  assert.equal(layerRates(1, paths), undefined);
+  const resnet = layerDepths([
+    "conv1.weight",
+    "layer1.0.conv1.weight",
+    "layer1.1.conv1.weight",
+    "layer2.0.conv1.weight",
+    "fc.weight",
+  ]);
+  assert.equal(resnet.depth, 4);
+  const vit = layerDepths([
+    "cls_token",
+    "pos_embed",
+    "blocks.0.norm1.weight",
+    "blocks.1.norm1.weight",
+    "norm.weight",
+    "head.weight",
+  ]);
+  assert.deepEqual(
+    [vit.depthOf("pos_embed"), vit.depthOf("blocks.1.norm1.weight"), vit.depthOf("head.weight")],
+    [0, 2, 3],
+  );
+  const cswin = layerDepths([
+    "stage1_conv_embed.0.weight",
+    "stage1.0.attns.0.get_v.weight",
+    "merge1.conv.weight",
+    "stage2.0.qkv.weight",
+    "head.weight",
+  ]);
+  assert.deepEqual([cswin.depthOf("stage1.0.attns.0.get_v.weight"), cswin.depth], [1, 3]);
+});
+
+test("class weights make the loss a weighted mean, as in PyTorch", async () => {
+  const weights = [0.2, 1, 3];
+  const table = constant(Float32Array.from(weights), [3], "float32");
+  const { losses } = await run({}, { steps: 1, task: new Classification(new Toy(), { classWeights: table }) });
+  const single = Array.from(labels, (_, i) => lossOf(i));
+  const total = single.reduce((sum, loss, i) => sum + weights[labels[i]] * loss, 0);
+  const mass = labels.reduce((sum, label) => sum + weights[label], 0);
+  assert.ok(Math.abs(losses[0] - total / mass) < 1e-5);
+});
+
+/** The loss of one picture, by plain arithmetic. */
+function lossOf(i: number): number {
+  const w = initialWeights(new Classification(new Toy()), 3);
+  const x = pictures.subarray(i * 12, (i + 1) * 12);
+  const linear = (name: string, v: ArrayLike<number>, outputs: number): number[] =>
+    Array.from({ length: outputs }, (_, o) =>
+      Array.from(v).reduce(
+        (sum, value, k) => sum + value * w.get(`${name}.weight`)![o * v.length + k],
+        w.get(`${name}.bias`)![o],
+      ),
+    );
+  const hidden = linear("first", x, 5).map((h) => h * 0.5 * (1 + erf(h / Math.SQRT2)));
+  const logits = linear("second", hidden, 3);
+  return Math.log(logits.reduce((sum, l) => sum + Math.exp(l), 0)) - logits[labels[i]];
+}
+
+/** The series of the error function; good to 1e-12 for what comes up here. */
+function erf(x: number): number {
+  let term = x;
+  let sum = x;
+  for (let n = 1; n < 60; n++) {
+    term *= (-x * x) / n;
+    sum += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}

@@ -1,0 +1,251 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { OrielError, UsageError } from "../../src/base/errors.ts";
+import { loadCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.ts";
+import type { TrainConfigInput } from "../../src/train/config.ts";
+import type { TrainEvent } from "../../src/train/events.ts";
+import { readRunConfig } from "../../src/train/run-folder.ts";
+import { train } from "../../src/train/train.ts";
+import { small, temporaryFolder, writePictures } from "./files.ts";
+
+const home = temporaryFolder();
+const data = join(home, "pictures");
+before(async () => {
+  await writePictures(data);
+});
+
+const config = (name: string, more: Partial<TrainConfigInput> = {}): TrainConfigInput => ({
+  ...small,
+  data,
+  val: 0.25,
+  epochs: 2,
+  out: join(home, name),
+  lr: 2e-3,
+  ...more,
+});
+
+async function watched(given: TrainConfigInput, signal?: AbortSignal, onEvent?: (event: TrainEvent) => void) {
+  const events: TrainEvent[] = [];
+  const result = await train(given, {
+    signal,
+    onEvent: (event) => {
+      events.push(event);
+      onEvent?.(event);
+    },
+  });
+  const of = <T extends TrainEvent["type"]>(type: T) =>
+    events.filter((e): e is Extract<TrainEvent, { type: T }> => e.type === type);
+  return { result, of, events };
+}
+
+const rejection = async (work: Promise<unknown>): Promise<OrielError> => {
+  const error = await work.then(
+    () => undefined,
+    (e) => e,
+  );
+  assert.ok(error instanceof OrielError, String(error));
+  return error;
+};
+
+test("a run learns, and leaves its folder", async () => {
+  const { result, of } = await watched(config("learns", { epochs: 5 }));
+  assert.equal(result.outcome, "finished");
+  assert.ok(result.top1! >= 0.9, `${result.top1}`);
+  assert.deepEqual(readdirSync(join(home, "learns")).sort(), [
+    "best.safetensors",
+    "config.json",
+    "evaluation.json",
+    "last.safetensors",
+    "metrics.jsonl",
+    "model.onnx",
+    "report.html",
+  ]);
+  const [begin] = of("begin");
+  assert.deepEqual([begin.stepsPerEpoch, begin.steps, begin.step], [4, 20, 0]);
+  assert.deepEqual(
+    of("step").map((e) => e.step),
+    Array.from({ length: 20 }, (_, i) => i + 1),
+  );
+  assert.equal(of("epoch").length, 5);
+  const lines = readFileSync(join(home, "learns", "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as TrainEvent);
+  assert.equal(lines.filter((e) => e.type === "step").length, 20);
+  assert.equal(lines.at(-1)!.type, "end");
+  const report = readFileSync(join(home, "learns", "report.html"), "utf8");
+  assert.match(report, /<svg/);
+  assert.doesNotMatch(report, /(src|href)="https?:/);
+});
+
+test("a run's config.json runs it again, to the same bytes", async () => {
+  const first = config("once", {
+    epochs: 1,
+    dropPath: 0.1,
+    mixup: 0.5,
+    erasing: 0.5,
+    repeats: 2,
+    classWeights: true,
+    balanced: true,
+  });
+  await train(first);
+  const again = await readRunConfig(first.out!);
+  await train({ ...again, out: join(home, "twice") });
+  for (const name of ["last.safetensors", "best.safetensors"])
+    assert.ok(readFileSync(join(home, "once", name)).equals(readFileSync(join(home, "twice", name))), name);
+});
+
+test("a folder that holds a run is not written over", async () => {
+  mkdirSync(join(home, "taken"));
+  writeFileSync(join(home, "taken", "metrics.jsonl"), "");
+  const error = await rejection(train(config("taken")));
+  assert.ok(error instanceof UsageError);
+  assert.match(
+    error.message,
+    /taken holds a run already\n {2}help: go on with it by --resume, or give another folder by --out/,
+  );
+});
+
+test("a run folder that cannot be made is told of", async () => {
+  writeFileSync(join(home, "file"), "");
+  const error = await rejection(train(config("file/run")));
+  assert.equal(error.code, "not-writable");
+  assert.match(error.message, /part of the path is a file/);
+});
+
+test("wrong things are asked back before anything is written", async () => {
+  assert.match((await rejection(train(config("a", { model: "swim_micro_32" })))).message, /did you mean swin_micro_32/);
+  assert.match(
+    (await rejection(train(config("a", { freeze: ["layer.0"] })))).message,
+    /no parameter matches "layer.0"/,
+  );
+  assert.match(
+    (await rejection(train(config("a", { batch: 9, accumulate: 2 })))).message,
+    /a batch of 9 does not divide into 2 parts/,
+  );
+  assert.match((await rejection(train(config("a", { augment: "rand-m99" })))).message, /RandAugment/);
+  assert.ok(!existsSync(join(home, "a")));
+});
+
+test("training stops when validation gets no better", async () => {
+  // A rate of almost nothing changes nothing.
+  const { result, of } = await watched(config("patience", { epochs: 9, patience: 2, lr: 1e-12 }));
+  assert.equal(result.outcome, "stopped");
+  const best = of("epoch")
+    .filter((e) => e.best)
+    .at(-1)!.epoch;
+  assert.equal(result.epochs, best + 2);
+});
+
+test("frozen parameters come out as they went in", async () => {
+  const { of } = await watched(config("frozen", { epochs: 1, freeze: ["backbone"], ema: 0.5 }));
+  const model = of("load").find((e) => e.what === "model")!;
+  assert.ok(model.what === "model" && model.trained === 192 * 3 + 3);
+  const { tensors } = await loadCheckpoint(join(home, "frozen", "last.safetensors"));
+  const other = await watched(config("free", { epochs: 1, lr: 1e-12 }));
+  const free = (await loadCheckpoint(join(other.result.folder, "last.safetensors"))).tensors;
+  const path = "layers.1.blocks.0.attn.qkv.weight";
+  assert.ok(tensors.get(path)!.data.every((x, i) => Math.abs(x - free.get(path)!.data[i]) < 1e-9));
+  assert.equal(tensors.has(`optimizer.m.${path}`), false);
+  assert.ok(tensors.has("ema.head.fc.weight"));
+});
+
+test("an interruption saves, and going on ends as if there had been none", async () => {
+  const whole = config("whole");
+  await train(whole);
+  const stop = new AbortController();
+  const cut = config("cut");
+  const { result } = await watched(cut, stop.signal, (event) => {
+    if (event.type === "step" && event.step === 3) stop.abort();
+  });
+  assert.deepEqual([result.outcome, result.step, result.top1], ["interrupted", 3, undefined]);
+  const { metadata } = await loadCheckpoint(join(home, "cut", "last.safetensors"));
+  assert.deepEqual(metadata.progress, { epoch: 0, stepInEpoch: 3, step: 3 });
+  const resumed = await watched({ ...cut, resume: true });
+  assert.equal(resumed.of("begin")[0].step, 3);
+  for (const name of ["last.safetensors", "best.safetensors"])
+    assert.ok(readFileSync(join(home, "cut", name)).equals(readFileSync(join(home, "whole", name))), name);
+  const steps = readFileSync(join(home, "cut", "metrics.jsonl"), "utf8")
+    .split("\n")
+    .filter((line) => line.includes('"type":"step"'));
+  assert.equal(steps.length, 8);
+});
+
+test("an interruption during evaluation goes on with the evaluation", async () => {
+  const stop = new AbortController();
+  const cut = config("cut-late");
+  const { result } = await watched(cut, stop.signal, (event) => {
+    if (event.type === "evaluate" && event.epoch === 1) stop.abort();
+  });
+  assert.deepEqual([result.outcome, result.step, result.epochs], ["interrupted", 8, 1]);
+  await train({ ...cut, resume: true });
+  assert.ok(
+    readFileSync(join(home, "cut-late", "last.safetensors")).equals(
+      readFileSync(join(home, "whole", "last.safetensors")),
+    ),
+  );
+});
+
+test("a run does not go on as another one", async () => {
+  const error = await rejection(train({ ...config("whole"), resume: true, batch: 4, seed: 2 }));
+  assert.ok(error instanceof UsageError);
+  assert.match(error.message, /batch was 8, is 4\n {2}seed was 0, is 2/);
+  const other = await rejection(train({ ...config("whole"), resume: true, model: "resnet20_cifar" }));
+  assert.equal(other.code, "mismatch");
+  assert.match(other.message, /the file says it holds swin_micro_32/);
+});
+
+test("a loss that is not a number stops the run, and says where it began", async () => {
+  const first = config("diverges", { epochs: 1 });
+  await train(first);
+  const good = readFileSync(join(home, "diverges", "last.safetensors"));
+  const checkpoint = await loadCheckpoint(join(home, "diverges", "last.safetensors"));
+  // A weight so large that what it makes overflows, though the weight itself is finite.
+  const path = "layers.1.blocks.0.mlp.fc1.weight";
+  checkpoint.tensors.get(path)!.data.fill(3e38);
+  const spoilt = join(home, "spoilt.safetensors");
+  await saveCheckpoint(spoilt, checkpoint.tensors, checkpoint.metadata);
+  const error = await rejection(train(config("spoilt", { weights: spoilt, epochs: 1 })));
+  assert.equal(error.code, "non-finite");
+  assert.match(
+    error.message,
+    /the loss is NaN at step 1, with learning rate [\d.e-]+; the first tensor that is not finite is the output of \w+ in layers\.1\.blocks\.0\.mlp\.fc1/,
+  );
+  assert.ok(!existsSync(join(home, "spoilt", "last.safetensors")));
+  // And one that an update breaks, after a good checkpoint.
+  const later = await rejection(
+    train({ ...first, resume: true, epochs: 3, lr: 1e30, clip: 0, schedule: "constant", warmup: 0 }),
+  );
+  assert.equal(later.code, "non-finite");
+  assert.match(later.message, /at step [56], with learning rate 1e\+30/);
+  assert.match(later.message, /last\.safetensors is the last good state/);
+  assert.ok(readFileSync(join(home, "diverges", "last.safetensors")).equals(good));
+});
+
+const noFullDevice = existsSync("/dev/full") ? false : "this system has no /dev/full";
+test("a full disk while saving stops the run and leaves the checkpoint before", { skip: noFullDevice }, async () => {
+  const full = config("full", { epochs: 1 });
+  await train(full);
+  const before = readFileSync(join(home, "full", "last.safetensors"));
+  symlinkSync("/dev/full", join(home, "full", "last.safetensors.part")); // every write there fails as on a full disk
+  const error = await rejection(train({ ...full, resume: true, epochs: 2 }));
+  assert.equal(error.code, "not-saved");
+  assert.match(error.message, /no space left while saving .*last\.safetensors/);
+  assert.ok(readFileSync(join(home, "full", "last.safetensors")).equals(before));
+});
+
+test("broken pictures are left out and told of; too many stop the run", async () => {
+  const folder = await writePictures(join(home, "broken"), { count: 44 });
+  writeFileSync(join(folder, "red", "0.png"), "");
+  const { result, of } = await watched(config("with-broken", { data: folder, epochs: 1 }));
+  assert.equal(result.outcome, "finished");
+  assert.deepEqual(
+    of("skip").map((e) => e.picture.endsWith(join("red", "0.png"))),
+    [true],
+  );
+  for (let i = 1; i < 6; i++) writeFileSync(join(folder, "red", `${i}.png`), "no picture");
+  const error = await rejection(train(config("too-broken", { data: folder, epochs: 1 })));
+  assert.equal(error.code, "broken-pictures");
+});
