@@ -229,7 +229,7 @@ export const variants: Record<string, Variant<SwinConfig>> = {
   swin_s3_small_224: { config: { ...small, window: [14, 14, 14, 7] }, preprocessing: at224 },
   swin_s3_base_224: { config: { ...small, depths: [2, 2, 30, 2], window: [7, 7, 14, 7] }, preprocessing: at224 },
   swin_micro_32: {
-    config: { patch: 2, dim: 48, depths: [2, 2, 4], heads: [3, 6, 12], window: 4 },
+    config: { patch: 2, dim: 32, depths: [2, 2, 4], heads: [1, 2, 4], window: 4 },
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };
