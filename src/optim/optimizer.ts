@@ -25,7 +25,8 @@ export interface Updated {
 export interface Rule {
   /** Names of the state that each parameter has, of the parameter's shape. */
   readonly slots: readonly string[];
-  update(updated: Updated, context: StepContext): { param: Tensor; slots: Record<string, Tensor> };
+  /** Draws what all parameters share, and returns what draws the update of one. */
+  begin(context: StepContext): (updated: Updated) => { param: Tensor; slots: Record<string, Tensor> };
 }
 
 /** A change of all gradients together, before the rule sees them. */
@@ -61,14 +62,21 @@ const tables =
 export const decaysByDefault = (path: string, shape: readonly number[]): boolean =>
   shape.length > 1 && !tables.test(path);
 
-/** The factor 1 - lr · decay, or undefined where a parameter does not decay. */
-function shrink(options: PerParameter, { path, param }: Updated, lr: Tensor): Tensor | undefined {
-  const { weightDecay = 0, decays = decaysByDefault } = options;
-  const shape = param.shape.map((d) => (isOpen(d) ? 0 : d));
-  return weightDecay > 0 && decays(path, shape) ? lr.mul(-weightDecay).add(1) : undefined;
+/** Learning rates and decay factors of parameters, each distinct one drawn once. */
+function rates({ weightDecay = 0, decays = decaysByDefault, lrScale = () => 1 }: PerParameter, lr: Tensor) {
+  const drawn = new Map<number, { lr: Tensor; shrink?: Tensor }>();
+  return ({ path, param }: Updated): { lr: Tensor; decay: number; shrink?: Tensor } => {
+    const factor = lrScale(path);
+    let rate = drawn.get(factor);
+    if (!rate) {
+      const own = factor === 1 ? lr : lr.mul(factor);
+      rate = { lr: own, shrink: weightDecay > 0 ? own.mul(-weightDecay).add(1) : undefined };
+      drawn.set(factor, rate);
+    }
+    const shape = param.shape.map((d) => (isOpen(d) ? 0 : d));
+    return weightDecay > 0 && decays(path, shape) ? { ...rate, decay: weightDecay } : { lr: rate.lr, decay: 0 };
+  };
 }
-
-const scaled = (lr: Tensor, factor = 1): Tensor => (factor === 1 ? lr : lr.mul(factor));
 
 export interface SgdOptions extends PerParameter {
   momentum?: number;
@@ -79,16 +87,17 @@ export interface SgdOptions extends PerParameter {
 export function sgd({ momentum = 0.9, nesterov = false, ...each }: SgdOptions = {}): Rule {
   return {
     slots: momentum > 0 ? ["momentum"] : [],
-    update(updated, context) {
-      const { path, param, slots } = updated;
-      const lr = scaled(context.lr, each.lrScale?.(path));
-      const { weightDecay = 0, decays = decaysByDefault } = each;
-      const decay = weightDecay > 0 && decays(path, param.shape as number[]);
-      const grad = decay ? updated.grad.add(param.mul(weightDecay)) : updated.grad;
-      if (momentum === 0) return { param: param.sub(grad.mul(lr)), slots: {} as Record<string, Tensor> };
-      const velocity = slots.momentum.mul(momentum).add(grad);
-      const direction = nesterov ? velocity.mul(momentum).add(grad) : velocity;
-      return { param: param.sub(direction.mul(lr)), slots: { momentum: velocity } };
+    begin(context) {
+      const rateOf = rates(each, context.lr);
+      return (updated) => {
+        const { param, slots } = updated;
+        const { lr, decay } = rateOf(updated);
+        const grad = decay > 0 ? updated.grad.add(param.mul(decay)) : updated.grad;
+        if (momentum === 0) return { param: param.sub(grad.mul(lr)), slots: {} as Record<string, Tensor> };
+        const velocity = slots.momentum.mul(momentum).add(grad);
+        const direction = nesterov ? velocity.mul(momentum).add(grad) : velocity;
+        return { param: param.sub(direction.mul(lr)), slots: { momentum: velocity } };
+      };
     },
   };
 }
@@ -108,20 +117,19 @@ export function adamw({ betas = [0.9, 0.999], eps = 1e-8, ...each }: AdamOptions
   const [beta1, beta2] = betas;
   return {
     slots: ["m", "v"],
-    update(updated, context) {
-      const { path, param, grad, slots } = updated;
-      const lr = scaled(context.lr, each.lrScale?.(path));
-      const m = slots.m.mul(beta1).add(grad);
-      const v = slots.v.mul(beta2).add(grad.mul(grad));
-      const rootBias2 = unbias(beta2, context.step).sqrt();
-      const size = lr
-        .mul(rootBias2)
-        .div(unbias(beta1, context.step))
-        .mul((1 - beta1) / Math.sqrt(1 - beta2));
+    begin({ lr: top, step: t }) {
+      const rateOf = rates(each, top);
+      const rootBias2 = unbias(beta2, t).sqrt();
+      const unit = rootBias2.div(unbias(beta1, t)).mul((1 - beta1) / Math.sqrt(1 - beta2));
       const epsilon = rootBias2.mul(eps / Math.sqrt(1 - beta2));
-      const step = m.div(v.sqrt().add(epsilon)).mul(size);
-      const keep = shrink(each, updated, lr);
-      return { param: (keep ? param.mul(keep) : param).sub(step), slots: { m, v } };
+      return (updated) => {
+        const { param, grad, slots } = updated;
+        const { lr, shrink } = rateOf(updated);
+        const m = slots.m.mul(beta1).add(grad);
+        const v = slots.v.mul(beta2).add(grad.mul(grad));
+        const step = m.div(v.sqrt().add(epsilon)).mul(lr.mul(unit));
+        return { param: (shrink ? param.mul(shrink) : param).sub(step), slots: { m, v } };
+      };
     },
   };
 }
@@ -137,22 +145,23 @@ export function lamb({ betas = [0.9, 0.999], eps = 1e-6, ...each }: AdamOptions 
   const [beta1, beta2] = betas;
   return {
     slots: ["m", "v"],
-    update(updated, context) {
-      const { path, param, grad, slots } = updated;
-      const { weightDecay = 0, decays = decaysByDefault } = each;
-      const m = slots.m.mul(beta1).add(grad.mul(1 - beta1));
-      const v = slots.v.mul(beta2).add(grad.mul(grad).mul(1 - beta2));
-      const adam = m.div(unbias(beta1, context.step)).div(v.div(unbias(beta2, context.step)).sqrt().add(eps));
-      const decay = weightDecay > 0 && decays(path, param.shape as number[]);
-      const direction = decay ? adam.add(param.mul(weightDecay)) : adam;
-      const length = direction.square().sum().sqrt();
-      const weight = param.square().sum().sqrt();
-      // Where either length is 0 the ratio is 1, as in the reference; what does not decay is not rescaled either.
-      const usable = greater(minimum(length, weight), scalar(0));
-      const trust = decay ? where(usable, weight.div(where(usable, length, scalar(1))), scalar(1)) : scalar(1);
-      return {
-        param: param.sub(direction.mul(scaled(context.lr, each.lrScale?.(path)).mul(trust))),
-        slots: { m, v },
+    begin({ lr: top, step: t }) {
+      const rateOf = rates(each, top);
+      const [bias1, bias2] = [unbias(beta1, t), unbias(beta2, t)];
+      return (updated) => {
+        const { param, grad, slots } = updated;
+        const { lr, decay } = rateOf(updated);
+        const m = slots.m.mul(beta1).add(grad.mul(1 - beta1));
+        const v = slots.v.mul(beta2).add(grad.mul(grad).mul(1 - beta2));
+        const adam = m.div(bias1).div(v.div(bias2).sqrt().add(eps));
+        if (decay === 0) return { param: param.sub(adam.mul(lr)), slots: { m, v } };
+        const direction = adam.add(param.mul(decay));
+        const length = direction.square().sum().sqrt();
+        const weight = param.square().sum().sqrt();
+        // Where either length is 0 the ratio is 1, as in the reference; what does not decay is not rescaled either.
+        const usable = greater(minimum(length, weight), scalar(0));
+        const trust = where(usable, weight.div(where(usable, length, scalar(1))), scalar(1));
+        return { param: param.sub(direction.mul(lr.mul(trust))), slots: { m, v } };
       };
     },
   };

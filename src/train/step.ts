@@ -86,13 +86,12 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     inputs.push([entry.name, now]);
     outputs.push([nextName(entry.name), next]);
   };
+  const update = withScope("update", () => optimizer.rule.begin({ lr, step }));
   for (const { path, tensor } of trained) {
     const shape = tensor.shape as readonly number[];
     const slots = Object.fromEntries(optimizer.rule.slots.map((slot) => [slot, input(shape)]));
     const grad = grads.get(path) as Tensor;
-    const updated = withScope(`update:${path}`, () =>
-      optimizer.rule.update({ path, param: tensor, grad, slots }, { lr, step }),
-    );
+    const updated = withScope(`update:${path}`, () => update({ path, param: tensor, grad, slots }));
     keep({ name: path, kind: "parameter", path, shape }, tensor, updated.param);
     for (const slot of optimizer.rule.slots)
       keep({ name: slotName(slot, path), kind: "slot", path, shape }, slots[slot], updated.slots[slot]);
