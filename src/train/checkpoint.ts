@@ -67,12 +67,14 @@ export function readMetadata(metadata: Readonly<Record<string, string>>): Checkp
   if (metadata.format !== "oriel") return undefined;
   const { version, model, classes, preprocessing, config, progress } = metadata;
   const json = (text: string | undefined): never => JSON.parse(text ?? "{}") as never;
+  const read: Partial<ResolvedConfig> = json(config);
   return {
     version,
     model,
+    modelOptions: read.modelOptions,
     classes: json(classes),
     preprocessing: json(preprocessing),
-    config: json(config),
+    config: read,
     progress: json(progress),
   };
 }

@@ -19,6 +19,10 @@ export const trainSchema = z.strictObject({
     .optional()
     .describe("validation pictures, or the fraction of every class to set aside (0.1 where data holds no val)"),
   model: z.string().min(1).describe("name of the model; `oriel models` lists them"),
+  modelOptions: z
+    .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
+    .optional()
+    .describe('what to change about the model, such as {"directions":"vertical"} for CSWin'),
   weights: z
     .string()
     .optional()

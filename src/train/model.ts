@@ -13,16 +13,18 @@ export interface ModelDescription {
   /** Labels of the outputs, in order. */
   classes: readonly string[];
   preprocessing: Preprocessing;
+  /** What was changed about the model: `{ directions: "vertical" }`. */
+  modelOptions?: Readonly<Record<string, unknown>>;
 }
 
 /** Draws the classifier that a description names. */
 export async function createModel(
-  { model, classes, preprocessing }: ModelDescription,
+  { model, classes, preprocessing, modelOptions }: ModelDescription,
   dropPath = 0,
 ): Promise<Classifier> {
   const entry = await findModel(model);
   const { imageSize } = preprocessing;
-  return new Classifier(entry.create({ imageSize, dropPath }), classes.length);
+  return new Classifier(entry.create({ ...modelOptions, imageSize, dropPath }), classes.length);
 }
 
 /** (image, weights) -> logits, as the model is when it does not train.  image [N, 3, H, W], any N -> [N, classes] */

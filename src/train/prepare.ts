@@ -35,7 +35,8 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
   const out = asked.out ?? (asked.resume ? `runs/${entry.name}` : await freeFolder(entry.name));
   const config = { ...resolveConfig(asked, entry.preprocessing, train.length, out), model: entry.name };
   const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };
-  const description = { model: entry.name, classes: train.classes, preprocessing };
+  const { modelOptions } = config;
+  const description = { model: entry.name, classes: train.classes, preprocessing, modelOptions };
   const model = await createModel(description, config.dropPath);
   const mixed = mixOf(config) !== undefined;
   const weights = config.classWeights ? weightsOfClasses(train) : undefined;
