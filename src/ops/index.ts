@@ -40,7 +40,7 @@ export {
   sub,
   tanh,
 } from "./elementwise.ts";
-export { einsum, gemm, matmul } from "./linalg.ts";
+export { along, columnSums, einsum, gemm, linear, matmul } from "./linalg.ts";
 export {
   concat,
   expandBatch,
@@ -57,7 +57,16 @@ export {
   withGradient,
   zerosLike,
 } from "./move.ts";
-export { batchNorm, groupNorm, instanceNorm, layerNorm, logSoftmax, rmsNorm, softmax } from "./norm.ts";
+export {
+  batchNorm,
+  batchNormTraining,
+  groupNorm,
+  instanceNorm,
+  layerNorm,
+  logSoftmax,
+  rmsNorm,
+  softmax,
+} from "./norm.ts";
 export { adaptiveAveragePool, averagePool, maxPool, type PoolOptions } from "./pool.ts";
-export { argMax, cumSum, topK } from "./reduce.ts";
+export { argMax, cumSum, reduceSumSquare, topK } from "./reduce.ts";
 export { type ResizeMode, type ResizeOptions, resize } from "./resize.ts";

@@ -1,6 +1,5 @@
 import type { Tensor } from "../../../src/graph/tensor.ts";
 import * as ops from "../../../src/ops/index.ts";
-import { along } from "../../../src/ops/linalg.ts";
 import type { HostTensor } from "../../../src/runtime/runtime.ts";
 import { at, nd, randn, sumOver } from "../../support/arrays.ts";
 import { type OpCase, op } from "../../support/cases.ts";
@@ -61,6 +60,18 @@ export const cases: OpCase[] = [
   ),
   ...gemms,
   op("gemm: no c", [randn([2, 3]), randn([3, 4])], (a, b) => ops.gemm(a, b, undefined), matmul([2, 4], 3)),
+  op(
+    "linear: three axes",
+    [randn([2, 3, 4]), randn([5, 4]), randn([5])],
+    (x, w, b) => ops.linear(x, w, b),
+    (x, w, b) => nd([2, 3, 5], (i, j, o) => sumOver([4], (k) => at(x, i, j, k) * at(w, o, k)) + at(b, o)),
+  ),
+  op(
+    "columnSums",
+    [randn([2, 3, 4])],
+    (x) => ops.columnSums(x),
+    (x) => nd([4], (c) => sumOver([2, 3], (i, j) => at(x, i, j, c))),
+  ),
   op("einsum: attention", [randn([2, 2, 3, 4]), randn([2, 2, 5, 4])], attention, (q, k) =>
     nd([2, 2, 3, 5], (n, h, i, j) => sumOver([4], (d) => at(q, n, h, i, d) * at(k, n, h, j, d))),
   ),
@@ -80,7 +91,7 @@ export const cases: OpCase[] = [
     op(
       `along: axis ${axis}`,
       [randn([3, 3, 3]), randn([2, 3])],
-      (x, m) => along(x, axis, m),
+      (x, m) => ops.along(x, axis, m),
       (x, m) => {
         const a = (axis + 3) % 3;
         return nd([3, 3, 3].with(a, 2), (...i) => sumOver([3], (k) => at(m, i[a], k) * at(x, ...i.with(a, k))));

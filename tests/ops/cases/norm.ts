@@ -100,6 +100,23 @@ export const cases: OpCase[] = [
     ),
   ),
   ...[
+    [4, 3, 3, 2],
+    [3, 3, 5],
+    [5, 3],
+  ].map((shape) =>
+    op(
+      `batchNormTraining: [${shape}]`,
+      [randn(shape), randn([3]), randn([3])],
+      (x, s, b) => ops.batchNormTraining(x, s, b, EPS).y,
+      (x, s, b) =>
+        affine(
+          normalised(x, (_, c) => c),
+          s,
+          b,
+        ),
+    ),
+  ),
+  ...[
     [2, 3, 3, 4],
     [2, 3, 5],
     [1, 2, 2, 3, 2],

@@ -1,7 +1,7 @@
 import type { Tensor } from "../../../src/graph/tensor.ts";
 import * as ops from "../../../src/ops/index.ts";
 import type { HostTensor } from "../../../src/runtime/runtime.ts";
-import { apart, array, at, nd, randn, range } from "../../support/arrays.ts";
+import { apart, array, at, nd, randn, range, sumOver } from "../../support/arrays.ts";
 import { type OpCase, op } from "../../support/cases.ts";
 
 type Reduce = "sum" | "mean" | "max" | "min" | "logSumExp";
@@ -71,6 +71,12 @@ export const cases: OpCase[] = [
     (x) => ops.argMax(x, { axis: 1, keepdims: true }),
     () => array([2, 1], [1, 0], "int64"),
     { wrt: [] },
+  ),
+  op(
+    "reduceSumSquare",
+    [randn([2, 3, 4])],
+    (x) => ops.reduceSumSquare(x, { axes: [0, 2], keepdims: false }),
+    (x) => nd([3], (c) => sumOver([2, 4], (i, k) => at(x, i, c, k) ** 2)),
   ),
   op(
     "cumSum",
