@@ -1,5 +1,8 @@
 import { OrielError } from "../base/errors.ts";
 
+/** So many broken pictures stop no run. */
+const few = 3;
+
 /** A picture that could not be read. */
 export interface BrokenPicture {
   name: string;
@@ -8,7 +11,7 @@ export interface BrokenPicture {
 
 /**
  * Keeps count of a run's broken pictures.  A few are told about and left out; more than `limit` of all mean that something is wrong
- * with the data, and the run stops.  Several loaders of one run may share it.
+ * with the data, and the run stops.  Three are a few however small the data.  Several loaders of one run may share it.
  */
 export class BrokenPictures {
   readonly pictures: BrokenPicture[] = [];
@@ -39,7 +42,7 @@ export class BrokenPictures {
   /** Throws when there are too many. */
   check(): void {
     const count = this.pictures.length;
-    if (count <= this.limit * this.#total) return;
+    if (count <= Math.max(few, this.limit * this.#total)) return;
     const shown = this.pictures.slice(0, 50).map(({ name, reason }) => `${name}: ${reason}`);
     if (count > shown.length) shown.push(`and ${count - shown.length} more`);
     throw new OrielError("broken-pictures", {

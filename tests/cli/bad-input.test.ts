@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { classFolders, json, oriel, picture, quick, refused, temporaryFolder } from "./helpers.ts";
+
+// What people give by mistake: a clear sentence, 1 or 2, nothing half-written.
+
+const folder = temporaryFolder();
+const at = (...parts: string[]): string => join(folder, ...parts);
+const train = (data: string, ...words: string[]): string[] => ["train", data, ...quick, "--out", "never", ...words];
+
+before(async () => {
+  await classFolders(at("pictures"), 12);
+  await json(folder, "train", "pictures", ...quick, "--out", "run");
+});
+
+test("an unknown model", async () => {
+  await refused(
+    folder,
+    ["train", "pictures", "--model", "resnet20"],
+    2,
+    /no model called "resnet20"/,
+    /resnet20_cifar/,
+  );
+  await refused(folder, ["bench", "resnet20"], 2, /no model called "resnet20"/);
+  assert.ok(!existsSync(at("runs")));
+});
+
+test("data that is not there, without classes, with one class", async () => {
+  await refused(folder, train("picturs"), 2, /no file or folder picturs/, /pictures/);
+  mkdirSync(at("empty"));
+  await refused(folder, train("empty"), 2, /no pictures in empty/);
+  mkdirSync(at("loose"));
+  writeFileSync(at("loose", "1.png"), await picture("red", 1).png().toBuffer());
+  await refused(folder, train("loose"), 2, /1 pictures, but no class folders/, /folder of its own/);
+  await classFolders(at("single"), 4, ["red"]);
+  await refused(folder, train("single"), 2, /one class only, red/);
+  assert.ok(!existsSync(at("never")));
+});
+
+test("pictures that cannot be read are told of, counted and left out; too many end the run with a list", async () => {
+  await classFolders(at("mixed"), 60, ["red", "blue"]);
+  writeFileSync(at("mixed", "red", "0.png"), "");
+  const { status, stderr } = await oriel(
+    folder,
+    ...train("mixed", "--out", "mixed-run", "--val", "0.5", "--batch", "4"),
+  );
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /left out mixed\/red\/0\.png: .+/);
+  const found = await json<{ total: number; skipped: number }>(
+    folder,
+    "evaluate",
+    "mixed-run/best.safetensors",
+    "mixed",
+  );
+  assert.deepEqual([found.total, found.skipped], [119, 1]);
+
+  const whole = readFileSync(at("mixed", "red", "1.png"));
+  writeFileSync(at("mixed", "red", "1.png"), whole.subarray(0, whole.length / 2)); // truncated
+  writeFileSync(at("mixed", "blue", "2.png"), "this is no picture");
+  writeFileSync(at("mixed", "blue", "3.png"), "nor this");
+  const said = await refused(
+    folder,
+    train("mixed"),
+    1,
+    /4 of 120 pictures cannot be read so far, more than 1 %/,
+    /replace or remove/,
+  );
+  for (const name of ["red/0.png", "red/1.png", "blue/2.png", "blue/3.png"]) assert.match(said, new RegExp(`mixed/${name}: `));
+});
+
+test("predict: broken pictures are left out, and the status tells", async () => {
+  writeFileSync(at("broken.png"), "nothing");
+  const { status, stdout, stderr } = await oriel(
+    folder,
+    "predict",
+    "run/best.safetensors",
+    "pictures/red/0.png",
+    "broken.png",
+    "absent.png",
+    "--json",
+  );
+  assert.equal(status, 1);
+  assert.deepEqual(
+    (JSON.parse(stdout) as { image: string }[]).map(({ image }) => image),
+    ["pictures/red/0.png"],
+  );
+  assert.match(stderr, /left out broken\.png/);
+  assert.match(stderr, /left out absent\.png: there is no such picture/);
+  assert.match(stderr, /2 of 3 pictures were left out/);
+});
+
+test("validation labels: one may be missing, one that training never saw is an error", async () => {
+  await classFolders(at("fewer"), 4, ["red", "blue"]);
+  await json(folder, ...train("pictures", "--val", "fewer", "--out", "fewer-run"));
+  const found = await json<{ classes: { name: string; total: number }[] }>(
+    folder,
+    "evaluate",
+    "fewer-run/best.safetensors",
+    "fewer",
+  );
+  assert.equal(found.classes.find(({ name }) => name === "green")?.total, 0);
+  await classFolders(at("other"), 4, ["red"]);
+  await classFolders(at("other", ".."), 0, []);
+  mkdirSync(at("other", "purple"));
+  writeFileSync(at("other", "purple", "1.png"), await picture("blue", 1).png().toBuffer());
+  await refused(folder, train("pictures", "--val", "other"), 2, /not among the 3 trained on/, /purple \(nearest: /);
+  await refused(folder, ["evaluate", "run/best.safetensors", "other"], 2, /not among the 3 trained on/);
+});
+
+test("a checkpoint of another model: all names that differ", async () => {
+  const said = await refused(
+    folder,
+    [...train("pictures", "--weights", "run/best.safetensors"), "--model", "swin_micro_32"],
+    1,
+    /tensors differ from those of swin_micro_32/,
+    /holds resnet20_cifar/,
+  );
+  assert.match(said, /patch_embed\.proj\.weight .*is not in the file/);
+  assert.match(said, /conv1\.weight .*is in the file only/);
+  await refused(
+    folder,
+    ["evaluate", "run/best.safetensors", "pictures", "--model", "swin_micro_32"],
+    1,
+    /differ from those of swin_micro_32/,
+  );
+});
+
+test("truncated and foreign checkpoints", async () => {
+  const whole = readFileSync(at("run", "best.safetensors"));
+  const cases: [string, Buffer, RegExp][] = [
+    ["torn.safetensors", whole.subarray(0, whole.length - 1000), /truncated/],
+    ["header.safetensors", whole.subarray(0, 300), /truncated/],
+    ["empty.safetensors", Buffer.alloc(0), /empty file|truncated/],
+    ["foreign.safetensors", readFileSync(at("pictures", "red", "0.png")), /PNG picture/],
+    ["torn.onnx", readFileSync(at("run", "model.onnx")).subarray(0, 5000), /truncated/],
+    ["text.onnx", Buffer.from("hello"), /no ONNX model/],
+  ];
+  for (const [name, bytes, message] of cases) {
+    writeFileSync(at(name), bytes);
+    await refused(folder, ["evaluate", name, "pictures"], 1, message);
+    await refused(folder, ["predict", name, "pictures/red/0.png"], 1, message);
+  }
+  await refused(folder, ["predict", "absent.safetensors", "pictures"], 1, /no such file/);
+  await refused(folder, ["predict", "absent.onnx", "pictures"], 1, /no such file/);
+  await refused(folder, ["export", "torn.safetensors", "torn-export.onnx"], 1, /truncated/);
+  assert.ok(!existsSync(at("torn-export.onnx")));
+});
+
+test("a loss that is no number: the step, the learning rate, the first tensor", async () => {
+  await refused(
+    folder,
+    train("pictures", "--out", "nan", "--lr", "1e30", "--warmup", "0", "--epochs", "5"),
+    1,
+    /step \d+, with learning rate \d/,
+    /first tensor that is not finite is .+/,
+    /--lr/,
+  );
+  assert.deepEqual(
+    readdirSync(at("nan")).filter((name) => name.endsWith(".part")),
+    [],
+  );
+});
+
+test("a folder that cannot be written", async () => {
+  writeFileSync(at("file"), "");
+  await refused(folder, train("pictures", "--out", "file/run"), 1, /run folder file\/run cannot be written/, /--out/);
+  await refused(folder, ["export", "run/best.safetensors", "file/model.onnx"], 1, /not a folder|does not exist/);
+});
+
+test("an image size that is too small for the model", async () => {
+  await refused(
+    folder,
+    [...train("pictures", "--image-size", "1"), "--model", "swin_micro_32"],
+    2,
+    /image/,
+    /swin_micro_32/,
+  );
+});
+
+test("batches that cannot be filled or divided", async () => {
+  await refused(folder, train("pictures", "--batch", "4000"), 2, /batch of 4000 cannot be filled/);
+  await refused(folder, train("pictures", "--batch", "9", "--accumulate", "2"), 2, /does not divide/);
+  rmSync(at("never"), { recursive: true, force: true });
+});

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import type { ChildProcess } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { classFolders, json, oriel, quick, start, temporaryFolder } from "./helpers.ts";
+
+const folder = temporaryFolder();
+const skip = process.platform === "win32" ? "Windows has no SIGINT to send" : false;
+
+before(async () => {
+  await classFolders(join(folder, "pictures"), 40);
+});
+
+/** Waits until a process has written something on stderr. */
+const until = (child: ChildProcess, text: RegExp): Promise<void> =>
+  new Promise((resolve, reject) => {
+    let said = "";
+    child.stderr?.on("data", (data: string) => {
+      said += data;
+      if (text.test(said)) resolve();
+    });
+    child.on("exit", () => reject(new Error(`ended before it said ${text}: ${said}`)));
+  });
+
+test("Ctrl-C saves, exits with 130, and the run goes on to the bytes of one never stopped", { skip }, async () => {
+  const words = ["train", "pictures", ...quick, "--epochs", "4"];
+  const { child, ended } = start(folder, ...words, "--out", "stopped");
+  await until(child, /epoch 1\/4/);
+  child.kill("SIGINT");
+  const { status, stdout, stderr } = await ended;
+  assert.equal(status, 130, stderr);
+  assert.match(stderr, /saved first; press Ctrl-C again/);
+  assert.match(stdout, /interrupted after \d epochs[\s\S]*oriel train --config stopped\/config\.json --resume/);
+  assert.ok(existsSync(join(folder, "stopped", "last.safetensors")));
+  assert.deepEqual(
+    readdirSync(join(folder, "stopped")).filter((name) => name.endsWith(".part")),
+    [],
+  );
+
+  await json(folder, "train", "--config", "stopped/config.json", "--resume");
+  assert.equal((await oriel(folder, ...words, "--out", "whole")).status, 0);
+  const last = (run: string) => readFileSync(join(folder, run, "last.safetensors"));
+  assert.ok(last("stopped").equals(last("whole")));
+});
+
+test("a second Ctrl-C ends at once", { skip }, async () => {
+  const { child, ended } = start(folder, "train", "pictures", ...quick, "--epochs", "50", "--out", "twice");
+  await until(child, /epoch 1\/50/);
+  child.kill("SIGINT");
+  child.kill("SIGINT"); // one press, as far as the system is concerned, unless the first has arrived
+  const again = setInterval(() => child.kill("SIGINT"), 5);
+  const { status } = await ended;
+  clearInterval(again);
+  assert.equal(status, 130);
+  assert.deepEqual(
+    readdirSync(join(folder, "twice")).filter((name) => !/\.(part|safetensors|json|jsonl)$/.test(name)),
+    [],
+  );
+});
+
+test("Ctrl-C where there is nothing to save ends at once", { skip }, async () => {
+  const { child, ended } = start(folder, "bench", "swin_micro_32", "--rounds", "1000");
+  await until(child, /measuring/);
+  child.kill("SIGINT");
+  assert.equal((await ended).status, 130);
+});

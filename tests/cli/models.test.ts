@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { json, oriel, refused, temporaryFolder } from "./helpers.ts";
+
+const folder = temporaryFolder();
+
+interface Listed {
+  name: string;
+  params: number;
+  macs: number;
+  imageSize: number;
+  paper: string;
+}
+
+test("models --json: name, params, macs, imageSize, paper", async () => {
+  const models = await json<Listed[]>(folder, "models");
+  assert.ok(models.length > 20);
+  for (const { name, params, macs, imageSize, paper } of models) {
+    assert.ok(Number.isInteger(params) && params > 1e5, name);
+    assert.ok(Number.isInteger(macs) && macs > params / 10, name);
+    assert.ok(Number.isInteger(imageSize) && imageSize >= 28, name);
+    assert.match(paper, /https:\/\//);
+  }
+  const swin = models.find(({ name }) => name === "swin_tiny_patch4_window7_224");
+  assert.equal(swin?.params, 28_288_354); // timm's
+});
+
+test("models: patterns match names and aliases", async () => {
+  const named = async (pattern: string) => (await json<Listed[]>(folder, "models", pattern)).map(({ name }) => name);
+  assert.deepEqual(await named("swin_tiny_patch4*"), ["swin_tiny_patch4_window7_224"]);
+  assert.deepEqual(await named("CSWin_64_12211_tiny_224"), ["cswin_tiny_224"]);
+  await refused(folder, ["models", "swim"], 2, /no model matches "swim"/, /nearest names are .*swin/);
+});
+
+test("info: layers with shapes, parameters, multiply-adds, memory", async () => {
+  const found = await json<{
+    params: number;
+    layers: { path: string; shape: number[]; params: number; macs: number }[];
+  }>(folder, ...["info", "swin_micro_32", "--classes", "10"]);
+  const top = found.layers.filter(({ path }) =>
+    ["patch_embed", "layers.0", "layers.1", "layers.2", "norm", "head"].includes(path),
+  );
+  assert.equal(
+    top.reduce((sum, { params }) => sum + params, 0),
+    found.params,
+  );
+  assert.deepEqual(found.layers.find(({ path }) => path === "layers.1")?.shape, [1, 8, 8, 96]);
+  const { stdout } = await oriel(folder, "info", "swin_micro_32");
+  assert.match(stdout, /layers\.1 +\[1, 8, 8, 96\]/);
+});
+
+test("info: a model that is not there, with the nearest names", async () => {
+  await refused(folder, ["info", "swin_tny"], 2, /no model called "swin_tny"/, /swin_tiny_patch4_window7_224/);
+});
+
+test("help: every command has examples", async () => {
+  const { status, stdout } = await oriel(folder, "--help");
+  assert.equal(status, 0);
+  const names = [...stdout.matchAll(/^ {2}([a-z]+) .*\S {2,}\S/gm)]
+    .map(([, name]) => name)
+    .filter((name) => name !== "help");
+  assert.deepEqual(names, ["models", "info", "train", "evaluate", "predict", "export", "bench", "doctor"]);
+  for (const name of names) {
+    const { status, stdout } = await oriel(folder, name, "--help");
+    assert.equal(status, 0);
+    assert.match(stdout, new RegExp(`Usage: oriel ${name}[sS]*Examples:\\n {2}oriel ${name}`));
+  }
+  assert.equal((await oriel(folder)).stdout, stdout);
+  assert.match((await oriel(folder, "--version")).stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+test("unknown commands and flags: the nearest names", async () => {
+  await refused(folder, ["trian"], 2, /no command "trian"/, /did you mean train/);
+  await refused(folder, ["train", "x", "--epoch", "3"], 2, /no flag --epoch/, /did you mean --epochs/);
+  await refused(folder, ["info"], 2, /missing required argument 'model'/);
+  await refused(folder, ["info", "a", "b"], 2, /too many arguments/);
+  await refused(folder, ["info", "resnet50", "--depth", "0"], 2, /--depth is 0, expected at least 1/);
+  await refused(folder, ["bench", "resnet50", "--batch", "many"], 2, /--batch is "many", expected a (whole )?number/);
+});
+
+test("doctor: what this machine can run", async () => {
+  const findings = await json<{ what: string; state: string; found: string }[]>(folder, "doctor");
+  const of = (what: string) => findings.find((finding) => finding.what === what);
+  for (const what of ["Node", "cores", "memory", "pictures", "engine", "device cpu"]) assert.ok(of(what), what);
+  assert.equal(of("device cpu")?.state, "ok");
+  for (const device of ["webgpu", "cuda"]) assert.ok(of(`device ${device}`)?.found, device);
+});
