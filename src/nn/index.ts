@@ -1,5 +1,6 @@
 export { projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
+export { features } from "./features.ts";
 export {
   fixed,
   heNormal,

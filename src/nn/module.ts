@@ -57,13 +57,29 @@ function declare(shape: readonly number[], declaration: Declaration): Tensor {
 
 const snakeCase = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").toLowerCase();
 
+let listener: ((path: string, result: unknown) => void) | undefined;
+
+/** Draws, telling `listen` what each module returns. */
+export function listening<T>(listen: (path: string, result: unknown) => void, draw: () => T): T {
+  const outer = listener;
+  listener = listen;
+  try {
+    return draw();
+  } finally {
+    listener = outer;
+  }
+}
+
 /** Lets `forward` draw under the module's path, once for each class. */
 function scopeForward(prototype: { forward?: unknown }): void {
   if (scoped.has(prototype) || !Object.hasOwn(prototype, "forward")) return;
   scoped.add(prototype);
   const forward = prototype.forward as (...inputs: unknown[]) => unknown;
   prototype.forward = function (this: Module, ...inputs: unknown[]) {
-    return withScope(paths.get(this) ?? scope(), () => forward.apply(this, inputs));
+    const path = paths.get(this);
+    const result = withScope(path ?? scope(), () => forward.apply(this, inputs));
+    if (path !== undefined) listener?.(path, result);
+    return result;
   };
 }
 
