@@ -18,7 +18,8 @@ export function serve(ort: typeof Ort, device: "webgpu" | "wasm"): void {
   const session: Device["session"] = (options) => ({
     executionProviders: [device],
     graphOptimizationLevel: levels[options.optimize ?? "all"],
-    logSeverityLevel: 3,
+    // What goes wrong comes as an exception; the engine would print it besides.
+    logSeverityLevel: 4,
     ...(device === "webgpu" ? { preferredOutputLocation: "gpu-buffer" } : {}),
     extra: {
       session: {
@@ -30,7 +31,7 @@ export function serve(ort: typeof Ort, device: "webgpu" | "wasm"): void {
   const engine = new Engine(async ({ threads, wasmPaths }) => {
     if (wasmPaths) ort.env.wasm.wasmPaths = wasmPaths;
     ort.env.wasm.numThreads = threads;
-    ort.env.logLevel = "error";
+    ort.env.logLevel = "fatal";
     return { ort, memory: device === "webgpu" ? "far" : "engine", session };
   });
   here.addEventListener("message", ({ data }) =>
