@@ -14,12 +14,15 @@ export class ProtoWriter {
 
   #varint(value: number | bigint): void {
     const out: number[] = [];
-    let v = BigInt.asUintN(64, BigInt(value));
-    while (v > 127n) {
-      out.push(Number(v & 127n) | 128);
-      v >>= 7n;
+    if (typeof value === "number" && value >= 0 && value < 0x80000000) {
+      let v = value;
+      for (; v > 127; v >>>= 7) out.push((v & 127) | 128);
+      out.push(v);
+    } else {
+      let v = BigInt.asUintN(64, BigInt(value));
+      for (; v > 127n; v >>= 7n) out.push(Number(v & 127n) | 128);
+      out.push(Number(v));
     }
-    out.push(Number(v));
     this.#push(Uint8Array.from(out));
   }
 

@@ -118,11 +118,14 @@ function contentKey(data: Data): string {
       .map((v) => (Object.is(v, -0) ? "-0" : v))
       .join();
   const bytes = bytesView(data);
+  const words = bytes.length % 4 === 0 && bytes.byteOffset % 4 === 0 ? bytes.length / 4 : 0;
+  const units = words > 0 ? new Uint32Array(bytes.buffer, bytes.byteOffset, words) : bytes;
   let a = 0x811c9dc5;
   let b = 0x9747b28c;
-  for (const byte of bytes) {
-    a = Math.imul(a ^ byte, 0x01000193);
-    b = Math.imul(b ^ byte, 0x5bd1e995);
+  for (let i = 0; i < units.length; i++) {
+    a = Math.imul(a ^ units[i], 0x01000193);
+    b = Math.imul(b ^ units[i], 0x5bd1e995);
+    a ^= a >>> 13;
     b ^= b >>> 15;
   }
   return `${bytes.length}:${a}:${b}`;
