@@ -1,5 +1,6 @@
 export { type Data, type DType, dtypeCodes } from "./dtype.ts";
 export { countUses, Graph, redraw, rewrite, sortNodes, substitute, validate } from "./graph.ts";
+export { type ModelMetadata, type ModelValue, readMetadata } from "./onnx/read.ts";
 export { type WriteOptions, writeOnnx } from "./onnx/write.ts";
 export { printGraph } from "./print.ts";
 export { bindShape, type Dim, OpenDim, type Shape, showShape, staticSize } from "./shape.ts";

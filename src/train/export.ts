@@ -5,7 +5,7 @@ import { readMetadata } from "../graph/onnx/read.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
-import { weightsOf } from "../nn/module.ts";
+import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
 import { writeFileSafely } from "../weights/write-file.ts";
 import { openCheckpoint } from "./checkpoint.ts";
@@ -47,11 +47,7 @@ export async function exportModel(
   const { metadata: description } = await openCheckpoint(checkpoint);
   const model = await createModel(description);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
-  const bound = weightsOf(model).map((w): [string, Tensor] => [
-    w.path,
-    constant(values.get(w.path)!, w.tensor.shape as number[], "float32"),
-  ]);
-  const graph = inferenceGraph(model, description.preprocessing.imageSize).bind(new Map(bound));
+  const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
   const { model: name, classes, preprocessing } = description;
   const bytes = writeOnnx(input === "uint8" ? takingBytes(graph, preprocessing) : graph, {
     name,

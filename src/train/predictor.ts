@@ -1,8 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
-import { constant, type Tensor } from "../graph/tensor.ts";
-import { weightsOf } from "../nn/module.ts";
+import { bindWeights } from "../nn/bind.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { openCheckpoint } from "./checkpoint.ts";
@@ -38,11 +37,7 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
       at: path,
       help: "give data with the classes that it was trained on",
     });
-  const bound = weightsOf(model).map((w): [string, Tensor] => [
-    w.path,
-    constant(values.get(w.path)!, w.tensor.shape as number[], "float32"),
-  ]);
-  const graph = inferenceGraph(model, description.preprocessing.imageSize).bind(new Map(bound));
+  const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
   const runtime = await openNode(node);
   const program = await runtime.compile(graph);
   return {

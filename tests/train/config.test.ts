@@ -49,7 +49,7 @@ const resolve = (given: Record<string, unknown>, imageSize = 32, pictures = 50_0
 
 test("defaults follow the optimizer, the batch and the pictures", () => {
   const adam = resolve({});
-  assert.deepEqual([adam.batch, adam.lr, adam.clip, adam.weightDecay, adam.warmup], [64, 5e-4, 1, 0.05, 3]);
+  assert.deepEqual([adam.batch, adam.lr, adam.clip, adam.weightDecay, adam.warmup], [64, 2e-3, 1, 0.05, 3]);
   assert.equal(resolve({ batch: 256 }).lr, 1e-3);
   assert.equal(resolve({ batch: 256, weights: "a.safetensors" }).lr, 1e-4);
   const sgd = resolve({ optimizer: "sgd", batch: 128 });
