@@ -54,7 +54,7 @@ function defaultBatch(imageSize: number, pictures: number, parts: number): numbe
 function defaultRate(optimizer: TrainConfig["optimizer"], batch: number, imageSize: number): number {
   if (optimizer === "sgd") return (0.1 * batch) / 256;
   if (optimizer === "lamb") return 5e-3 * Math.sqrt(batch / 2048);
-  const [usual, most] = imageSize <= smallSide ? [2e-3, 4e-3] : [5e-4, 1e-3];
+  const [usual, most] = imageSize <= smallSide ? [2e-3, 3e-3] : [5e-4, 1e-3];
   return Math.min(usual * Math.sqrt(batch / 64), most);
 }
 

@@ -50,8 +50,9 @@ const resolve = (given: Record<string, unknown>, imageSize = 32, pictures = 50_0
 test("defaults follow the optimizer, the batch and the pictures", () => {
   const adam = resolve({});
   assert.deepEqual([adam.batch, adam.lr, adam.clip, adam.weightDecay, adam.warmup], [64, 2e-3, 1, 0.05, 3]);
-  assert.equal(resolve({ batch: 256 }).lr, 1e-3);
-  assert.equal(resolve({ batch: 256, weights: "a.safetensors" }).lr, 1e-4);
+  assert.equal(resolve({ batch: 256 }).lr, 3e-3);
+  assert.equal(resolve({ batch: 256 }, 224).lr, 1e-3);
+  assert.equal(resolve({ batch: 256, weights: "a.safetensors" }, 224).lr, 1e-4);
   const sgd = resolve({ optimizer: "sgd", batch: 128 });
   assert.deepEqual([sgd.lr, sgd.clip, sgd.weightDecay], [0.05, 0, 1e-4]);
   assert.equal(resolve({ lr: 0.3 }).lr, 0.3);
