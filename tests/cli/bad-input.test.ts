@@ -67,7 +67,8 @@ test("pictures that cannot be read are told of, counted and left out; too many e
     /4 of 120 pictures cannot be read so far, more than 1 %/,
     /replace or remove/,
   );
-  for (const name of ["red/0.png", "red/1.png", "blue/2.png", "blue/3.png"]) assert.match(said, new RegExp(`mixed/${name}: `));
+  for (const name of ["red/0.png", "red/1.png", "blue/2.png", "blue/3.png"])
+    assert.match(said, new RegExp(`mixed/${name}: `));
 });
 
 test("predict: broken pictures are left out, and the status tells", async () => {

@@ -12,6 +12,7 @@ const schema = z.strictObject({
   kind: z.enum(["adamw", "sgd"]).default("adamw").describe("rule"),
   balanced: z.boolean().default(false),
   flip: z.boolean().default(true),
+  options: z.record(z.string(), z.union([z.string(), z.number()])).optional(),
 });
 const flags = flagsOf(schema, ["data"]);
 const flag = (key: string) => flags.find((f) => f.key === key)!;
@@ -19,7 +20,15 @@ const flag = (key: string) => flags.find((f) => f.key === key)!;
 test("flags come from a schema", () => {
   assert.deepEqual(
     flags.map(({ usage }) => usage),
-    ["--image-size <n>", "--val <text|n>", "--betas <n,…>", "--kind <name>", "--balanced", "--no-flip"],
+    [
+      "--image-size <n>",
+      "--val <text|n>",
+      "--betas <n,…>",
+      "--kind <name>",
+      "--balanced",
+      "--no-flip",
+      "--options <key=value,…>",
+    ],
   );
   assert.equal(flag("imageSize").description, "side of the images (32)");
   assert.equal(flag("kind").description, "rule: adamw, sgd (adamw)");
@@ -30,6 +39,9 @@ test("words become the values that the schema wants", () => {
   assert.equal(flag("imageSize").read("wide"), "wide"); // left for the check to refuse
   assert.equal(flag("val").read("0.1"), 0.1);
   assert.equal(flag("val").read("folder"), "folder");
+  assert.deepEqual(flag("options").read("depth=3,way=both"), { depth: 3, way: "both" });
+  assert.deepEqual(flag("options").read('{"depth":3}'), { depth: 3 });
+  assert.equal(flag("options").read("depth"), "depth");
   assert.deepEqual(flag("betas").read("0.9, 0.99"), [0.9, 0.99]);
 });
 

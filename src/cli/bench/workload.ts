@@ -1,0 +1,149 @@
+import { readFileSync } from "node:fs";
+import { findModel } from "../../backbones/index.ts";
+import { Random } from "../../base/philox.ts";
+import { Graph } from "../../graph/graph.ts";
+import { staticSize } from "../../graph/shape.ts";
+import { input } from "../../graph/tensor.ts";
+import { bindWeights } from "../../nn/bind.ts";
+import { initialWeights } from "../../nn/module.ts";
+import { matmul } from "../../ops/linalg.ts";
+import { adamw, chain } from "../../optim/optimizer.ts";
+import { cost } from "../../passes/cost.ts";
+import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
+import { Classification } from "../../tasks/classify.ts";
+import { DeviceState } from "../../train/device-state.ts";
+import { nextName, trainStep } from "../../train/step.ts";
+import { type Drawn, drawClassifier } from "../draw.ts";
+
+export interface WorkloadOptions {
+  batch: number;
+  imageSize?: number;
+  /** Collects the time of every operation. */
+  profile?: boolean;
+}
+
+/** Something to be timed: one batch through a model, forward alone or a whole training step. */
+export interface Workload {
+  /** Multiply-adds of one step; a training step counts as three forward passes. */
+  macs: number;
+  step(): Promise<void>;
+  /** Where the time went, when it was opened with `profile`. */
+  profile(): Promise<OpTime[]>;
+}
+
+const classes = 1000;
+
+/** Opens a model with random weights.  ImageNet's 1000 classes, random pictures. */
+export async function openWorkload(
+  runtime: Runtime,
+  model: string,
+  mode: "inference" | "training",
+  options: WorkloadOptions,
+): Promise<Workload> {
+  const entry = await findModel(model);
+  const imageSize = options.imageSize ?? entry.preprocessing.imageSize;
+  const drawn = drawClassifier(entry, { imageSize, classes, batch: options.batch });
+  const shape = [options.batch, 3, imageSize, imageSize];
+  const open = mode === "inference" ? openInference : openTraining;
+  return open(runtime, drawn, shape, options.profile ?? false);
+}
+
+async function openInference(
+  runtime: Runtime,
+  { model, graph }: Drawn,
+  shape: number[],
+  profile: boolean,
+): Promise<Workload> {
+  const program = await runtime.compile(bindWeights(graph, model, initialWeights(model, 0)), { profile });
+  const image = await runtime.upload(pictures(shape));
+  return {
+    macs: cost(graph).macs,
+    step: async () => void (await program.run({ image })),
+    profile: () => program.profile(),
+  };
+}
+
+async function openTraining(
+  runtime: Runtime,
+  { model, graph: forward }: Drawn,
+  shape: number[],
+  profile: boolean,
+): Promise<Workload> {
+  const batch = shape[0];
+  const { graph, state } = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
+    batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
+  });
+  const program = await runtime.compile(graph, { profile });
+  const initial = initialWeights(model, 0);
+  const values = state.map(
+    ({ name, kind, shape }): [string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }] => [
+      name,
+      { shape, data: kind === "slot" ? new Float32Array(staticSize(shape)) : initial.get(name)! },
+    ],
+  );
+  const held = await DeviceState.upload(runtime, new Map(values));
+  const image = await runtime.upload(pictures(shape));
+  const target = await runtime.upload({
+    dtype: "int32",
+    shape: [batch],
+    data: Int32Array.from({ length: batch }, (_, i) => (i * 97) % classes),
+  });
+  const keep = state.map(({ name }) => nextName(name));
+  let step = 0;
+  return {
+    macs: 3 * cost(forward).macs,
+    step: async () => {
+      const seed: HostTensor = { dtype: "uint32", shape: [], data: Uint32Array.of(step) };
+      const feeds = { ...held.feeds(held.names), image, target, lr: float(1e-4), step: float(++step), seed };
+      held.advance(await program.run(feeds, { keep }));
+    },
+    profile: () => program.profile(),
+  };
+}
+
+const float = (value: number): HostTensor => ({ dtype: "float32", shape: [], data: Float32Array.of(value) });
+
+function pictures(shape: readonly number[]): HostTensor {
+  const random = new Random(0, "pictures");
+  return {
+    dtype: "float32",
+    shape,
+    data: Float32Array.from({ length: staticSize(shape) }, () => random.between(-2, 2)),
+  };
+}
+
+const side = 2048;
+
+/** The engine's own best: a square MatMul, its result reduced to one number so that no output is moved.  Runs once; -> multiply-adds per second */
+export async function openMatmul(runtime: Runtime): Promise<() => Promise<number>> {
+  const [a, b] = [input([side, side]), input([side, side])];
+  const program: Program = await runtime.compile(
+    new Graph(
+      [
+        ["a", a],
+        ["b", b],
+      ],
+      [["sum", matmul(a, b).sum()]],
+    ),
+  );
+  const feeds: Record<string, Value> = {};
+  for (const name of ["a", "b"]) {
+    const random = new Random(0, name);
+    feeds[name] = await runtime.upload({
+      dtype: "float32",
+      shape: [side, side],
+      data: Float32Array.from({ length: side * side }, () => random.between(-1, 1)),
+    });
+  }
+  return async () => {
+    const start = performance.now();
+    await program.run(feeds);
+    return side ** 3 / ((performance.now() - start) / 1000);
+  };
+}
+
+/** Peak resident memory of this process; Linux's own figure where there is one, since `maxRSS` starts from the parent's. */
+export function peakBytes(): number {
+  if (process.platform !== "linux") return process.resourceUsage().maxRSS * 1024;
+  return Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))![1]) * 1024;
+}

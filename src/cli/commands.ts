@@ -1,0 +1,13 @@
+import type { Command } from "./command.ts";
+
+/** Every command, loaded when it is asked for. */
+export const commands: Readonly<Record<string, () => Promise<{ default: Command }>>> = {
+  models: () => import("./models.ts"),
+  info: () => import("./info.ts"),
+  train: () => import("./train.ts"),
+  evaluate: () => import("./evaluate.ts"),
+  predict: () => import("./predict.ts"),
+  export: () => import("./export.ts"),
+  bench: () => import("./bench.ts"),
+  doctor: () => import("./doctor.ts"),
+};

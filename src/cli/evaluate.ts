@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { type Evaluation, evaluate } from "../train/index.ts";
+import { arg, defineCommand, shared } from "./command.ts";
+import { percent, styled, table } from "./out.ts";
+import { Progress } from "./progress.ts";
+
+export default defineCommand({
+  name: "evaluate",
+  summary: "Judge a model by labelled pictures: top-1 and top-5, classes, confusion matrix, worst mistakes",
+  details: "Pictures that cannot be read are told of, counted and left out.",
+  args: {
+    checkpoint: arg("best.safetensors or model.onnx of a run folder, or plain weights with --model"),
+    data: arg("pictures in class folders, a .csv list or a .tar archive; of several sets, val"),
+  },
+  flags: z.object({
+    model: z.string().optional().describe("the model that plain weights are for"),
+    batch: z.int().min(1).optional().describe("pictures at once; by their size"),
+    worst: z.int().min(0).default(5).describe("mistakes to list"),
+    workers: z.int().min(0).optional().describe("threads that read pictures; half the cores"),
+    ...shared,
+  }),
+  short: { model: "m", batch: "b" },
+  examples: [
+    ["oriel evaluate runs/cswin_tiny_224/best.safetensors photos", "how good the best weights of a run are"],
+    ["oriel evaluate resnet20.th cifar10-test.tar -m resnet20_cifar", "published weights, on an archive"],
+    ["oriel evaluate model.onnx photos --json", "for machines: { total, correct, top1, top5, skipped, classes, … }"],
+  ],
+  async run({ checkpoint, data, ...options }, out) {
+    const progress = new Progress();
+    try {
+      const found = await evaluate(checkpoint, data, { ...options, onEvent: progress.on });
+      progress.clear();
+      out.result(found, () => describe(found));
+    } finally {
+      progress.clear();
+    }
+  },
+});
+
+/** Classes up to which a confusion matrix fits a terminal. */
+const mostColumns = 20;
+
+function describe({ total, correct, top1, top5, skipped, classes, confusion, mistakes }: Evaluation): string {
+  const parts = [
+    `${styled("bold", `top-1 ${percent(top1, 2)}`)} (${correct} of ${total})  top-5 ${percent(top5, 2)}${skipped > 0 ? `  ${skipped} pictures left out` : ""}`,
+    table(
+      ["class", "pictures", "right", "accuracy"],
+      classes.map(({ name, total, correct }) => [
+        name,
+        String(total),
+        String(correct),
+        total > 0 ? percent(correct / total) : "–",
+      ]),
+    ),
+  ];
+  if (classes.length <= mostColumns) {
+    const names = classes.map(({ name }) => name);
+    parts.push(`Taken for (a row for what they are)\n${matrix(names, confusion)}`);
+  }
+  if (mistakes.length > 0)
+    parts.push(
+      `Worst mistakes\n${table(
+        ["picture", "is", "taken for", "probability"],
+        mistakes.map(({ image, label, predicted, probability }) => [image, label, predicted, percent(probability)]),
+      )}`,
+    );
+  return parts.join("\n\n");
+}
+
+/** A confusion matrix; zeros are dots, so that what is confused stands out.  [classes][classes] */
+export function matrix(names: readonly string[], confusion: readonly (readonly number[])[]): string {
+  const width = Math.max(4, ...confusion.flat().map((n) => String(n).length));
+  const first = Math.max(...names.map((name) => name.length));
+  const head = names.map((name) => name.slice(0, width).padStart(width));
+  const rows = confusion.map((row, i) => {
+    const cells = row.map((n, j) => {
+      const cell = (n === 0 ? "·" : String(n)).padStart(width);
+      return i === j ? styled("green", cell) : n > 0 ? styled("red", cell) : cell;
+    });
+    return [names[i].padEnd(first), ...cells].join(" ");
+  });
+  return [["".padEnd(first), ...head].join(" "), ...rows].join("\n");
+}

@@ -1,0 +1,56 @@
+import { z } from "zod";
+import { findModel } from "../backbones/index.ts";
+import { staticSize } from "../graph/shape.ts";
+import { cost } from "../passes/cost.ts";
+import { arg, defineCommand } from "./command.ts";
+import { drawClassifier } from "./draw.ts";
+import { layersOf, memoryOf } from "./info/layers.ts";
+import { bytes, count, styled, table } from "./out.ts";
+
+export default defineCommand({
+  name: "info",
+  summary: "One model: layers with shapes, parameters, multiply-adds, activation memory",
+  args: { model: arg("a model that `oriel models` lists") },
+  flags: z.object({
+    imageSize: z.int().min(1).optional().describe("side of the images; the model's own"),
+    classes: z.int().min(1).default(1000).describe("classes of the classifier"),
+    depth: z.int().min(1).default(2).describe("how deep to look into modules"),
+  }),
+  examples: [
+    ["oriel info cswin_tiny_224", "stage by stage, block by block"],
+    ["oriel info resnet50 --image-size 320 --depth 1", "what another image size costs"],
+  ],
+  async run({ model, imageSize, classes, depth }, out) {
+    const entry = await findModel(model);
+    const size = imageSize ?? entry.preprocessing.imageSize;
+    const { graph, weights } = drawClassifier(entry, { imageSize: size, classes });
+    const layers = layersOf(graph, weights, depth);
+    const memory = memoryOf(graph);
+    const params = weights.reduce(
+      (sum, { tensor, kind }) => sum + (kind === "parameter" ? staticSize(tensor.shape) : 0),
+      0,
+    );
+    const { macs } = cost(graph);
+    const { name, paper, aliases, preprocessing } = entry;
+    out.result({ name, aliases, paper, params, macs, imageSize: size, memory, preprocessing, layers }, () =>
+      [
+        `${styled("bold", name)}${aliases.length > 0 ? ` (also ${aliases.join(", ")})` : ""}`,
+        paper,
+        `${count(params)} parameters, ${count(macs)} multiply-adds for one image of ${size}×${size}`,
+        `activations of one image: at most ${bytes(memory.peak)} at once to predict, ${bytes(memory.total)} in all to train`,
+        `pictures: shorter side to ${Math.round(size / preprocessing.cropPct)}, ${preprocessing.interpolation}, centre ${size}×${size}`,
+        "",
+        table(
+          ["layer", "output", "params", "multiply-adds", "activations"],
+          layers.map((layer) => [
+            `${"  ".repeat(layer.depth)}${layer.name}`,
+            `[${layer.shape.join(", ")}]`,
+            layer.params > 0 ? count(layer.params) : "",
+            layer.macs > 0 ? count(layer.macs) : "",
+            bytes(layer.activationBytes),
+          ]),
+        ),
+      ].join("\n"),
+    );
+  },
+});

@@ -1,0 +1,69 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { OrielError } from "../base/errors.ts";
+import { isPicture } from "../data/listing.ts";
+import { predict } from "../train/index.ts";
+import { arg, defineCommand, several, shared } from "./command.ts";
+import { percent, table } from "./out.ts";
+
+export default defineCommand({
+  name: "predict",
+  summary: "What a model sees in pictures: the likeliest classes",
+  args: {
+    checkpoint: arg("a checkpoint or an exported .onnx"),
+    images: several("pictures, or folders of them"),
+  },
+  flags: z.object({
+    topk: z.int().min(1).default(3).describe("classes to give for each picture"),
+    model: z.string().optional().describe("the model that plain weights are for"),
+    classes: z.array(z.string()).optional().describe("its classes, in order"),
+    ...shared,
+  }),
+  short: { topk: "k", model: "m" },
+  examples: [
+    ["oriel predict runs/cswin_tiny_224/best.safetensors holiday/*.jpg", "a line for each picture"],
+    ["oriel predict model.onnx photo.jpg --json", "for machines: [{ image, top: [{ label, probability }] }]"],
+  ],
+  async run({ checkpoint, images, ...options }, out) {
+    let broken = 0;
+    const onBroken = (image: string, error: Error): void => {
+      broken++;
+      out.note(`left out ${image}: ${error.message}`);
+    };
+    const predictions = await predict(checkpoint, await pictures(images), { ...options, onBroken });
+    if (predictions.length === 0)
+      throw new OrielError(
+        "picture",
+        broken > 0 ? `none of ${broken} pictures can be read` : "there are no pictures in these folders",
+      );
+    out.result(predictions, () =>
+      table(
+        ["picture", "most likely", "", "or"],
+        predictions.map(({ image, top: [first, ...others] }) => [
+          image,
+          first.label,
+          percent(first.probability),
+          others.map(({ label, probability }) => `${label} ${percent(probability)}`).join(", "),
+        ]),
+      ),
+    );
+    if (broken > 0)
+      throw new OrielError("picture", `${broken} of ${broken + predictions.length} pictures were left out`);
+  },
+});
+
+/** Pictures in the order given; a folder stands for those in it. */
+async function pictures(paths: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(
+    paths.map(async (path) => {
+      if (!(await stat(path).catch(() => undefined))?.isDirectory()) return [path];
+      const names = await readdir(path, { recursive: true });
+      return names
+        .filter(isPicture)
+        .sort()
+        .map((name) => join(path, name));
+    }),
+  );
+  return found.flat();
+}

@@ -1,0 +1,53 @@
+import { dirname, normalize } from "node:path";
+import { train, trainSchema } from "../train/index.ts";
+import { defineCommand, maybe } from "./command.ts";
+import { duration, percent } from "./out.ts";
+import { Progress } from "./progress.ts";
+
+export default defineCommand({
+  name: "train",
+  summary: "Train or fine-tune a model on labelled pictures",
+  details:
+    "<data> is a folder with a folder of pictures for each class, a .csv list, or a .tar archive of class folders.\n" +
+    "Everything a run leaves lies in its folder: checkpoints, metrics.jsonl, model.onnx, report.html.",
+  args: { data: maybe("pictures in class folders, a .csv list or a .tar archive; --config may name it instead") },
+  flags: trainSchema,
+  short: { model: "m", out: "o", epochs: "e", batch: "b" },
+  // A run's own config.json names the run's folder, where only --resume may write; another run of it gets a folder of its own.
+  config: ({ out, ...values }, { file, asked }) =>
+    asked.resume || dirname(normalize(file)) !== normalize(String(out)) ? { out, ...values } : values,
+  examples: [
+    [
+      "oriel train photos --model cswin_tiny_224",
+      "learns the classes of photos/cats, photos/dogs, …; a tenth is set aside to validate",
+    ],
+    [
+      "oriel train train.tar --val test.tar -m cswin_micro_32 -e 15 --seed 1",
+      "small pictures from archives, the same run every time",
+    ],
+    ["oriel train photos -m swin_tiny_patch4_window7_224 --weights swin.safetensors", "starts from published weights"],
+    ["oriel train --config runs/cswin_micro_32/config.json --resume", "goes on with a run that was stopped"],
+  ],
+  async run(config, out) {
+    const progress = new Progress();
+    try {
+      const result = await train(config, { onEvent: progress.on, signal: out.stopSignal() });
+      progress.clear();
+      const { epochs, top1, seconds, folder, outcome } = result;
+      out.result({ epochs, top1, seconds, folder }, () => {
+        const ended = {
+          finished: "finished",
+          stopped: "stopped early, since validation no longer got better,",
+          interrupted: "interrupted",
+        }[outcome];
+        const best = top1 === undefined ? "" : `, best validation accuracy ${percent(top1)}`;
+        const lines = [`${ended} after ${epochs} epochs in ${duration(seconds)}${best}`, `run folder: ${folder}`];
+        if (outcome === "interrupted") lines.push(`go on with: oriel train --config ${folder}/config.json --resume`);
+        else lines.push(`report:     ${folder}/report.html`);
+        return lines.join("\n");
+      });
+    } finally {
+      progress.clear();
+    }
+  },
+});

@@ -1,0 +1,16 @@
+/**
+ * What most programs need, and nothing that is bound to a place: it runs in Node and in a page alike.  Each folder has an entry
+ * point of its own with the rest; `oriel/node`, `oriel/data`, `oriel/train` and `oriel/weights` are for Node.
+ */
+export { gradients } from "./autodiff/index.ts";
+export { modelCost, parameterCount } from "./backbones/cost.ts";
+export { type Backbone, findModel, listModels, type ModelEntry, type Preprocessing } from "./backbones/index.ts";
+export { nearest, OrielError, ShapeError, UsageError } from "./base/errors.ts";
+export { constant, Graph, input, OpenDim, printGraph, scalar, type Tensor, writeOnnx } from "./graph/index.ts";
+export { bindWeights, crossEntropy, initialWeights, Module, parametersOf, Rng, trace, weightsOf } from "./nn/index.ts";
+export { adamw, chain, clipNorm, cosine, lamb, type Optimizer, sgd } from "./optim/index.ts";
+export { cost } from "./passes/cost.ts";
+export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } from "./runtime/runtime.ts";
+export { Classification, Classifier } from "./tasks/index.ts";
+export { inferenceGraph } from "./train/model.ts";
+export { nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";

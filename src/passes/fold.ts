@@ -1,0 +1,106 @@
+import { dataOf } from "../graph/dtype.ts";
+import { broadcast, sameShape, staticSize } from "../graph/shape.ts";
+import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
+
+// Weights as numbers: arithmetic in float64, rounded once to the weights' own float32.
+
+/** The values of a float32 constant. */
+export function valuesOf(x: Tensor | undefined): Float32Array<ArrayBuffer> | undefined {
+  return x?.dtype === "float32" ? (constantData(x) as Float32Array<ArrayBuffer> | undefined) : undefined;
+}
+
+/** A float32 constant. */
+export const weights = (values: ArrayLike<number>, shape: readonly number[]): Tensor =>
+  constant(dataOf("float32", values), shape, "float32");
+
+const arithmetic: Readonly<Record<string, (a: number, b: number) => number>> = {
+  Add: (a, b) => a + b,
+  Sub: (a, b) => a - b,
+  Mul: (a, b) => a * b,
+  Div: (a, b) => a / b,
+};
+
+/** The outputs of a node that reads constants alone, where that is a matter of moving numbers or of + - × ÷. */
+export function folded(node: Node): readonly Tensor[] | undefined {
+  const data = node.inputs.map(valuesOf);
+  if (!data.every((values) => values !== undefined)) return undefined;
+  const [x] = node.inputs as Tensor[];
+  const shapes = node.inputs.map((input) => input!.shape as number[]);
+  const made = (place: (y: readonly number[]) => Float32Array<ArrayBuffer>): readonly Tensor[] =>
+    node.outputs.map((y) => constant(place(y.shape as number[]), y.shape as number[], "float32"));
+  switch (node.op.name) {
+    case "Reshape":
+      return made(() => data[0]);
+    case "Transpose": {
+      const { perm } = node.attrs as { perm: readonly number[] };
+      const strides = stridesOf(shapes[0]);
+      return made((shape) => gathered(data[0], shape, perm.map((p) => strides[p]), 0));
+    }
+    case "Split": {
+      const { axis } = node.attrs as { axis: number };
+      const strides = stridesOf(shapes[0]);
+      let start = 0;
+      return node.outputs.map((y) => {
+        const from = start * strides[axis];
+        start += y.shape[axis] as number;
+        return constant(gathered(data[0], y.shape as number[], strides, from), y.shape as number[], x.dtype);
+      });
+    }
+    default: {
+      const f = arithmetic[node.op.name];
+      if (!f || node.inputs.length !== 2) return undefined;
+      return made((shape) => {
+        const [a, b] = data.map((values, i) => spread(values, shapes[i], shape));
+        return Float32Array.from(a, (value, i) => f(value, b[i]));
+      });
+    }
+  }
+}
+
+/** `values` repeated to `shape`, which their own shape broadcasts to. */
+export function spread(
+  values: Float32Array<ArrayBuffer>,
+  own: readonly number[],
+  shape: readonly number[],
+): Float32Array<ArrayBuffer> {
+  if (sameShape(own, shape)) return values;
+  const strides = stridesOf(own);
+  const missing = shape.length - own.length;
+  return gathered(
+    values,
+    shape,
+    shape.map((_, i) => (i < missing || own[i - missing] === 1 ? 0 : strides[i - missing])),
+    0,
+  );
+}
+
+const stridesOf = (shape: readonly number[]): number[] =>
+  shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
+
+/** Elements read in the order of `shape`, with a step for each of its axes. */
+function gathered(
+  values: Float32Array<ArrayBuffer>,
+  shape: readonly number[],
+  steps: readonly number[],
+  start: number,
+): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(staticSize(shape));
+  const at = shape.map(() => 0);
+  let from = start;
+  for (let i = 0; i < out.length; i++) {
+    out[i] = values[from];
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += steps[axis];
+      if (++at[axis] < shape[axis]) break;
+      from -= steps[axis] * shape[axis];
+      at[axis] = 0;
+    }
+  }
+  return out;
+}
+
+/** Whether `x` broadcasts to the type of `y` without growing it. */
+export const fits = (x: Tensor, y: Tensor): boolean => {
+  const both = broadcast(x.shape, y.shape);
+  return both !== undefined && sameShape(both, y.shape);
+};

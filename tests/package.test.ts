@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { execFile, execFileSync } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { build } from "esbuild";
+
+// The package as people get it: packed, put into a project of their own, and used as README and examples say.
+
+const repository = fileURLToPath(new URL("../..", import.meta.url));
+const project = mkdtempSync(join(tmpdir(), "oriel-package-"));
+after(() => rmSync(project, { recursive: true, force: true }));
+
+const manifest = JSON.parse(readFileSync(join(repository, "package.json"), "utf8"));
+const examples = readdirSync(join(repository, "examples")).filter((name) => name.endsWith(".ts"));
+const blocks = [...readFileSync(join(repository, "README.md"), "utf8").matchAll(/```ts\n([\s\S]*?)```/g)].map(
+  ([, code]) => code,
+);
+
+const run = (...words: string[]) =>
+  promisify(execFile)(process.execPath, words, {
+    cwd: project,
+    env: { ...process.env, NO_COLOR: "1" },
+    maxBuffer: 2 ** 24,
+  });
+
+before(() => {
+  const npm = process.env.npm_execpath?.endsWith(".js") ? [process.execPath, process.env.npm_execpath] : ["npm"];
+  const pack = [...npm.slice(1), "pack", "--pack-destination", project, "--ignore-scripts", "--silent"];
+  const file = execFileSync(npm[0], pack, { cwd: repository, encoding: "utf8", shell: process.platform === "win32" })
+    .trim()
+    .split("\n")
+    .at(-1)!;
+  mkdirSync(join(project, "node_modules"));
+  execFileSync("tar", ["-xzf", file], { cwd: project });
+  cpSync(join(project, "package"), join(project, "node_modules", "oriel"), { recursive: true });
+  for (const name of readdirSync(join(repository, "node_modules")))
+    if (!name.startsWith("."))
+      symlinkSync(join(repository, "node_modules", name), join(project, "node_modules", name), "junction");
+
+  writeFileSync(join(project, "package.json"), JSON.stringify({ type: "module" }));
+  const compilerOptions = { module: "NodeNext", target: "ES2023", strict: true, types: ["node"], noEmitOnError: true };
+  writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }));
+  for (const name of examples) cpSync(join(repository, "examples", name), join(project, name));
+  blocks.forEach((code, i) => {
+    writeFileSync(join(project, `readme-${i}.ts`), code);
+  });
+});
+
+test("what is packed: no tests, no tools, the licence, nothing of this machine", () => {
+  const packed = readdirSync(join(project, "node_modules", "oriel"), { recursive: true }).map(String);
+  for (const name of ["LICENSE", "README.md", "package.json", join("dist", "src", "index.js"), join("src", "index.ts")])
+    assert.ok(packed.includes(name), name);
+  for (const name of packed) assert.doesNotMatch(name, /^(tests|tools|examples|bench|runs)\b|\.test\.|\.built/);
+});
+
+test("every entry point is there and loads", async () => {
+  const own = join(project, "node_modules", "oriel");
+  for (const [entry, target] of Object.entries(manifest.exports as Record<string, string>)) {
+    if (entry.includes("*") || entry.endsWith(".json")) continue;
+    assert.ok(existsSync(join(own, target)), `${entry} -> ${target}`);
+    assert.ok(existsSync(join(own, target.replace(/\.js$/, ".d.ts"))), `types of ${entry}`);
+    const name = entry.replace(".", "oriel");
+    const { stdout } = await run(
+      "--input-type=module",
+      "-e",
+      `console.log(Object.keys(await import("${name}")).length)`,
+    );
+    assert.ok(Number(stdout) > 0 || entry === "./runtime", entry);
+  }
+});
+
+test("README and examples compile against the package's types", async () => {
+  const tsc = join(repository, "node_modules", "typescript", "bin", "tsc");
+  await run(tsc, "-p", project).catch((error) => assert.fail(error.stdout));
+});
+
+test("`oriel` bundles for a page: no Node in it, and the arithmetic that tensors are given survives", async () => {
+  const entry = `import { Classifier, cost, findModel, inferenceGraph } from "oriel";
+    const { create } = await findModel("swin_micro_32");
+    console.log(cost(inferenceGraph(new Classifier(create(), 10), 32)).macs);`;
+  await build({
+    stdin: { contents: entry, resolveDir: project },
+    bundle: true,
+    format: "esm",
+    platform: "browser",
+    minify: true,
+    outfile: join(project, "bundle.mjs"),
+  });
+  assert.ok(Number((await run("bundle.mjs")).stdout) > 1e7);
+});
+
+test("README: every block runs, and the command is there", async () => {
+  assert.ok(blocks.length >= 2);
+  for (let i = 0; i < blocks.length; i++) assert.ok((await run(`readme-${i}.js`)).stdout.length > 0);
+  const bin = join(project, "node_modules", "oriel", manifest.bin.oriel);
+  assert.match((await run(bin, "models", "micro")).stdout, /swin_micro_32/);
+});
+
+test("the library example is the one in the README", () => {
+  const [, example] = readFileSync(join(repository, "examples", "library.ts"), "utf8").split(/\*\/\n/);
+  assert.equal(blocks[0], example);
+});
+
+for (const name of examples)
+  test(`examples/${name}`, async () => {
+    const { stdout } = await run(name.replace(/ts$/, "js"), ...(name === "digits.ts" ? ["--quick"] : []));
+    assert.ok(stdout.length > 0);
+    if (name === "digits.ts") {
+      assert.match(stdout, /npx oriel train path\/to\/pictures/);
+      const again = await run("digits.js", "--quick");
+      assert.match(again.stdout, /already[\s\S]*holds a finished run/);
+    }
+    if (name === "custom-module.ts") assert.ok(Number(/loss (\S+)\s*$/.exec(stdout)?.[1]) < 0.2, stdout);
+  });
