@@ -11,6 +11,7 @@ import { projections } from "../nn/attention.ts";
 import { normal, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
+import { inParts } from "../nn/parts.ts";
 import { concat, expandBatch } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, imagenet, sides, type Variant } from "./backbone.ts";
@@ -120,7 +121,9 @@ export class ViT extends Module implements Backbone {
       });
     const sequence = patches.reshape([patches.shape[0], this.#grid[0] * this.#grid[1], this.dim]);
     const x = concat([expandBatch(this.clsToken, image), sequence], 1).add(this.posEmbed); // equation 1
-    return this.norm.forward(this.blocks.reduce((y, block) => block.forward(y), x));
+    const widest = 4 * known(x.shape[1]) * this.dim; // inside the MLP
+    const mixed = inParts(x, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part));
+    return this.norm.forward(mixed);
   }
   forward(image: Tensor): Tensor[] {
     const tokens = this.#tokens(image);

@@ -54,9 +54,6 @@ export function defineCommand<A extends Arguments, F extends z.ZodObject>(spec: 
 
 /** Flags that several commands share. */
 export const shared = {
-  device: z
-    .enum(["cpu", "webgpu", "cuda", "auto"])
-    .default("cpu")
-    .describe("where to run"),
+  device: z.enum(["cpu", "webgpu", "cuda", "auto"]).default("cpu").describe("where to run"),
   threads: z.int().min(1).optional().describe("threads of the engine; one for each core"),
 };

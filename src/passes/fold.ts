@@ -34,7 +34,14 @@ export function folded(node: Node): readonly Tensor[] | undefined {
     case "Transpose": {
       const { perm } = node.attrs as { perm: readonly number[] };
       const strides = stridesOf(shapes[0]);
-      return made((shape) => gathered(data[0], shape, perm.map((p) => strides[p]), 0));
+      return made((shape) =>
+        gathered(
+          data[0],
+          shape,
+          perm.map((p) => strides[p]),
+          0,
+        ),
+      );
     }
     case "Split": {
       const { axis } = node.attrs as { axis: number };

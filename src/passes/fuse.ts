@@ -29,7 +29,12 @@ const everywhere: readonly Target[] = ["cpu", "webgpu", "onnx"];
 const engine: readonly Target[] = ["cpu", "webgpu"];
 
 export const patterns: readonly Pattern[] = [
-  { name: "constants", at: ["Reshape", "Transpose", "Split", "Mul", "Div", "Add", "Sub"], targets: everywhere, fuse: (node) => folded(node) },
+  {
+    name: "constants",
+    at: ["Reshape", "Transpose", "Split", "Mul", "Div", "Add", "Sub"],
+    targets: everywhere,
+    fuse: (node) => folded(node),
+  },
   { name: "bias into weights", at: ["Add"], targets: everywhere, fuse: biasIntoWeights },
   { name: "scale after", at: ["Mul", "Div"], targets: everywhere, fuse: scaleAfter },
   { name: "scale before", at: ["Gemm", "MatMul", "Conv"], targets: everywhere, fuse: scaleBefore },
@@ -50,7 +55,10 @@ interface Around {
 }
 
 export function fuse(graph: Graph, { target }: FuseOptions): Graph {
-  return applyPatterns(graph, patterns.filter((p) => p.targets.includes(target)));
+  return applyPatterns(
+    graph,
+    patterns.filter((p) => p.targets.includes(target)),
+  );
 }
 
 export function applyPatterns(graph: Graph, chosen: readonly Pattern[]): Graph {
@@ -149,7 +157,13 @@ function rescaled(found: Weighted, factors: ArrayLike<number>, shifts?: ArrayLik
     shape,
   );
   const old = valuesOf(bias);
-  const next = old || shifts ? weights(Float32Array.from({ length: size }, (_, i) => (old?.[i] ?? 0) * factors[i] + (shifts?.[i] ?? 0)), [size]) : undefined;
+  const next =
+    old || shifts
+      ? weights(
+          Float32Array.from({ length: size }, (_, i) => (old?.[i] ?? 0) * factors[i] + (shifts?.[i] ?? 0)),
+          [size],
+        )
+      : undefined;
   return redraw(node, next ? [node.inputs[0], scaled, next] : [node.inputs[0], scaled]);
 }
 
@@ -168,7 +182,8 @@ function biasIntoWeights(node: Node, { once }: Around): readonly Tensor[] | unde
   for (const [y, c] of operands(node)) {
     const made = once(y) ? unshaped(y, once) : undefined;
     const found = made && weighted(made);
-    if (!found || found.node.op.name === "MatMul" || !once(made!) || !sameShape(y.shape, node.outputs[0].shape)) continue;
+    if (!found || found.node.op.name === "MatMul" || !once(made!) || !sameShape(y.shape, node.outputs[0].shape))
+      continue;
     const axis = channelsOf(y, found);
     const shifts = axis === undefined ? undefined : perChannel(c, y, axis, found.channels);
     if (shifts) return [rescaled(found, new Float32Array(found.channels).fill(1), shifts)[0].reshape(y.shape)];
@@ -183,7 +198,8 @@ function scaleAfter(node: Node, { once }: Around): readonly Tensor[] | undefined
     if (!found || !once(made!) || !sameShape(y.shape, node.outputs[0].shape)) continue;
     const axis = channelsOf(y, found);
     const factors = axis === undefined ? undefined : perChannel(c, y, axis, found.channels);
-    if (factors) return [rescaled(found, node.op.name === "Div" ? factors.map((f) => 1 / f) : factors)[0].reshape(y.shape)];
+    if (factors)
+      return [rescaled(found, node.op.name === "Div" ? factors.map((f) => 1 / f) : factors)[0].reshape(y.shape)];
     if (node.op.name === "Div") return undefined;
   }
   return undefined;
@@ -227,7 +243,7 @@ function skipAndNorm(node: Node, { once, readers, settle }: Around): readonly Te
   if (!norm || sum.rank < 3 || !sameShape(a.shape, b.shape)) return undefined;
   const [, scale, shift] = norm.inputs;
   if (!valuesOf(scale) || !valuesOf(shift)) return undefined;
-  const take = process.env.NOBIAS ? undefined : withoutBias(b, once) ?? undefined;
+  const take = process.env.NOBIAS ? undefined : (withoutBias(b, once) ?? undefined);
   const [x, skip] = take ? [take.y, a] : [a, b];
   const flat = (t: Tensor): Tensor => (t.rank === 3 ? t : t.reshape([t.shape[0], -1, t.shape[t.rank - 1]]));
   const [y, , , s] = skipLayerNorm([flat(x), flat(skip), scale, shift, take?.bias], { epsilon: norm.attrs.epsilon });

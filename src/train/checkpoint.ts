@@ -71,7 +71,7 @@ export function readMetadata(metadata: Readonly<Record<string, string>>): Checkp
   return {
     version,
     model,
-    modelOptions: read.modelOptions,
+    ...(read.modelOptions && { modelOptions: read.modelOptions }),
     classes: json(classes),
     preprocessing: json(preprocessing),
     config: read,
