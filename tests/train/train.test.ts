@@ -142,7 +142,7 @@ test("training stops when validation gets no better", async () => {
 test("frozen parameters come out as they went in", async () => {
   const { of } = await watched(config("frozen", { epochs: 1, freeze: ["backbone"], ema: 0.5 }));
   const model = of("load").find((e) => e.what === "model")!;
-  assert.ok(model.what === "model" && model.trained === 192 * 3 + 3);
+  assert.ok(model.what === "model" && model.trained === 128 * 3 + 3);
   const { tensors } = await loadCheckpoint(join(home, "frozen", "last.safetensors"));
   const other = await watched(config("free", { epochs: 1, lr: 1e-12 }));
   const free = (await loadCheckpoint(join(other.result.folder, "last.safetensors"))).tensors;
