@@ -44,9 +44,9 @@ test("info: layers with shapes, parameters, multiply-adds, memory", async () => 
     top.reduce((sum, { params }) => sum + params, 0),
     found.params,
   );
-  assert.deepEqual(found.layers.find(({ path }) => path === "layers.1")?.shape, [1, 8, 8, 96]);
+  assert.deepEqual(found.layers.find(({ path }) => path === "layers.1")?.shape, [1, 8, 8, 64]);
   const { stdout } = await oriel(folder, "info", "swin_micro_32");
-  assert.match(stdout, /layers\.1 +\[1, 8, 8, 96\]/);
+  assert.match(stdout, /layers\.1 +\[1, 8, 8, 64\]/);
 });
 
 test("info: a model that is not there, with the nearest names", async () => {
@@ -63,7 +63,7 @@ test("help: every command has examples", async () => {
   for (const name of names) {
     const { status, stdout } = await oriel(folder, name, "--help");
     assert.equal(status, 0);
-    assert.match(stdout, new RegExp(`Usage: oriel ${name}[sS]*Examples:\\n {2}oriel ${name}`));
+    assert.match(stdout, new RegExp(`Usage: oriel ${name}[\\s\\S]*Examples:\\n {2}oriel ${name}`));
   }
   assert.equal((await oriel(folder)).stdout, stdout);
   assert.match((await oriel(folder, "--version")).stdout, /^\d+\.\d+\.\d+\n$/);

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { findModel } from "../../src/backbones/index.ts";
+import { Graph } from "../../src/graph/graph.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { bindWeights, initialWeights, trace, weightsOf } from "../../src/nn/index.ts";
+import { fuse, type Target } from "../../src/passes/index.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
+import { Classifier } from "../../src/tasks/classify.ts";
+
+const runtime = await openNode();
+after(() => runtime.close());
+
+const count = (graph: Graph, name: string): number => graph.nodes.filter((node) => node.op.name === name).length;
+
+/** A model for two images, its weights bound and none of them plain, so that nothing fuses by accident. */
+async function bound(name: string): Promise<Graph> {
+  const entry = await findModel(name);
+  const { imageSize } = entry.preprocessing;
+  const model = new Classifier(entry.create(), 10);
+  const image = input([2, 3, imageSize, imageSize]);
+  const { result } = trace(model, {}, () => model.forward(image));
+  const weights = weightsOf(model).map((w): [string, Tensor] => [w.path, w.tensor]);
+  const values = initialWeights(model, 1);
+  for (const [path, data] of values)
+    if (data.every((v) => v === data[0]))
+      values.set(
+        path,
+        data.map((v, i) => v + 0.1 * (1 + Math.sin(i + path.length))),
+      );
+  return bindWeights(new Graph([["image", image], ...weights], [["logits", result]]), model, values);
+}
+
+async function logits(graph: Graph): Promise<Float32Array> {
+  const program = await runtime.compile(graph);
+  const shape = [...graph.inputs.values()][0].shape as number[];
+  const size = shape.reduce((a, b) => a * b);
+  const data = Float32Array.from({ length: size }, (_, i) => Math.sin(i * 0.37) + 0.3 * Math.cos(i * 0.011));
+  const { logits } = await program.run({ image: { dtype: "float32", shape, data } });
+  await program.release();
+  return (logits as HostTensor).data as Float32Array;
+}
+
+/** What must be there, and what must be gone, after fusing for a target. */
+const cases: [model: string, target: Target, op: string, gone: string][] = [
+  ["resnet20_cifar", "cpu", "Conv", "BatchNormalization"],
+  ["resnet20_cifar", "onnx", "Conv", "BatchNormalization"],
+  ["vit_tiny_patch16_224", "cpu", "MultiHeadAttention", "Softmax"],
+  ["vit_tiny_patch16_224", "cpu", "SkipLayerNormalization", ""],
+  ["vit_tiny_patch16_224", "onnx", "Softmax", "MultiHeadAttention"],
+  ["swin_micro_32", "cpu", "Gemm", ""],
+  ["cswin_micro_32", "cpu", "Gemm", ""],
+];
+for (const [model, target, op, gone] of cases)
+  test(`fuse: ${model} for ${target}: ${op}${gone && `, no ${gone}`}`, async () => {
+    const plain = await bound(model);
+    const fused = fuse(plain, { target });
+    assert.ok(count(fused, op) > 0, `no ${op}`);
+    if (gone) assert.equal(count(fused, gone), 0);
+    const [expected, found] = [await logits(plain), await logits(fused)];
+    const norm = Math.hypot(...expected);
+    const error = Math.hypot(...expected.map((x, i) => x - found[i])) / norm;
+    assert.ok(error < 1e-5, `off by ${error}`);
+  });
