@@ -1,5 +1,6 @@
 import { nearest, UsageError } from "../base/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import type { Initializer } from "../nn/init.ts";
 import type { Module } from "../nn/module.ts";
 
 /** How pictures are prepared for a model: what timm calls its pretrained configuration. */
@@ -50,6 +51,8 @@ export interface BackboneOptions {
 export interface Variant<C> {
   config: C;
   preprocessing?: Partial<Preprocessing>;
+  /** How linear layers begin, where the published deviation of 0.02 is too little: in models narrower than 100 channels. */
+  init?: Initializer;
   /** Other names for it: an official repository's. */
   aliases?: readonly string[];
 }

@@ -1,4 +1,5 @@
 import { nearest, UsageError } from "../base/errors.ts";
+import { initializeMatrices } from "../nn/module.ts";
 import {
   type Backbone,
   type BackboneOptions,
@@ -48,6 +49,7 @@ export async function listModels(): Promise<ModelEntry[]> {
             const imageSize = options.imageSize ?? preprocessing.imageSize;
             const backbone = create(variant.config, { ...options, imageSize });
             checkImage(name, backbone, imageSize);
+            if (variant.init) initializeMatrices(backbone, variant.init);
             return backbone;
           },
         };

@@ -6,7 +6,7 @@
 import { type Dim, divDim, known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
-import { truncatedNormal } from "../nn/init.ts";
+import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -230,6 +230,7 @@ export const variants: Record<string, Variant<SwinConfig>> = {
   swin_s3_base_224: { config: { ...small, depths: [2, 2, 30, 2], window: [7, 7, 14, 7] }, preprocessing: at224 },
   swin_micro_32: {
     config: { patch: 2, dim: 32, depths: [2, 2, 4], heads: [1, 2, 4], window: 4 },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

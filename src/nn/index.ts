@@ -6,6 +6,7 @@ export {
   heNormal,
   type Initializer,
   normal,
+  normalFanIn,
   ones,
   truncatedNormal,
   uniformFanIn,
@@ -13,7 +14,15 @@ export {
 } from "./init.ts";
 export { BatchNorm2d, Conv2d, Dropout, DropPath, Identity, LayerNorm, Linear, Mlp } from "./layers.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
-export { buffersOf, initialWeights, Module, parametersOf, type Weight, weightsOf } from "./module.ts";
+export {
+  buffersOf,
+  initializeMatrices,
+  initialWeights,
+  Module,
+  parametersOf,
+  type Weight,
+  weightsOf,
+} from "./module.ts";
 export { Rng } from "./rng.ts";
 export { currentRng, isTraining, type TraceOptions, trace, updateBuffer } from "./trace.ts";
 export { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "./window.ts";

@@ -38,6 +38,9 @@ export const truncatedNormal =
     });
   };
 
+/** Normal with variance 1 / fan-in, drawn again beyond two deviations.  LeCun et al., "Efficient BackProp" (1998). */
+export const normalFanIn: Initializer = (shape, random) => truncatedNormal(1 / Math.sqrt(fanIn(shape)))(shape, random);
+
 /** Uniform in ±1/√fan-in, PyTorch's default for linear layers and convolutions. */
 export const uniformFanIn: Initializer = (shape, random) => {
   const limit = 1 / Math.sqrt(fanIn(shape));

@@ -85,7 +85,7 @@ export const stepSeed = (seed: number, step: number): number => new Random(seed,
 
 /** How training pictures are varied. */
 export function trainTransform(config: ResolvedConfig, { mean, std, interpolation }: Preprocessing): TrainTransform {
-  const { imageSize, augment, hflip, vflip, cropScale, colorJitter, erasing } = config;
+  const { imageSize, augment, hflip, vflip, cropScale, padding, colorJitter, erasing } = config;
   const small = imageSize <= smallSide;
   const common = { kind: "train", size: imageSize, mean, std } as const;
   if (augment === "none") {
@@ -94,8 +94,8 @@ export function trainTransform(config: ResolvedConfig, { mean, std, interpolatio
   }
   return {
     ...common,
-    ...(small
-      ? { padding: Math.max(Math.round(imageSize / 8), 1), interpolation }
+    ...(small || padding !== undefined
+      ? { padding: padding ?? Math.max(Math.round(imageSize / 8), 1), interpolation }
       : { scale: [cropScale, 1] as const }),
     hflip,
     vflip,
