@@ -97,7 +97,9 @@ export const trainSchema = z.strictObject({
     .describe("smallest share of a picture that a random resized crop keeps"),
   padding: whole(0)
     .optional()
-    .describe("crop the whole picture moved by up to this many pixels, black beyond its edge (an eighth of sides up to 64)"),
+    .describe(
+      "crop the whole picture moved by up to this many pixels, black beyond its edge (an eighth of sides up to 64)",
+    ),
   hflip: share()
     .default(0.5)
     .describe("probability of a left-right flip; 0 for what must not be mirrored, such as digits"),
