@@ -53,11 +53,11 @@ export class LayerNorm extends Module {
   weight;
   bias;
   readonly #eps;
-  constructor(dim: number, { eps = 1e-5 }: { eps?: number } = {}) {
+  constructor(dim: number, options: { eps?: number; init?: init.Initializer } = {}) {
     super();
-    this.weight = this.param([dim], init.ones);
+    this.weight = this.param([dim], options.init ?? init.ones);
     this.bias = this.param([dim], init.zeros);
-    this.#eps = eps;
+    this.#eps = options.eps ?? 1e-5;
   }
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);
