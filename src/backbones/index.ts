@@ -15,6 +15,7 @@ export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
 const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   swin: () => import("./swin.ts"),
   swinv2: () => import("./swinv2.ts"),
+  davit: () => import("./davit.ts"),
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),
