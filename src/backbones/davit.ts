@@ -46,7 +46,7 @@ class WindowAttention extends Module {
   }
   forward(x: Tensor, size: readonly number[]): Tensor {
     const heads = this.#heads;
-    return acrossWindows(x, size, this.#window, undefined, (y, plan) => {
+    return acrossWindows(x, size, this.#window, (y, plan) => {
       const [q, k, v] = projections(this.qkv, y, heads).map((t) => toWindows(t, plan, heads)); // [N · windows, heads, M², D]
       const mixed = softmax(q.matmul(k.mT)).matmul(v);
       return this.proj.forward(fromWindows(mixed, plan, x.shape[0]));

@@ -16,6 +16,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   swin: () => import("./swin.ts"),
   swinv2: () => import("./swinv2.ts"),
   davit: () => import("./davit.ts"),
+  maxvit: () => import("./maxvit.ts"),
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),

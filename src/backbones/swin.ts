@@ -10,7 +10,15 @@ import { truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
-import { acrossWindows, addPlaces, fromWindows, relativeBias, toWindows, type WindowPlan } from "../nn/window.ts";
+import {
+  acrossWindows,
+  addPlaces,
+  fromWindows,
+  planWindows,
+  relativeBias,
+  toWindows,
+  type WindowPlan,
+} from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
 
@@ -68,7 +76,9 @@ class Block extends Module {
   }
   forward(x: Tensor, size: readonly number[]): Tensor {
     const inside = (tokens: Tensor, plan: WindowPlan): Tensor => this.attn.forward(tokens, plan);
-    const mixed = acrossWindows(this.norm1.forward(x), size, this.#window, this.#shift, inside);
+    const mixed = acrossWindows(this.norm1.forward(x), size, this.#window, inside, (grown) =>
+      planWindows(grown, this.#window, this.#shift),
+    );
     const y = x.add(this.dropPath.forward(mixed));
     return y.add(this.dropPath.forward(this.mlp.forward(this.norm2.forward(y))));
   }

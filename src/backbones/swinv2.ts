@@ -10,7 +10,15 @@ import { fixed, zeros } from "../nn/init.ts";
 import { DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
-import { acrossWindows, addPlaces, fromWindows, relativeBias, toWindows, type WindowPlan } from "../nn/window.ts";
+import {
+  acrossWindows,
+  addPlaces,
+  fromWindows,
+  planWindows,
+  relativeBias,
+  toWindows,
+  type WindowPlan,
+} from "../nn/window.ts";
 import { minimum, relu, sigmoid } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { split } from "../ops/move.ts";
@@ -129,7 +137,9 @@ class Block extends Module {
   }
   forward(x: Tensor, size: readonly number[]): Tensor {
     const inside = (tokens: Tensor, plan: WindowPlan): Tensor => this.attn.forward(tokens, plan);
-    const mixed = acrossWindows(x, size, this.#window, this.#shift, inside);
+    const mixed = acrossWindows(x, size, this.#window, inside, (grown) =>
+      planWindows(grown, this.#window, this.#shift),
+    );
     const y = x.add(this.dropPath.forward(this.norm1.forward(mixed)));
     return y.add(this.dropPath.forward(this.norm2.forward(this.mlp.forward(y))));
   }

@@ -34,17 +34,18 @@ function coordinates(index: number, grid: readonly number[]): number[] {
 const placeOf = (at: readonly number[], grid: readonly number[]): number =>
   at.reduce((sum, x, i) => sum * grid[i] + x, 0);
 
+function checkDivides(size: readonly number[], parts: readonly number[], what: string): void {
+  if (size.every((s, i) => s % parts[i] === 0)) return;
+  throw new ShapeError({ message: `a map of ${size} does not divide into ${what} of ${parts}`, help: "pad it first" });
+}
+
 /** Plans windows over a map; its axes must divide by the window's. */
 export function planWindows(
   size: readonly number[],
   window: readonly number[],
   shift: readonly number[] = size.map(() => 0),
 ): WindowPlan {
-  if (size.some((s, i) => s % window[i] !== 0))
-    throw new ShapeError({
-      message: `a map of ${size} does not divide into windows of ${window}`,
-      help: "pad it first",
-    });
+  checkDivides(size, window, "windows");
   const counts = size.map((s, i) => s / window[i]);
   const [windows, tokens] = [product(counts), product(window)];
   const order = new Int32Array(windows * tokens);
@@ -56,6 +57,19 @@ export function planWindows(
     }
   }
   return { size, window, shift, windows, tokens, order };
+}
+
+/**
+ * Plans windows whose tokens lie spread over the whole map, one in each cell of a `grid` laid over it, so that the windows are as many
+ * as a cell has places.  The map's axes must divide by the grid's.  Tu et al., "MaxViT" (2022), section 3.2.
+ */
+export function planGrid(size: readonly number[], grid: readonly number[]): WindowPlan {
+  checkDivides(size, grid, "a grid");
+  const cell = size.map((s, i) => s / grid[i]);
+  const { windows: cells, tokens: places, order, ...plan } = planWindows(size, cell);
+  const spread = new Int32Array(order.length);
+  for (let p = 0; p < places; p++) for (let c = 0; c < cells; c++) spread[p * cells + c] = order[c * places + p];
+  return { ...plan, window: grid, windows: places, tokens: cells, order: spread };
 }
 
 /**
@@ -101,18 +115,18 @@ function inverseOrder(order: Int32Array): Int32Array {
 
 /**
  * Draws inside windows of a map of any size: what does not divide is completed with zeros at its ends first, as dense-prediction
- * models do, and cut out again.  `draw` reads and returns tokens in the order of the map.  x: [N, L, C] -> [N, L, C]
+ * models do, and cut out again.  `draw` reads and returns tokens in the order of the map, `planned` cuts the completed map.  x: [N, L, C] -> [N, L, C]
  */
 export function acrossWindows(
   x: Tensor,
   size: readonly number[],
   window: readonly number[],
-  shift: readonly number[] | undefined,
   draw: (x: Tensor, plan: WindowPlan) => Tensor,
+  planned: (size: readonly number[], window: readonly number[]) => WindowPlan = planWindows,
 ): Tensor {
   const [batch, , dim] = x.shape;
   const grown = size.map((s, i) => Math.ceil(s / window[i]) * window[i]);
-  const plan = planWindows(grown, window, shift);
+  const plan = planned(grown, window);
   if (plan.order.length === product(size)) return draw(x, plan);
   const map = size.reduce((y, s, i) => y.pad(i + 1, 0, grown[i] - s), x.reshape([batch, ...size, dim]));
   const drawn = draw(map.reshape([batch, plan.order.length, dim]), plan).reshape([batch, ...grown, dim]);
