@@ -15,6 +15,9 @@ export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
 // biome-ignore lint/suspicious/noExplicitAny: each family has a config of its own
 const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   swin: () => import("./swin.ts"),
+  swinv2: () => import("./swinv2.ts"),
+  davit: () => import("./davit.ts"),
+  maxvit: () => import("./maxvit.ts"),
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),

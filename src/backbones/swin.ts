@@ -3,14 +3,22 @@
  * Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), https://arxiv.org/abs/2103.14030.
  * Parameter paths are timm's.
  */
-import { type Dim, divDim, known } from "../graph/shape.ts";
+import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
-import { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "../nn/window.ts";
+import {
+  acrossWindows,
+  addPlaces,
+  fromWindows,
+  planWindows,
+  relativeBias,
+  toWindows,
+  type WindowPlan,
+} from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
 
@@ -40,16 +48,9 @@ class WindowAttention extends Module {
     const heads = this.#heads;
     const [q, k, v] = projections(this.qkv, x, heads).map((y) => toWindows(y, plan, heads)); // [N · windows, heads, M², D]
     const scores = q.matmul(k.mT); // [N · windows, heads, M², M²]
-    const mixed = softmax(this.#place(scores, plan)).matmul(v); // [N · windows, heads, M², D]
-    return this.proj.forward(fromWindows(mixed, plan, x.shape[0]));
-  }
-  /** Adds what only depends on places: the learned bias, and the mask of rolled windows. */
-  #place(scores: Tensor, plan: WindowPlan): Tensor {
     const bias = relativeBias(this.relativePositionBiasTable, plan.window); // [heads, M², M²]
-    const mask = shiftMask(plan);
-    if (!mask) return scores.add(bias);
-    const apart = scores.reshape([divDim(scores.shape[0], plan.windows) as Dim, plan.windows, ...bias.shape]);
-    return apart.add(bias.add(mask.unsqueeze(1))).reshape(scores.shape);
+    const mixed = softmax(addPlaces(scores, bias, plan)).matmul(v); // [N · windows, heads, M², D]
+    return this.proj.forward(fromWindows(mixed, plan, x.shape[0]));
   }
 }
 
@@ -73,28 +74,24 @@ class Block extends Module {
     this.mlp = new Mlp(dim, 4 * dim);
     this.dropPath = new DropPath(rate);
   }
-  forward(x: Tensor, size: readonly [number, number]): Tensor {
-    const y = x.add(this.dropPath.forward(this.#attend(this.norm1.forward(x), size)));
+  forward(x: Tensor, size: readonly number[]): Tensor {
+    const inside = (tokens: Tensor, plan: WindowPlan): Tensor => this.attn.forward(tokens, plan);
+    const mixed = acrossWindows(this.norm1.forward(x), size, this.#window, inside, (grown) =>
+      planWindows(grown, this.#window, this.#shift),
+    );
+    const y = x.add(this.dropPath.forward(mixed));
     return y.add(this.dropPath.forward(this.mlp.forward(this.norm2.forward(y))));
   }
-  #attend(x: Tensor, [height, width]: readonly [number, number]): Tensor {
-    const [batch, , dim] = x.shape;
-    const grown = [height, width].map((s, i) => Math.ceil(s / this.#window[i]) * this.#window[i]);
-    const plan = planWindows(grown, this.#window, this.#shift);
-    if (plan.order.length === height * width) return this.attn.forward(x, plan);
-    // What does not divide into windows is padded, as the dense-prediction models do.
-    const padded = x
-      .reshape([batch, height, width, dim])
-      .pad(1, 0, grown[0] - height)
-      .pad(2, 0, grown[1] - width)
-      .reshape([batch, plan.order.length, dim]);
-    return this.attn
-      .forward(padded, plan)
-      .reshape([batch, ...grown, dim])
-      .slice(1, 0, height)
-      .slice(2, 0, width)
-      .reshape(x.shape);
-  }
+}
+
+/** 2 × 2 neighbours side by side, down first; zeros complete a map of odd size.  [N, H, W, C] -> [N, H/2, W/2, 4C] */
+export function joinNeighbours(x: Tensor): Tensor {
+  const even = x.pad(1, 0, known(x.shape[1]) % 2).pad(2, 0, known(x.shape[2]) % 2);
+  const [batch, height, width, dim] = [even.shape[0], ...even.shape.slice(1).map((d) => known(d))];
+  return even
+    .reshape([batch, height / 2, 2, width / 2, 2, dim])
+    .permute(0, 1, 3, 4, 2, 5)
+    .reshape([batch, height / 2, width / 2, 4 * dim]);
 }
 
 /** Joins 2 × 2 neighbours and halves their channels (section 3.1).  [N, H, W, C] -> [N, H/2, W/2, 2C] */
@@ -107,13 +104,7 @@ class PatchMerging extends Module {
     this.reduction = new Linear(4 * dim, 2 * dim, { bias: false });
   }
   forward(x: Tensor): Tensor {
-    const even = x.pad(1, 0, known(x.shape[1]) % 2).pad(2, 0, known(x.shape[2]) % 2);
-    const [batch, height, width, dim] = [even.shape[0], ...even.shape.slice(1).map((d) => known(d))];
-    const merged = even
-      .reshape([batch, height / 2, 2, width / 2, 2, dim])
-      .permute(0, 1, 3, 4, 2, 5)
-      .reshape([batch, height / 2, width / 2, 4 * dim]);
-    return this.reduction.forward(this.norm.forward(merged));
+    return this.reduction.forward(this.norm.forward(joinNeighbours(x)));
   }
 }
 
@@ -146,7 +137,7 @@ class Stage extends Module {
 }
 
 /** Patches to vectors.  [N, 3, H, W] -> [N, H/4, W/4, C] */
-class PatchEmbed extends Module {
+export class PatchEmbed extends Module {
   proj;
   norm;
   readonly #patch;

@@ -12,7 +12,17 @@ export {
   uniformFanIn,
   zeros,
 } from "./init.ts";
-export { BatchNorm2d, Conv2d, Dropout, DropPath, Identity, LayerNorm, Linear, Mlp } from "./layers.ts";
+export {
+  BatchNorm2d,
+  Conv2d,
+  type Conv2dOptions,
+  Dropout,
+  DropPath,
+  Identity,
+  LayerNorm,
+  Linear,
+  Mlp,
+} from "./layers.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
 export {
   buffersOf,
@@ -24,5 +34,16 @@ export {
   weightsOf,
 } from "./module.ts";
 export { Rng } from "./rng.ts";
+export { SqueezeExcite, type SqueezeExciteOptions } from "./squeeze-excite.ts";
 export { currentRng, isTraining, type TraceOptions, trace, updateBuffer } from "./trace.ts";
-export { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "./window.ts";
+export {
+  acrossWindows,
+  addPlaces,
+  fromWindows,
+  planGrid,
+  planWindows,
+  relativeBias,
+  shiftMask,
+  toWindows,
+  type WindowPlan,
+} from "./window.ts";

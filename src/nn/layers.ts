@@ -1,7 +1,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type ConvOptions, conv } from "../ops/conv.ts";
+import { type ConvOptions, conv, samePadding } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { batchNorm, batchNormTraining, layerNorm } from "../ops/norm.ts";
@@ -23,28 +23,37 @@ export class Linear extends Module {
   }
 }
 
+export interface Conv2dOptions extends Omit<ConvOptions, "padding"> {
+  kernel: number;
+  /** "same", as TensorFlow pads: H' = ⌈H / stride⌉, and where the padding is odd its larger part is at the end. */
+  padding?: ConvOptions["padding"] | "same";
+  bias?: boolean;
+  init?: init.Initializer;
+}
+
 /** Convolution over a map.  [N, in, H, W] -> [N, out, H', W'] */
 export class Conv2d extends Module {
   weight;
   bias;
+  readonly #padding;
   readonly #options;
   constructor(
     inputs: number,
     outputs: number,
-    {
-      kernel,
-      bias = true,
-      init: initial,
-      ...options
-    }: ConvOptions & { kernel: number; bias?: boolean; init?: init.Initializer },
+    { kernel, padding, bias = true, init: initial, ...options }: Conv2dOptions,
   ) {
     super();
     this.weight = this.param([outputs, inputs / (options.groups ?? 1), kernel, kernel], initial ?? init.uniformFanIn);
     this.bias = bias ? this.param([outputs], init.zeros) : undefined;
+    this.#padding = padding;
     this.#options = options;
   }
   forward(x: Tensor): Tensor {
-    return conv(x, this.weight, this.bias, this.#options);
+    const [height, width] = x.shape.slice(2).map((s) => known(s, "a map's side"));
+    const { stride } = this.#options;
+    const kernel = known(this.weight.shape[2]);
+    const padding = this.#padding === "same" ? samePadding([height, width], kernel, stride) : this.#padding;
+    return conv(x, this.weight, this.bias, { ...this.#options, padding });
   }
 }
 
@@ -53,11 +62,11 @@ export class LayerNorm extends Module {
   weight;
   bias;
   readonly #eps;
-  constructor(dim: number, { eps = 1e-5 }: { eps?: number } = {}) {
+  constructor(dim: number, options: { eps?: number; init?: init.Initializer } = {}) {
     super();
-    this.weight = this.param([dim], init.ones);
+    this.weight = this.param([dim], options.init ?? init.ones);
     this.bias = this.param([dim], init.zeros);
-    this.#eps = eps;
+    this.#eps = options.eps ?? 1e-5;
   }
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);

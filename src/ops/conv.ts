@@ -265,6 +265,14 @@ export interface ConvOptions {
   groups?: number;
 }
 
+/** TensorFlow's padding for a map of ⌈S / stride⌉: what is odd goes to the end.  Starts, then ends. */
+export function samePadding(size: readonly number[], kernel: number, stride: number | readonly number[] = 1): number[] {
+  const missing = eachAxis(stride, size.length).map((by, i) =>
+    Math.max(0, (Math.ceil(size[i] / by) - 1) * by + kernel - size[i]),
+  );
+  return [...missing.map((m) => m >> 1), ...missing.map((m) => m - (m >> 1))];
+}
+
 export function normalConv(
   spatial: number,
   { stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvOptions,

@@ -66,6 +66,7 @@ export {
   logSoftmax,
   rmsNorm,
   softmax,
+  unitNorm,
 } from "./norm.ts";
 export { adaptiveAveragePool, averagePool, maxPool, type PoolOptions } from "./pool.ts";
 export { argMax, cumSum, reduceSumSquare, topK } from "./reduce.ts";

@@ -214,3 +214,12 @@ export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor
 /** x / √(mean(x²) + ε) · scale over the last axis.  Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019). */
 export const rmsNorm = (x: Tensor, scale: Tensor, epsilon: number): Tensor =>
   x.mul(x.mul(x).mean([-1], true).add(epsilon).sqrt().reciprocal()).mul(scale);
+
+/** x / |x| along the last axis; zeros stay zeros.  Cosine similarity is the product of two of these. */
+export const unitNorm = (x: Tensor, epsilon = 1e-12): Tensor =>
+  x.mul(
+    reduceSumSquare(x, { axes: [x.rank - 1], keepdims: true })
+      .add(epsilon ** 2)
+      .sqrt()
+      .reciprocal(),
+  );

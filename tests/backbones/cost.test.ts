@@ -3,11 +3,15 @@ import { test } from "node:test";
 import { modelCost } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 
-// Millions of parameters, billions of multiply-adds and millions of activations at 224², as published: by timm for its models, for CSWin
+// Millions of parameters, billions of multiply-adds and millions of activations, as published: by timm for its models, for CSWin
 // (parameters and multiply-adds) in the README of the official repository.
 const published: Record<string, [number, number, number?]> = {
   swin_tiny_patch4_window7_224: [28.29, 4.51, 17.06],
   swin_s3_base_224: [71.13, 13.69, 48.26],
+  swinv2_tiny_window8_256: [28.35, 5.96, 24.57],
+  swinv2_base_window12to24_192to384: [87.92, 55.25, 280.36],
+  davit_tiny: [28.36, 4.54, 18.89],
+  maxvit_tiny_tf_224: [30.92, 5.6],
   vit_small_patch16_224: [22.05, 4.61, 11.95],
   deit_base_patch16_224: [86.57, 17.58, 23.9],
   resnet18: [11.69, 1.82, 2.48],
