@@ -17,6 +17,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),
+  convnext: () => import("./convnext.ts"),
 };
 
 /** What is known of a model before it is made. */

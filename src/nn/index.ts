@@ -11,7 +11,17 @@ export {
   uniformFanIn,
   zeros,
 } from "./init.ts";
-export { BatchNorm2d, Conv2d, Dropout, DropPath, Identity, LayerNorm, Linear, Mlp } from "./layers.ts";
+export {
+  BatchNorm2d,
+  Conv2d,
+  Dropout,
+  DropPath,
+  GlobalResponseNorm,
+  Identity,
+  LayerNorm,
+  Linear,
+  Mlp,
+} from "./layers.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
 export { buffersOf, initialWeights, Module, parametersOf, type Weight, weightsOf } from "./module.ts";
 export { Rng } from "./rng.ts";

@@ -99,6 +99,28 @@ export class BatchNorm2d extends Module {
 }
 
 /**
+ * Lets channels compete: each is scaled by its norm over the map relative to the others' mean norm, and the input is added.
+ * Woo et al., "ConvNeXt V2" (2023), section 3, algorithm 1.  [N, H, W, C]
+ */
+export class GlobalResponseNorm extends Module {
+  weight;
+  bias;
+  readonly #eps;
+  constructor(dim: number, { eps = 1e-6 }: { eps?: number } = {}) {
+    super();
+    this.weight = this.param([dim], init.zeros);
+    this.bias = this.param([dim], init.zeros);
+    this.#eps = eps;
+  }
+  forward(x: Tensor): Tensor {
+    // A channel that is zero everywhere has a norm of 0, where the root has no slope.
+    const norm = x.square().sum([1, 2], true).add(1e-24).sqrt(); // [N, 1, 1, C]
+    const response = norm.div(norm.mean([-1], true).add(this.#eps));
+    return x.mul(response.mul(this.weight).add(1)).add(this.bias);
+  }
+}
+
+/**
  * Drops whole samples of a branch while training, and scales the others up.
  * Huang et al., "Deep Networks with Stochastic Depth" (2016).  [N, ...]
  */

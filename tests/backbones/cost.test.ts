@@ -13,6 +13,8 @@ const published: Record<string, [number, number, number?]> = {
   resnet18: [11.69, 1.82, 2.48],
   resnet50: [25.56, 4.11, 11.11],
   resnet152: [60.19, 11.56, 22.56],
+  convnext_nano: [15.59, 2.46, 8.37],
+  convnext_tiny: [28.59, 4.47, 13.44],
   cswin_tiny_224: [22.32, 4.3],
   cswin_small_224: [34.64, 6.9],
   cswin_base_224: [77.38, 15],
