@@ -18,6 +18,8 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),
   convnext: () => import("./convnext.ts"),
+  poolformer: () => import("./poolformer.ts"),
+  focalnet: () => import("./focalnet.ts"),
 };
 
 /** What is known of a model before it is made. */

@@ -4,7 +4,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { type ConvOptions, conv } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
-import { batchNorm, batchNormTraining, layerNorm } from "../ops/norm.ts";
+import { batchNorm, batchNormTraining, groupNorm, layerNorm } from "../ops/norm.ts";
 import * as init from "./init.ts";
 import { Module } from "./module.ts";
 import { currentRng, isTraining, updateBuffer } from "./trace.ts";
@@ -18,8 +18,11 @@ export class Linear extends Module {
     this.weight = this.param([outputs, inputs], options.init ?? init.truncatedNormal());
     this.bias = (options.bias ?? true) ? this.param([outputs], init.zeros) : undefined;
   }
-  forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias);
+  /** `scale` multiplies what comes out, a number for each output: given to the weights it costs next to nothing. */
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return scale
+      ? linear(x, this.weight.mul(scale.reshape([-1, 1])), this.bias?.mul(scale))
+      : linear(x, this.weight, this.bias);
   }
 }
 
@@ -43,8 +46,11 @@ export class Conv2d extends Module {
     this.bias = bias ? this.param([outputs], init.zeros) : undefined;
     this.#options = options;
   }
-  forward(x: Tensor): Tensor {
-    return conv(x, this.weight, this.bias, this.#options);
+  /** `scale` multiplies what comes out, a number for each channel: given to the weights it costs next to nothing. */
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return scale
+      ? conv(x, this.weight.mul(scale.reshape([-1, 1, 1, 1])), this.bias?.mul(scale), this.#options)
+      : conv(x, this.weight, this.bias, this.#options);
   }
 }
 
@@ -53,14 +59,32 @@ export class LayerNorm extends Module {
   weight;
   bias;
   readonly #eps;
-  constructor(dim: number, { eps = 1e-5 }: { eps?: number } = {}) {
+  constructor(dim: number, { eps = 1e-5, bias = true }: { eps?: number; bias?: boolean } = {}) {
     super();
     this.weight = this.param([dim], init.ones);
-    this.bias = this.param([dim], init.zeros);
+    this.bias = bias ? this.param([dim], init.zeros) : undefined;
     this.#eps = eps;
   }
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);
+  }
+}
+
+/** Normalises groups of channels of each image; one group by default.  Wu and He, "Group Normalization" (2018).  [N, C, H, W] */
+export class GroupNorm extends Module {
+  weight;
+  bias;
+  readonly #groups;
+  readonly #eps;
+  constructor(channels: number, options: { groups?: number; eps?: number; bias?: boolean } = {}) {
+    super();
+    this.weight = this.param([channels], init.ones);
+    this.bias = (options.bias ?? true) ? this.param([channels], init.zeros) : undefined;
+    this.#groups = options.groups ?? 1;
+    this.#eps = options.eps ?? 1e-5;
+  }
+  forward(x: Tensor): Tensor {
+    return groupNorm(x, this.#groups, this.weight, this.bias, this.#eps);
   }
 }
 
@@ -174,8 +198,8 @@ export class Mlp extends Module {
     this.fc2 = new Linear(hidden, dim);
     this.#activate = activate;
   }
-  forward(x: Tensor): Tensor {
-    return this.fc2.forward(this.#activate(this.fc1.forward(x)));
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return this.fc2.forward(this.#activate(this.fc1.forward(x)), scale);
   }
 }
 
