@@ -20,6 +20,9 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   convnext: () => import("./convnext.ts"),
   poolformer: () => import("./poolformer.ts"),
   focalnet: () => import("./focalnet.ts"),
+  smt: () => import("./smt.ts"),
+  spectformer: () => import("./spectformer.ts"),
+  iformer: () => import("./iformer.ts"),
 };
 
 /** What is known of a model before it is made. */

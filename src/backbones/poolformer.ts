@@ -5,12 +5,11 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { projections } from "../nn/attention.ts";
+import { attend, projections } from "../nn/attention.ts";
 import { fixed, ones, truncatedNormal, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GroupNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { gelu, relu } from "../ops/elementwise.ts";
-import { softmax } from "../ops/norm.ts";
 import { averagePool } from "../ops/pool.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
 
@@ -54,10 +53,8 @@ class Attention extends Module {
   forward(x: Tensor): Tensor {
     const [batch, dim] = [x.shape[0], known(x.shape[1])];
     const tokens = x.reshape([batch, dim, -1]).mT; // [N, L, C]
-    const [q, k, v] = projections(this.qkv, tokens, this.#heads).map((y) =>
-      y.reshape([batch, -1, this.#heads, dim / this.#heads]).permute(0, 2, 1, 3),
-    ); // [N, heads, L, C / heads]
-    const mixed = softmax(q.matmul(k.mT)).matmul(v).permute(0, 2, 1, 3).reshape(tokens.shape);
+    const [q, k, v] = projections(this.qkv, tokens, this.#heads);
+    const mixed = attend(q, k, v, this.#heads);
     return this.proj.forward(mixed).mT.reshape(x.shape);
   }
 }
