@@ -6,6 +6,7 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
+import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -271,6 +272,7 @@ export const variants: Record<string, Variant<DaViTConfig>> = {
   davit_huge_fl: { config: { ...common, ...widths(256), ...florence }, preprocessing: at768 },
   davit_micro_32: {
     config: { patch: 2, window: 4, dims: [32, 64, 128], depths: [1, 1, 2], heads: [1, 2, 4] },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

@@ -21,6 +21,12 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),
+  convnext: () => import("./convnext.ts"),
+  poolformer: () => import("./poolformer.ts"),
+  focalnet: () => import("./focalnet.ts"),
+  smt: () => import("./smt.ts"),
+  spectformer: () => import("./spectformer.ts"),
+  iformer: () => import("./iformer.ts"),
 };
 
 /** What is known of a model before it is made. */

@@ -5,7 +5,7 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
-import { normal } from "../nn/init.ts";
+import { normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, type Conv2dOptions, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
@@ -286,6 +286,7 @@ export const variants: Record<string, Variant<MaxViTConfig>> = {
   maxvit_xlarge_tf_512: { config: sizes.xlarge, preprocessing: at512 },
   maxvit_micro_32: {
     config: { stem: 32, dims: [32, 64, 128], depths: [1, 2, 1], headDim: 32, ratio: 16 },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

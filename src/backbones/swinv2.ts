@@ -6,7 +6,7 @@
  */
 import { known } from "../graph/shape.ts";
 import { constant, scalar, type Tensor } from "../graph/tensor.ts";
-import { fixed, zeros } from "../nn/init.ts";
+import { fixed, normalFanIn, zeros } from "../nn/init.ts";
 import { DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -264,6 +264,7 @@ export const variants: Record<string, Variant<SwinV2Config>> = {
   swinv2_large_window12to24_192to384: { config: { ...large, ...window12, window: 24 }, preprocessing: at(384, 1) },
   swinv2_micro_32: {
     config: { patch: 2, dim: 32, depths: [2, 2, 4], heads: [1, 2, 4], window: 4, learned: [4, 4, 4] },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

@@ -1,9 +1,10 @@
-export { projections } from "./attention.ts";
+export { attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { features } from "./features.ts";
 export {
   fixed,
   heNormal,
+  heNormalFor,
   type Initializer,
   normal,
   normalFanIn,
@@ -18,6 +19,7 @@ export {
   type Conv2dOptions,
   Dropout,
   DropPath,
+  GlobalResponseNorm,
   Identity,
   LayerNorm,
   Linear,

@@ -53,3 +53,9 @@ export const heNormal: Initializer = (shape, random) => {
   const std = Math.sqrt(2 / (shape[0] * fanIn(shape.slice(1).length > 0 ? [1, ...shape.slice(2)] : [1])));
   return normal(std)(shape, random);
 };
+
+/** The same for a convolution in groups: normal with variance 2 / (K² O / groups).  [O, I / groups, ...K] */
+export const heNormalFor =
+  (groups: number): Initializer =>
+  (shape, random) =>
+    normal(Math.sqrt((2 * groups) / (shape[0] * fanIn([1, ...shape.slice(2)]))))(shape, random);

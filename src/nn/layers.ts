@@ -4,7 +4,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { type ConvOptions, conv, samePadding } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
-import { batchNorm, batchNormTraining, layerNorm } from "../ops/norm.ts";
+import { batchNorm, batchNormTraining, groupNorm, layerNorm } from "../ops/norm.ts";
 import * as init from "./init.ts";
 import { Module } from "./module.ts";
 import { currentRng, isTraining, updateBuffer } from "./trace.ts";
@@ -18,8 +18,11 @@ export class Linear extends Module {
     this.weight = this.param([outputs, inputs], options.init ?? init.truncatedNormal());
     this.bias = (options.bias ?? true) ? this.param([outputs], init.zeros) : undefined;
   }
-  forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias);
+  /** `scale` multiplies what comes out, a number for each output: given to the weights it costs next to nothing. */
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return scale
+      ? linear(x, this.weight.mul(scale.reshape([-1, 1])), this.bias?.mul(scale))
+      : linear(x, this.weight, this.bias);
   }
 }
 
@@ -48,12 +51,18 @@ export class Conv2d extends Module {
     this.#padding = padding;
     this.#options = options;
   }
-  forward(x: Tensor): Tensor {
-    const [height, width] = x.shape.slice(2).map((s) => known(s, "a map's side"));
-    const { stride } = this.#options;
-    const kernel = known(this.weight.shape[2]);
-    const padding = this.#padding === "same" ? samePadding([height, width], kernel, stride) : this.#padding;
-    return conv(x, this.weight, this.bias, { ...this.#options, padding });
+  /** `scale` multiplies what comes out, a number for each channel: given to the weights it costs next to nothing. */
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    const weight = scale ? this.weight.mul(scale.reshape([-1, 1, 1, 1])) : this.weight;
+    return conv(x, weight, scale ? this.bias?.mul(scale) : this.bias, {
+      ...this.#options,
+      padding: this.#paddingOf(x),
+    });
+  }
+  #paddingOf(x: Tensor): ConvOptions["padding"] {
+    if (this.#padding !== "same") return this.#padding;
+    const size = x.shape.slice(2).map((s) => known(s, "a map's side"));
+    return samePadding(size, known(this.weight.shape[2]), this.#options.stride);
   }
 }
 
@@ -62,14 +71,33 @@ export class LayerNorm extends Module {
   weight;
   bias;
   readonly #eps;
-  constructor(dim: number, options: { eps?: number; init?: init.Initializer } = {}) {
+  constructor(dim: number, options: { eps?: number; bias?: boolean; init?: init.Initializer } = {}) {
     super();
-    this.weight = this.param([dim], options.init ?? init.ones);
-    this.bias = this.param([dim], init.zeros);
-    this.#eps = options.eps ?? 1e-5;
+    const { eps = 1e-5, bias = true, init: initial = init.ones } = options;
+    this.weight = this.param([dim], initial);
+    this.bias = bias ? this.param([dim], init.zeros) : undefined;
+    this.#eps = eps;
   }
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);
+  }
+}
+
+/** Normalises groups of channels of each image; one group by default.  Wu and He, "Group Normalization" (2018).  [N, C, H, W] */
+export class GroupNorm extends Module {
+  weight;
+  bias;
+  readonly #groups;
+  readonly #eps;
+  constructor(channels: number, options: { groups?: number; eps?: number; bias?: boolean } = {}) {
+    super();
+    this.weight = this.param([channels], init.ones);
+    this.bias = (options.bias ?? true) ? this.param([channels], init.zeros) : undefined;
+    this.#groups = options.groups ?? 1;
+    this.#eps = options.eps ?? 1e-5;
+  }
+  forward(x: Tensor): Tensor {
+    return groupNorm(x, this.#groups, this.weight, this.bias, this.#eps);
   }
 }
 
@@ -104,6 +132,28 @@ export class BatchNorm2d extends Module {
     updateBuffer(this.runningMean, towards(this.runningMean, mean));
     updateBuffer(this.runningVar, towards(this.runningVar, variance.mul(count / (count - 1))));
     return y;
+  }
+}
+
+/**
+ * Lets channels compete: each is scaled by its norm over the map relative to the others' mean norm, and the input is added.
+ * Woo et al., "ConvNeXt V2" (2023), section 3, algorithm 1.  [N, H, W, C]
+ */
+export class GlobalResponseNorm extends Module {
+  weight;
+  bias;
+  readonly #eps;
+  constructor(dim: number, { eps = 1e-6 }: { eps?: number } = {}) {
+    super();
+    this.weight = this.param([dim], init.zeros);
+    this.bias = this.param([dim], init.zeros);
+    this.#eps = eps;
+  }
+  forward(x: Tensor): Tensor {
+    // A channel that is zero everywhere has a norm of 0, where the root has no slope.
+    const norm = x.square().sum([1, 2], true).add(1e-24).sqrt(); // [N, 1, 1, C]
+    const response = norm.div(norm.mean([-1], true).add(this.#eps));
+    return x.mul(response.mul(this.weight).add(1)).add(this.bias);
   }
 }
 
@@ -161,8 +211,8 @@ export class Mlp extends Module {
     this.fc2 = new Linear(hidden, dim);
     this.#activate = activate;
   }
-  forward(x: Tensor): Tensor {
-    return this.fc2.forward(this.#activate(this.fc1.forward(x)));
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return this.fc2.forward(this.#activate(this.fc1.forward(x)), scale);
   }
 }
 

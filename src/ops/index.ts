@@ -40,6 +40,7 @@ export {
   sub,
   tanh,
 } from "./elementwise.ts";
+export { irfft2, rfft2 } from "./fourier.ts";
 export { along, columnSums, einsum, gemm, linear, matmul } from "./linalg.ts";
 export {
   concat,

@@ -195,7 +195,7 @@ export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }
  * Normalises groups of channels, drawn from InstanceNormalization since WebGPU has no GroupNormalization.
  * Wu and He, "Group Normalization" (2018).  x: [N, C, ...S], scale, bias: [C]
  */
-export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor, epsilon: number): Tensor {
+export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor | undefined, epsilon: number): Tensor {
   if (known(x.shape[1]) % groups !== 0)
     throw new ShapeError({
       message: `groupNorm: ${x.shape[1]} channels do not divide into ${groups} groups`,
@@ -208,7 +208,8 @@ export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor
   const each = known(map) / groups;
   const normal = instanceNorm(x.reshape([x.shape[0], groups, each]), constantly(1), constantly(0), { epsilon });
   const shape = [-1, ...x.shape.slice(2).map(() => 1)];
-  return normal.reshape(x.shape).mul(scale.reshape(shape)).add(bias.reshape(shape));
+  const scaled = normal.reshape(x.shape).mul(scale.reshape(shape));
+  return bias ? scaled.add(bias.reshape(shape)) : scaled;
 }
 
 /** x / √(mean(x²) + ε) · scale over the last axis.  Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019). */
