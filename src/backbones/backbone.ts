@@ -2,6 +2,7 @@ import { nearest, UsageError } from "../base/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Initializer } from "../nn/init.ts";
 import type { Module } from "../nn/module.ts";
+import type { FamilyNames } from "./names.ts";
 
 /** How pictures are prepared for a model: what timm calls its pretrained configuration. */
 export interface Preprocessing {
@@ -61,6 +62,8 @@ export interface Variant<C> {
   init?: Initializer;
   /** Other names for it: an official repository's. */
   aliases?: readonly string[];
+  /** Where they differ from the family's. */
+  names?: FamilyNames;
 }
 
 /** What a family's file exports. */
@@ -70,6 +73,8 @@ export interface Family<C = never> {
   variants: Readonly<Record<string, Variant<C>>>;
   /** The options that only this family knows: their choices, or what they take. */
   options?: Readonly<Record<string, readonly string[] | OptionRule>>;
+  /** How others call its weights; where a convention is missing, it names them as we do. */
+  names?: FamilyNames;
   create(config: C, options: BackboneOptions): Backbone;
 }
 

@@ -9,8 +9,10 @@ import {
   imagenet,
   type Preprocessing,
 } from "./backbone.ts";
+import type { FamilyNames } from "./names.ts";
 
 export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
+export type { FamilyNames, NameMap, NamePair } from "./names.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each family has a config of its own
 const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
@@ -36,6 +38,8 @@ export interface ModelEntry {
   paper: string;
   aliases: readonly string[];
   preprocessing: Preprocessing;
+  /** How others call its weights: by convention, "official" or "transformers". */
+  names: FamilyNames;
   /** Options that only its family knows are allowed too; unknown ones are an error. */
   create(options?: BackboneOptions & Readonly<Record<string, unknown>>): Backbone;
 }
@@ -44,7 +48,7 @@ export interface ModelEntry {
 export async function listModels(): Promise<ModelEntry[]> {
   const all = await Promise.all(
     Object.entries(families).map(async ([family, load]) => {
-      const { variants, paper, options: special, create } = await load();
+      const { variants, paper, options: special, names, create } = await load();
       return Object.entries(variants).map(([name, variant]): ModelEntry => {
         const preprocessing = { ...imagenet, ...variant.preprocessing };
         return {
@@ -53,6 +57,7 @@ export async function listModels(): Promise<ModelEntry[]> {
           paper,
           aliases: variant.aliases ?? [],
           preprocessing,
+          names: { ...names, ...variant.names },
           create: (options = {}) => {
             checkOptions(name, options, special);
             const imageSize = options.imageSize ?? preprocessing.imageSize;

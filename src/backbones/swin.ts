@@ -5,6 +5,7 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -21,6 +22,7 @@ import {
 } from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
 
 export interface SwinConfig {
   patch: number;
@@ -40,7 +42,8 @@ class WindowAttention extends Module {
   constructor(dim: number, heads: number, window: readonly number[]) {
     super();
     this.#heads = heads;
-    this.relativePositionBiasTable = this.param([(2 * window[0] - 1) * (2 * window[1] - 1), heads], truncatedNormal());
+    const offsets = (2 * window[0] - 1) * (2 * window[1] - 1);
+    this.relativePositionBiasTable = this.param([offsets, heads], truncatedNormal(), offsetBiases(window));
     this.qkv = new Linear(dim, 3 * dim);
     this.proj = new Linear(dim, dim);
   }
@@ -225,5 +228,32 @@ export const variants: Record<string, Variant<SwinConfig>> = {
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };
+
+const transformers: NameMap = {
+  root: "swin.",
+  pairs: [
+    ["patch_embed.proj", "swin.embeddings.patch_embeddings.projection"],
+    ["patch_embed.norm", "swin.embeddings.norm"],
+    ["layers.{i+1}.downsample", "swin.encoder.layers.{i}.downsample"],
+    ...below("layers.{i}.blocks.{j}", "swin.encoder.layers.{i}.blocks.{j}", [
+      ...transformersBlock("attention.self"),
+      ["attn.relative_position_bias_table", "attention.self.relative_position_bias_table"],
+    ]),
+    ["norm", "swin.layernorm"],
+    ["head.fc", "classifier"],
+  ],
+};
+
+export const names = {
+  // So did timm call them before its version 0.9: stages end, not begin, by merging.
+  official: {
+    pairs: [
+      ["layers.{i+1}.downsample", "layers.{i}.downsample"],
+      ["head.fc", "head"],
+    ],
+  },
+  transformers,
+  "transformers 5": inTransformers5(transformers),
+} satisfies FamilyNames;
 
 export const create = (config: SwinConfig, options: BackboneOptions): Swin => new Swin(config, options);

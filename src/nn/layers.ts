@@ -5,6 +5,7 @@ import { type ConvOptions, conv, samePadding } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { batchNorm, batchNormTraining, groupNorm, layerNorm } from "../ops/norm.ts";
+import { patchKernel, pictureChannels } from "./adapt.ts";
 import * as init from "./init.ts";
 import { Module } from "./module.ts";
 import { currentRng, isTraining, updateBuffer } from "./trace.ts";
@@ -46,7 +47,9 @@ export class Conv2d extends Module {
     { kernel, padding, bias = true, init: initial, ...options }: Conv2dOptions,
   ) {
     super();
-    this.weight = this.param([outputs, inputs / (options.groups ?? 1), kernel, kernel], initial ?? init.uniformFanIn);
+    const { groups = 1, stride = 1 } = options;
+    const adapt = groups > 1 ? undefined : stride === kernel ? patchKernel : pictureChannels;
+    this.weight = this.param([outputs, inputs / groups, kernel, kernel], initial ?? init.uniformFanIn, adapt);
     this.bias = bias ? this.param([outputs], init.zeros) : undefined;
     this.#padding = padding;
     this.#options = options;
@@ -110,6 +113,7 @@ export class BatchNorm2d extends Module {
   bias;
   runningMean;
   runningVar;
+  numBatchesTracked;
   readonly #eps;
   readonly #momentum;
   constructor(channels: number, options: { eps?: number; momentum?: number; init?: init.Initializer } = {}) {
@@ -118,6 +122,7 @@ export class BatchNorm2d extends Module {
     this.bias = this.param([channels], init.zeros);
     this.runningMean = this.buffer([channels], init.zeros);
     this.runningVar = this.buffer([channels], init.ones);
+    this.numBatchesTracked = this.fixed([]);
     this.#eps = options.eps ?? 1e-5;
     this.#momentum = options.momentum ?? 0.1;
   }
