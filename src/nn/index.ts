@@ -1,3 +1,4 @@
+export { type Adapt, offsetBiases, patchKernel, pictureChannels, positions, type Values } from "./adapt.ts";
 export { attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { features } from "./features.ts";
@@ -32,6 +33,7 @@ export {
   initialWeights,
   Module,
   parametersOf,
+  stateOf,
   type Weight,
   weightsOf,
 } from "./module.ts";

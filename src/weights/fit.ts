@@ -161,36 +161,44 @@ export function fitTable({ convention, entries }: Fit, most = 8): FitTable {
   for (const entry of entries) if (entry.kind === "parameter") totals[entry.status] += valuesIn(entry);
   const rows = statuses.flatMap((status) => {
     const own = entries.filter((e) => e.status === status);
-    const deepest = Math.max(0, ...own.map((e) => e.name.split(".").length));
+    const deepest = own.reduce((most, e) => Math.max(most, e.name.split(".").length - 1), 1);
     let grouped: FitRow[] = [];
-    for (let depth = deepest; depth > 0; depth--) {
+    for (let depth = deepest; depth > 0 && (grouped.length === 0 || grouped.length > most); depth--)
       grouped = group(own, depth);
-      if (grouped.length <= most) break;
-    }
     return grouped;
   });
   return { convention, rows, totals };
 }
 
+/** Weights of one status, told together where they lie in one module, numbers aside, and went the same way. */
 function group(entries: readonly FitEntry[], depth: number): FitRow[] {
   const groups = new Map<string, FitEntry[]>();
   for (const entry of entries) {
-    const key = `${cut(entry.name, depth).replaceAll(/\d+/g, "#")} ${noteOf(entry)}`;
-    groups.set(key, [...(groups.get(key) ?? []), entry]);
+    const key = `${anyNumber(moduleOf(entry.name, depth))} ${noteOf(entry)}`;
+    const together = groups.get(key);
+    if (together) together.push(entry);
+    else groups.set(key, [entry]);
   }
-  return [...groups.values()].map((alike) => ({
-    status: alike[0].status,
-    name: withRanges(alike.map((e) => cut(e.name, depth))),
-    tensors: alike.length,
-    parameters: alike.reduce((sum, e) => sum + (e.kind === "parameter" ? valuesIn(e) : 0), 0),
-    note: noteOf(alike[0]),
-  }));
+  return [...groups.values()].map((together) => {
+    const names = together.map((e) => e.name);
+    const one = names.every((name) => anyNumber(name) === anyNumber(names[0]));
+    return {
+      status: together[0].status,
+      name: one ? withRanges(names) : `${withRanges(names.map((name) => moduleOf(name, depth)))}.*`,
+      tensors: together.length,
+      parameters: together.reduce((sum, e) => sum + (e.kind === "parameter" ? valuesIn(e) : 0), 0),
+      note: noteOf(together[0]),
+    };
+  });
 }
 
-function cut(name: string, depth: number): string {
+/** The module that a weight lies in, so deep at most; a weight that lies in none stands for itself. */
+function moduleOf(name: string, depth: number): string {
   const parts = name.split(".");
-  return parts.length > depth ? `${parts.slice(0, depth).join(".")}.*` : name;
+  return parts.slice(0, Math.max(1, Math.min(depth, parts.length - 1))).join(".");
 }
+
+const anyNumber = (name: string): string => name.replaceAll(/\d+/g, "#");
 
 function noteOf({ status, shape, from, why }: FitEntry): string {
   const shapes = from ? `[${from.join(", ")}] to [${shape.join(", ")}]` : "";

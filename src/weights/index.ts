@@ -6,4 +6,5 @@ export { saveSafetensors } from "./save-safetensors.ts";
 export { type ByteSource, blobSource, bytesSource } from "./source.ts";
 export { type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
 export { readTorch, type TorchFile } from "./torch.ts";
+export { namesIn, type Translation, translate } from "./translate.ts";
 export { writeFileSafely } from "./write-file.ts";

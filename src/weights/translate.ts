@@ -1,4 +1,5 @@
-import { type FamilyNames, type NameMap, toOurs } from "../backbones/names.ts";
+import { type FamilyNames, type NameMap, toOurs, toTheirs } from "../backbones/names.ts";
+import { type Module, stateOf } from "../nn/module.ts";
 
 /** How the names of a file were understood. */
 export interface Translation {
@@ -65,3 +66,11 @@ function commonPrefixes(names: readonly string[]): string[] {
   }
   return [...counts].filter(([, count]) => 4 * count >= names.length).map(([prefix]) => prefix);
 }
+
+/** Every name and shape in a published checkpoint of a model: our own, or by a map those of others. */
+export const namesIn = (model: Module, map: NameMap = { pairs: [] }): { name: string; shape: readonly number[] }[] =>
+  stateOf(model).flatMap(({ path, shape }) => {
+    const names = toTheirs(path, map);
+    const part = names.length > 1 ? [shape[0] / names.length, ...shape.slice(1)] : shape;
+    return names.map((name) => ({ name, shape: part }));
+  });
