@@ -125,14 +125,22 @@ export const positions =
 
 /**
  * A table of biases for the offsets in another window; `extra` rows at its end, of class tokens, are kept.  The window that it was
- * trained for is taken to be square.  [(2 H - 1) (2 W - 1) + extra, heads].  timm's `resize_rel_pos_bias_table`.
+ * trained for is taken to be square.  [(2 H - 1) (2 W - 1) + extra, heads] or [heads, 2 H - 1, 2 W - 1].  timm's
+ * `resize_rel_pos_bias_table`.
  */
 export const offsetBiases =
   (window: readonly number[], extra = 0): Adapt =>
-  ({ shape: [rows, heads], data }, shape) => {
+  ({ shape: from, data }, shape) => {
+    if (from.length !== shape.length) return undefined;
+    const matrices = (sides: readonly number[]) => sides.map((side, i) => geometric(side, 2 * window[i] - 1));
+    if (shape.length === 3) {
+      const [height, width] = matrices(from.slice(1));
+      return from[0] === shape[0] ? resample(data, [shape[0], 1], height, width) : undefined;
+    }
+    const [rows, heads] = from;
     const side = squareSide(rows - extra);
     if (side === undefined || heads !== shape[1]) return undefined;
-    const [height, width] = window.map((size) => geometric(side, 2 * size - 1));
+    const [height, width] = matrices([side, side]);
     const out = new Float32Array(count(shape));
     out.set(resample(data, [1, heads], height, width));
     if (extra > 0) out.set(data.subarray(-extra * heads), out.length - extra * heads);

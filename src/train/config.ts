@@ -26,7 +26,14 @@ export const trainSchema = z.strictObject({
   weights: z
     .string()
     .optional()
-    .describe("checkpoint to start from: .safetensors or a torch file; a classifier of other classes starts afresh"),
+    .describe(
+      "weights to start from: .safetensors or a torch file, under anyone's names; what does not fit starts afresh",
+    ),
+  licence: z
+    .string()
+    .optional()
+    .describe("who may use those weights for what, such as MIT; goes into exports (what the file says)"),
+  source: z.string().optional().describe("where those weights come from; goes into exports (what the file says)"),
   out: z.string().optional().describe("run folder to write (runs/<model>)"),
   epochs: whole(1).default(30).describe("passes over the training pictures"),
   batch: whole(1).optional().describe("pictures in a step (64 up to 64 pixels, 16 above; fewer for small sets)"),

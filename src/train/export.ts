@@ -32,6 +32,8 @@ export interface ExportOptions {
 export interface ModelMetadata extends ModelDescription {
   input: ExportInput;
   licence?: string;
+  /** Where the weights come from that the model was trained on from. */
+  source?: string;
 }
 
 /**
@@ -43,21 +45,22 @@ export async function exportModel(
   file: string,
   options: ExportOptions = {},
 ): Promise<ModelMetadata> {
-  const { input = "float32", licence, metadata = {} } = options;
   const { metadata: description } = await openCheckpoint(checkpoint);
+  const { source } = description.config;
+  const { input = "float32", licence = description.config.licence, metadata = {} } = options;
   const model = await createModel(description);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
   const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
   const { model: name, classes, preprocessing } = description;
   const bytes = writeOnnx(input === "uint8" ? takingBytes(graph, preprocessing) : graph, {
     name,
-    metadata: { ...describe({ model: name, classes, preprocessing, input, licence }), ...metadata },
+    metadata: { ...describe({ model: name, classes, preprocessing, input, licence, source }), ...metadata },
   });
   await writeFileSafely(file, [bytes]);
-  return { model: name, classes, preprocessing, input, licence };
+  return { model: name, classes, preprocessing, input, licence, source };
 }
 
-function describe({ model, classes, preprocessing, input, licence }: ModelMetadata): Record<string, string> {
+function describe({ model, classes, preprocessing, input, licence, source }: ModelMetadata): Record<string, string> {
   const { imageSize, mean, std } = preprocessing;
   const layouts = {
     float32: `RGB, float32 [N, 3, ${imageSize}, ${imageSize}], (pixel / 255 - mean) / std with mean ${mean.join(" ")} and std ${std.join(" ")}`,
@@ -71,6 +74,7 @@ function describe({ model, classes, preprocessing, input, licence }: ModelMetada
     image: layouts[input],
     logits: "[N, classes] before softmax",
     ...(licence === undefined ? {} : { license: licence }),
+    ...(source === undefined ? {} : { source }),
   };
 }
 
@@ -88,7 +92,7 @@ function takingBytes(graph: Graph, { imageSize, mean, std }: Preprocessing): Gra
 /** What an exported model says of itself. */
 export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): ModelMetadata {
   const { metadata } = readMetadata(bytes, at);
-  const { model, labels, preprocessing, license } = metadata;
+  const { model, labels, preprocessing, license, source } = metadata;
   if (model === undefined || labels === undefined || preprocessing === undefined)
     throw new OrielError("foreign", {
       message: "this ONNX model does not say how pictures are prepared for it and what its outputs are called",
@@ -96,5 +100,5 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
       help: "models that `oriel export` writes do",
     });
   const { input, ...rest } = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput };
-  return { model, classes: JSON.parse(labels) as string[], preprocessing: rest, input, licence: license };
+  return { model, classes: JSON.parse(labels) as string[], preprocessing: rest, input, licence: license, source };
 }

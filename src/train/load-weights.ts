@@ -1,4 +1,4 @@
-import { findModel } from "../backbones/index.ts";
+import { listModels } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { fileSource } from "../weights/file-source.ts";
@@ -12,6 +12,8 @@ import { type CheckpointMetadata, isWeight, readMetadata, readTensors, type Tens
 import { checkFit } from "./match.ts";
 
 export interface LoadedWeights extends Fit {
+  /** Paths that keep their initial values. */
+  reset: string[];
   /** Set where an Oriel run wrote the file. */
   metadata?: CheckpointMetadata;
 }
@@ -30,13 +32,36 @@ export async function loadWeights(
   { name, classes, partial = false }: { name: string; classes?: readonly string[]; partial?: boolean },
 ): Promise<LoadedWeights> {
   const { tensors, metadata } = await readWeights(path);
-  const { names } = await findModel(name);
+  const known = (await listModels()).find((entry) => entry.name === name || entry.aliases.includes(name));
   const otherClasses =
     classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
-  const fit = fitWeights(model, tensors, { names, otherClasses });
+  const fit = fitWeights(model, tensors, { names: known?.names, otherClasses });
   if (partial) checkAnyLoaded(fit, { model: name, path });
   else checkFit(fit, { model: name, path, holds: metadata?.model });
-  return { ...fit, metadata };
+  const reset = fit.entries.flatMap((entry) => (entry.status === "reset" ? [entry.name] : []));
+  return { ...fit, reset, metadata };
+}
+
+/** Whose weights a file holds, as far as it says. */
+export interface Origin {
+  licence?: string;
+  source?: string;
+}
+
+/** What a file says of its weights: what a run that began with them wrote, or the metadata of another program. */
+export async function originOf(path: string): Promise<Origin> {
+  const source = await fileSource(path);
+  try {
+    if (identify(await source.read(0, Math.min(source.size, headBytes))) !== undefined) return {};
+    const { metadata } = await SafetensorsFile.open(source);
+    const { licence, source: from } = readMetadata(metadata)?.config ?? {
+      licence: metadata.license ?? metadata.licence,
+      source: metadata.source,
+    };
+    return { licence, source: from };
+  } finally {
+    await source.close();
+  }
 }
 
 /** Every weight in a file, whatever wrote it. */

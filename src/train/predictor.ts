@@ -30,8 +30,8 @@ export async function openPredictor(path: string, options: PredictorOptions = {}
 async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {
   const description = name === undefined ? (await openCheckpoint(path)).metadata : await describe(name, classes, path);
   const model = await createModel(description);
-  const { values, entries } = await loadWeights(path, model, { name: description.model });
-  if (entries.some(({ status }) => status === "reset"))
+  const { values, reset } = await loadWeights(path, model, { name: description.model });
+  if (reset.length > 0)
     throw new UsageError({
       message: `the file's classifier is not for ${description.classes.length} classes`,
       at: path,

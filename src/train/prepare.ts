@@ -10,6 +10,7 @@ import { mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaul
 import type { OnEvent } from "./events.ts";
 import { frozenBy } from "./freeze.ts";
 import { layerRates } from "./layer-depth.ts";
+import { originOf } from "./load-weights.ts";
 import { type Loaders, openLoaders } from "./loaders.ts";
 import { createModel, type ModelDescription } from "./model.ts";
 import { freeFolder } from "./run-folder.ts";
@@ -30,10 +31,14 @@ export interface Prepared {
 /** Opens the data, draws the model and its training step. */
 export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
   const entry = await findModel(asked.model);
+  const origin = asked.weights === undefined || asked.resume ? {} : await originOf(asked.weights);
   const { train, val } = await openData(asked);
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
   const out = asked.out ?? (asked.resume ? `runs/${entry.name}` : await freeFolder(entry.name));
-  const config = { ...resolveConfig(asked, entry.preprocessing, train.length, out), model: entry.name };
+  const config = {
+    ...resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out),
+    model: entry.name,
+  };
   const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };
   const { modelOptions } = config;
   const description = { model: entry.name, classes: train.classes, preprocessing, modelOptions };

@@ -155,7 +155,7 @@ export interface FitTable {
 }
 
 /** What became of the weights in a few lines; what went the same way is told together, as deep in the model as there is room for. */
-export function fitTable({ convention, entries }: Fit, most = 8): FitTable {
+export function fitTable({ convention, entries }: Fit, most = 6): FitTable {
   const statuses = ["loaded", "resized", "reset", "left over"] as const;
   const totals = { loaded: 0, resized: 0, reset: 0, "left over": 0 };
   for (const entry of entries) if (entry.kind === "parameter") totals[entry.status] += valuesIn(entry);

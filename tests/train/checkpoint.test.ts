@@ -7,7 +7,7 @@ import { OrielError } from "../../src/base/errors.ts";
 import { initialWeights, weightsOf } from "../../src/nn/module.ts";
 import { loadCheckpoint, saveCheckpoint, type Tensors } from "../../src/train/checkpoint.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
-import { type LoadedWeights, loadWeights } from "../../src/train/load-weights.ts";
+import { loadWeights } from "../../src/train/load-weights.ts";
 import { createModel, type ModelDescription } from "../../src/train/model.ts";
 import { saveSafetensors } from "../../src/weights/save-safetensors.ts";
 import type { StoredTensor } from "../../src/weights/stored.ts";
@@ -95,26 +95,23 @@ test("wrong shapes are told with both", async () => {
   assert.deepEqual(error.facts.details, ["norm.weight is [128] in the model, [7] in the file"]);
 });
 
-const resetIn = ({ entries }: Pick<LoadedWeights, "entries">): string[] =>
-  entries.flatMap(({ status, name }) => (status === "reset" ? [name] : []));
-
 test("a classifier for other classes starts afresh, and that is told", async () => {
   await ready;
   const five = await description("swin_micro_32", ["a", "b", "c", "d", "e"]);
-  const { values, entries } = await loadWeights(saved, await createModel(five), {
+  const { values, reset } = await loadWeights(saved, await createModel(five), {
     name: five.model,
     classes: five.classes,
   });
-  assert.deepEqual(resetIn({ entries }), ["head.fc.weight", "head.fc.bias"]);
+  assert.deepEqual(reset, ["head.fc.weight", "head.fc.bias"]);
   assert.equal(values.size, (await initial(five)).size - 2);
   // As many classes, but others: their logits would mean something else.
   const renamed = await loadWeights(saved, await createModel(await swin), {
     name: five.model,
     classes: ["x", "y", "z"],
   });
-  assert.equal(resetIn(renamed).length, 2);
+  assert.equal(renamed.reset.length, 2);
   const same = await loadWeights(saved, await createModel(await swin), { name: five.model, classes: ["a", "b", "c"] });
-  assert.equal(resetIn(same).length, 0);
+  assert.equal(same.reset.length, 0);
 });
 
 test("plain weights load by their names; a moving average goes before its parameter", async () => {

@@ -39,6 +39,12 @@ def biases(old, new, extra, heads=3):
     return {"kind": "offsetBiases", "window": new, "extra": extra}, [rows(old, extra), heads], make
 
 
+def maps_of_biases(old, new, heads=3):
+    side = lambda window: [heads, 2 * window[0] - 1, 2 * window[1] - 1]
+    make = lambda x: resize_rel_pos_bias_table(x, new_window_size=new, new_bias_shape=side(new))
+    return {"kind": "offsetBiases", "window": new, "extra": 0}, side(old), make
+
+
 def patches(old, new):
     return {"kind": "patchKernel"}, [2, 3, old, old], lambda x: resample_patch_embed(x, [new, new])
 
@@ -64,6 +70,7 @@ cases = [
     channels(1),
     channels(2),
     channels(5),
+    maps_of_biases([7, 7], [12, 10]),
 ]
 
 found = []
