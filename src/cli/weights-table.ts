@@ -1,14 +1,14 @@
 import type { TrainEvent } from "../train/events.ts";
-import { count, percent, table } from "./out.ts";
+import { count, table } from "./out.ts";
 
 type Weights = TrainEvent & { type: "load"; what: "weights" };
 
 /** What became of the weights that a run starts from, as lines for people. */
-export function describeWeights({ from, convention, share, rows, totals }: Weights): string {
-  const names = convention === "timm" ? "" : `, ${convention} names`;
+export function describeWeights({ from, convention, rows, totals }: Weights): string {
+  const names = convention === "timm" ? "" : ` (${convention} names)`;
   const sums = Object.entries(totals).flatMap(([status, n]) => (n > 0 ? [`${count(n)} ${status}`] : []));
   return [
-    `weights from ${from}${names}: ${percent(share)} of the model's parameters`,
+    `weights from ${from}${names}, parameters: ${sums.join(", ")}`,
     table(
       ["weights", "where", "tensors", "parameters", ""],
       rows.map(({ status, name, tensors, parameters, note }) => [
@@ -19,7 +19,6 @@ export function describeWeights({ from, convention, share, rows, totals }: Weigh
         note,
       ]),
     ),
-    `parameters: ${sums.join(", ")}`,
   ].join("\n");
 }
 

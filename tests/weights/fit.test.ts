@@ -84,7 +84,9 @@ test("a file that lacks a part: the rest is loaded, what is missing starts afres
   assert.deepEqual(rows(fit, "reset"), [
     "layers.2.downsample.norm.* (2): not in the file",
     "layers.2.downsample.reduction.weight (1): not in the file",
-    "layers.2.blocks.0-3.* (52): not in the file",
+    "layers.2.blocks.0-3.norm1-2.* (16): not in the file",
+    "layers.2.blocks.0-3.attn.* (20): not in the file",
+    "layers.2.blocks.0-3.mlp.* (16): not in the file",
     "head.fc.* (2): not in the file",
   ]);
   assert.ok(loadedShare(fit) < 0.5);
