@@ -62,8 +62,6 @@ export interface Variant<C> {
   init?: Initializer;
   /** Other names for it: an official repository's. */
   aliases?: readonly string[];
-  /** Where they differ from the family's. */
-  names?: FamilyNames;
 }
 
 /** What a family's file exports. */
@@ -74,7 +72,7 @@ export interface Family<C = never> {
   /** The options that only this family knows: their choices, or what they take. */
   options?: Readonly<Record<string, readonly string[] | OptionRule>>;
   /** How others call its weights; where a convention is missing, it names them as we do. */
-  names?: FamilyNames;
+  names?: FamilyNames | ((config: C) => FamilyNames);
   create(config: C, options: BackboneOptions): Backbone;
 }
 

@@ -14,6 +14,7 @@ import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { rmsNorm } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { below, type FamilyNames, type NameMap, type NamePair } from "./names.ts";
 
 export interface ConvNeXtConfig {
   depths: readonly number[];
@@ -297,6 +298,45 @@ export const variants: Record<string, Variant<ConvNeXtConfig>> = {
   convnextv2_base: { config: { ...base, grn: true } },
   convnextv2_large: { config: { ...large, grn: true } },
   convnextv2_huge: { config: { ...huge, grn: true }, preprocessing: { imageSize: 384, cropPct: 1 } },
+};
+
+const official: NameMap = {
+  pairs: [
+    ["stem", "downsample_layers.0"],
+    ["stages.{i}.downsample", "downsample_layers.{i}"],
+    ...below("stages.{i}.blocks.{j}", "stages.{i}.{j}", [
+      ["conv_dw", "dwconv"],
+      ["mlp.fc{k}", "pwconv{k}"],
+      ["mlp.grn.weight", "grn.gamma"],
+      ["mlp.grn.bias", "grn.beta"],
+      ["norm", "norm"],
+      ["gamma", "gamma"],
+    ]),
+    ["head.norm", "norm"],
+    ...below("head.fc", "head", [
+      ["weight", "weight"],
+      ["bias", "bias"],
+    ]),
+  ],
+};
+
+export const names = ({ grn }: ConvNeXtConfig): FamilyNames => {
+  const root = grn ? "convnextv2" : "convnext";
+  const pairs: NamePair[] = [
+    ["stem.0", `${root}.embeddings.patch_embeddings`],
+    ["stem.1", `${root}.embeddings.layernorm`],
+    ["stages.{i}.downsample", `${root}.encoder.stages.{i}.downsampling_layer`],
+    ...below("stages.{i}.blocks.{j}", `${root}.encoder.stages.{i}.layers.{j}`, [
+      ["conv_dw", "dwconv"],
+      ["norm", "layernorm"],
+      ["mlp.fc{k}", "pwconv{k}"],
+      ["mlp.grn", "grn"],
+      ["gamma", "layer_scale_parameter"],
+    ]),
+    ["head.norm", `${root}.layernorm`],
+    ["head.fc", "classifier"],
+  ];
+  return { official, transformers: { root: `${root}.`, pairs } };
 };
 
 export const create = (config: ConvNeXtConfig, options: BackboneOptions): ConvNeXt => new ConvNeXt(config, options);

@@ -57,7 +57,7 @@ export async function listModels(): Promise<ModelEntry[]> {
           paper,
           aliases: variant.aliases ?? [],
           preprocessing,
-          names: { ...names, ...variant.names },
+          names: typeof names === "function" ? names(variant.config) : (names ?? {}),
           create: (options = {}) => {
             checkOptions(name, options, special);
             const imageSize = options.imageSize ?? preprocessing.imageSize;

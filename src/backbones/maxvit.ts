@@ -4,6 +4,7 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
 import { normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, type Conv2dOptions, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -108,7 +109,11 @@ class RelativeBias extends Module {
   constructor(heads: number, window: readonly number[]) {
     super();
     this.#window = window;
-    this.relativePositionBiasTable = this.param([heads, 2 * window[0] - 1, 2 * window[1] - 1], normal(0.02));
+    this.relativePositionBiasTable = this.param(
+      [heads, 2 * window[0] - 1, 2 * window[1] - 1],
+      normal(0.02),
+      offsetBiases(window),
+    );
   }
   /** -> [heads, tokens, tokens] */
   forward(): Tensor {

@@ -6,6 +6,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { positions } from "../nn/adapt.ts";
 import { attend, cutLinear, projections } from "../nn/attention.ts";
 import { heNormalFor, normal, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -133,7 +134,7 @@ export class SpectFormer extends Module implements Backbone {
     const [height, width] = sides(imageSize).map((s) => Math.ceil(s / patch));
     this.channels = [dim];
     this.dim = dim;
-    this.posEmbed = this.param([1, height * width, dim], truncatedNormal());
+    this.posEmbed = this.param([1, height * width, dim], truncatedNormal(), positions([height, width], 0));
     this.patchEmbed = new PatchEmbed(inChannels, dim);
     this.blocks = dropPathRates(depth, dropPath).map(
       (rate, i) => new PlainBlock(config, i < 4 ? [height, width] : undefined, rate),

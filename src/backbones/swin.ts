@@ -21,7 +21,15 @@ import {
   type WindowPlan,
 } from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+import {
+  type Backbone,
+  type BackboneOptions,
+  dropPathRates,
+  isCount,
+  type OptionRule,
+  sides,
+  type Variant,
+} from "./backbone.ts";
 import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
 
 export interface SwinConfig {
@@ -31,6 +39,11 @@ export interface SwinConfig {
   heads: readonly number[];
   /** Side of a window, for all stages or for each. */
   window: number | readonly number[];
+}
+
+export interface SwinOptions extends BackboneOptions {
+  /** Another side of a window than the published one; its table of biases is resized when weights are read. */
+  window?: number;
 }
 
 /** Attention inside windows, with a learned bias for each offset (equation 4).  [N, L, C] -> [N, L, C] */
@@ -167,7 +180,7 @@ export class Swin extends Module implements Backbone {
   patchEmbed;
   layers;
   norm;
-  constructor({ patch, dim, depths, heads, window }: SwinConfig, options: BackboneOptions = {}) {
+  constructor({ patch, dim, depths, heads, window }: SwinConfig, options: SwinOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
     const rates = dropPathRates(
@@ -181,7 +194,7 @@ export class Swin extends Module implements Backbone {
     let size = sides(imageSize).map((s) => Math.ceil(s / patch));
     this.layers = depths.map((depth, i) => {
       if (i > 0) size = size.map((s) => Math.ceil(s / 2));
-      const side = typeof window === "number" ? window : window[i];
+      const side = options.window ?? (typeof window === "number" ? window : window[i]);
       return new Stage(this.channels[i], i === 0, size, heads[i], side, rates.splice(0, depth));
     });
     this.norm = new LayerNorm(this.dim);
@@ -244,6 +257,8 @@ const transformers: NameMap = {
   ],
 };
 
+export const options: Record<string, OptionRule> = { window: { wants: "a whole number of patches", takes: isCount } };
+
 export const names = {
   // So did timm call them before its version 0.9: stages end, not begin, by merging.
   official: {
@@ -256,4 +271,4 @@ export const names = {
   "transformers 5": inTransformers5(transformers),
 } satisfies FamilyNames;
 
-export const create = (config: SwinConfig, options: BackboneOptions): Swin => new Swin(config, options);
+export const create = (config: SwinConfig, options: SwinOptions): Swin => new Swin(config, options);

@@ -32,6 +32,7 @@ import {
   sides,
   type Variant,
 } from "./backbone.ts";
+import { below, type FamilyNames, transformersBlock } from "./names.ts";
 import { joinNeighbours, PatchEmbed } from "./swin.ts";
 
 export interface SwinV2Config {
@@ -270,5 +271,31 @@ export const variants: Record<string, Variant<SwinV2Config>> = {
 };
 
 export const options: Record<string, OptionRule> = { window: { wants: "a whole number of patches", takes: isCount } };
+
+export const names: FamilyNames = {
+  official: {
+    pairs: [
+      ["layers.{i+1}.downsample", "layers.{i}.downsample"],
+      ["head.fc", "head"],
+    ],
+  },
+  transformers: {
+    root: "swinv2.",
+    pairs: [
+      ["patch_embed.proj", "swinv2.embeddings.patch_embeddings.projection"],
+      ["patch_embed.norm", "swinv2.embeddings.norm"],
+      ["layers.{i+1}.downsample", "swinv2.encoder.layers.{i}.downsample"],
+      ...below("layers.{i}.blocks.{j}", "swinv2.encoder.layers.{i}.blocks.{j}", [
+        ["attn.q_bias", "attention.self.query.bias"],
+        ["attn.v_bias", "attention.self.value.bias"],
+        ["attn.logit_scale", "attention.self.logit_scale"],
+        ["attn.cpb_mlp", "attention.self.continuous_position_bias_mlp"],
+        ...transformersBlock("attention.self"),
+      ]),
+      ["norm", "swinv2.layernorm"],
+      ["head.fc", "classifier"],
+    ],
+  },
+};
 
 export const create = (config: SwinV2Config, options: SwinV2Options): SwinV2 => new SwinV2(config, options);

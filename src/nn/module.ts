@@ -144,5 +144,6 @@ export function initialWeights(module: Module, seed: number): Map<string, Float3
 /** Lets all weights of linear layers begin in another way than they were declared. */
 export function initializeMatrices(module: Module, init: Initializer): void {
   for (const { path, tensor } of parametersOf(module))
-    if (tensor.shape.length === 2 && path.endsWith("weight")) declarations.set(tensor, { kind: "parameter", init });
+    if (tensor.shape.length === 2 && path.endsWith("weight"))
+      declarations.set(tensor, { ...(declarations.get(tensor) as Declaration), init });
 }
