@@ -22,7 +22,9 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
   const names = new Names(lowered);
   const model = new ProtoWriter().int(1, IR_VERSION).string(2, "oriel");
   model.message(7, (g) => {
-    for (const node of lowered.nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(g, node, names);
+    const typed: Node[] = [];
+    for (const node of lowered.nodes)
+      if (node.op !== leaf && node.op !== constantOp && writeNode(g, node, names).typed) typed.push(node);
     // An output that is an input, or stands under two names, needs a node that names it.
     for (const [output, tensor] of lowered.outputs)
       if (names.of(tensor) !== output)
@@ -34,6 +36,7 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
       g.message(5, (t) => writeTensor(t, key, dtype, shape, data));
     for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
     for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
+    for (const y of typed.flatMap((node) => node.outputs)) g.message(13, (v) => writeValue(v, names.of(y), y));
   });
   model.message(8, (o) => o.string(1, "").int(2, OPSET));
   model.message(8, (o) => o.string(1, "com.microsoft").int(2, 1));
@@ -41,8 +44,8 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
   return model.finish();
 }
 
-/** Identities removed, and what is no ONNX operator drawn from those that are. */
-function lower(graph: Graph): Graph {
+/** A graph as it is written: identities removed, and what is no ONNX operator drawn from those that are. */
+export function lower(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     if (node.op.name === "Identity") return [inputs[0] as Tensor];
     return node.op.lower?.(inputs, node.attrs);
@@ -131,7 +134,7 @@ function contentKey(data: Data): string {
   return `${bytes.length}:${a}:${b}`;
 }
 
-function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
+function writeNode(graph: ProtoWriter, node: Node, names: Names): OnnxForm {
   const form = node.op.onnx(node.attrs, node);
   graph.message(1, (n) => {
     const inputs = node.inputs.map((x) => (x ? names.of(x) : ""));
@@ -144,6 +147,7 @@ function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
       if (value !== undefined) n.message(5, (a) => writeAttribute(a, key, value));
     if (node.op.domain) n.string(7, node.op.domain);
   });
+  return form;
 }
 
 type Attribute = NonNullable<OnnxForm["attributes"]>[string];
