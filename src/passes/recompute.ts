@@ -73,7 +73,10 @@ const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6)} MB`;
 const partCounts = [2, 3, 4, 6, 8, 12, 16, 24, 32, 48];
 
 /** The smallest number from 1 to `most` with which `attempt` succeeds, given that more never does worse. */
-function fewest(most: number, attempt: (count: number) => Graph | undefined): { count: number; made: Graph } | undefined {
+function fewest(
+  most: number,
+  attempt: (count: number) => Graph | undefined,
+): { count: number; made: Graph } | undefined {
   let found: { count: number; made: Graph } | undefined;
   let [low, high] = [1, most];
   for (let count = most; low <= high; count = (low + high) >> 1) {
@@ -300,8 +303,11 @@ function redrawn(step: Step, groups: readonly Group[]): Graph {
   );
 }
 
-const copy = ({ op, attrs, outputs }: Node, inputs: readonly (Tensor | undefined)[], scope: string): readonly Tensor[] =>
-  new Node(op, inputs, attrs, outputs, scope).outputs;
+const copy = (
+  { op, attrs, outputs }: Node,
+  inputs: readonly (Tensor | undefined)[],
+  scope: string,
+): readonly Tensor[] => new Node(op, inputs, attrs, outputs, scope).outputs;
 
 /**
  * The gradient that a group waits for: the last that is made before anything reads the group again, of those drawn before that.  It
@@ -318,11 +324,7 @@ function gateOf(step: Step, { dropped }: Group): Tensor | undefined {
 }
 
 /** Draws tensors of a group again, each once. */
-function repeater(
-  stays: (x: Tensor) => boolean,
-  current: (x: Tensor) => Tensor,
-  gate: Tensor,
-): (x: Tensor) => Tensor {
+function repeater(stays: (x: Tensor) => boolean, current: (x: Tensor) => Tensor, gate: Tensor): (x: Tensor) => Tensor {
   const drawn = new Map<Tensor, Tensor>();
   const draw = (x: Tensor): Tensor => {
     const known = drawn.get(x);

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
 import { bindWeights } from "../nn/bind.ts";
+import { fuse, targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { openCheckpoint } from "./checkpoint.ts";
@@ -39,7 +40,7 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
     });
   const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
   const runtime = await openNode(node);
-  const program = await runtime.compile(graph);
+  const program = await runtime.compile(fuse(graph, { target: targetOf(runtime.device) }));
   return {
     ...description,
     close: () => runtime.close(),

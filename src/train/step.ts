@@ -8,6 +8,7 @@ import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
 import { average, type Optimizer } from "../optim/optimizer.ts";
+import { recompute } from "../passes/recompute.ts";
 
 /** A module that learns: from a batch, by name, to a loss and whatever else is worth knowing. */
 export interface Task extends Module {
@@ -25,6 +26,11 @@ export interface StepOptions {
   ema?: number;
   /** Cuts the batch into parts that run one after the other, and sums their gradients: the memory of a part, the step of a whole. */
   accumulate?: number;
+  /**
+   * Bytes that a step may take, by the estimate of `memoryUse`: what would be kept for the backward pass beyond that is computed
+   * again.  The results are the same.  Throws where no step can be that small, and says what the smallest takes.
+   */
+  memoryBudget?: number;
 }
 
 /** One piece of the state that a step reads and replaces. */
@@ -54,7 +60,7 @@ const emaName = (path: string): string => `ema.${path}`;
 
 /** Draws the training step of a task: forward, backward, update. */
 export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions): TrainStep {
-  const { frozen = () => false, ema, accumulate = 1 } = options;
+  const { frozen = () => false, ema, accumulate = 1, memoryBudget } = options;
   const weights = weightsOf(task);
   const trained = weights.filter((w) => w.kind === "parameter" && !frozen(w.path));
   if (trained.length === 0)
@@ -105,7 +111,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
       keep({ name: path, kind, path, shape: tensor.shape as readonly number[] }, tensor, updates.get(tensor) ?? tensor);
 
   const rest = weights.filter((w) => w.kind === "parameter" && frozen(w.path));
-  const graph = new Graph(
+  const whole = new Graph(
     [
       ...inputs,
       ...rest.map((w): [string, Tensor] => [w.path, w.tensor]),
@@ -116,6 +122,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     ],
     [...metrics, ...outputs],
   );
+  const graph = memoryBudget === undefined ? whole : recompute(whole, { budget: memoryBudget });
   return { graph, state, frozen: rest, metrics: metrics.map(([name]) => name) };
 }
 
