@@ -24,8 +24,6 @@ export interface OnnxForm {
   attributes?: Readonly<Record<string, number | string | readonly number[] | readonly string[] | FloatAttr>>;
   /** Constant inputs, after the tensors. `undefined` leaves a place empty. */
   constants?: readonly ({ dtype: DType; shape: readonly number[]; data: Data } | undefined)[];
-  /** Writes down what the outputs are: nothing but a run could tell it from the node. */
-  typed?: boolean;
 }
 
 /** A number that ONNX wants as a float even where it is whole. */

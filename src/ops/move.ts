@@ -12,7 +12,7 @@ import {
   showShape,
   sizeOf,
 } from "../graph/shape.ts";
-import { constant, constantData, type Node, scalar, type Tensor } from "../graph/tensor.ts";
+import { constant, constantData, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, less } from "./compare.ts";
 import { type Draw, defineMany, defineOp, explained, sameDtype } from "./define.ts";
 import { along } from "./linalg.ts";
@@ -428,26 +428,12 @@ export function withGradient(
   return (...xs) => withRule([draw(...xs), ...xs], { rule })[0];
 }
 
-/** Reshape to a shape that only a run knows. */
-const reshapeLate = defineOp({
-  onnx: "Reshape",
-  inputs: ["x", "shape"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
-  vjp: (_, dy) => ({ x: dy, shape: null }),
-  form: () => ({ attributes: {}, typed: true }),
-});
-
 /**
- * `x` as it is, but not before `gate` is there, and never one with `x` for a program that merges what is equal.  Costs no pass over
- * `x`: it is a reshape to its own shape, to which 0 is added that is made from the gate, also where the gate is not finite.
- * x: [...S], gate: float32, not empty
+ * `x` as it is, but not before `gate` is there, and never taken for `x` by a program that merges what is equal: a product with a 1
+ * that is made from the gate, also where the gate is not finite.  x: [...S] of numbers, gate: float32, not empty
  */
 export function waitFor(x: Tensor, gate: Tensor): Tensor {
   const first = gate.reshape([-1]).slice(0, 0, 1);
-  const zero = cast(less(first, first), { to: "float32" });
-  const sizes = Float32Array.from(x.shape, (d) => known(d));
-  return reshapeLate(x, cast(zero.add(constant(sizes, [sizes.length], "float32")), { to: "int64" }));
+  const one = scalar(1).sub(cast(less(first, first), { to: "float32" })); // no number is less than itself
+  return x.mul(cast(one.reshape(x.rank === 0 ? [] : [1]), { to: x.dtype }));
 }
-
-/** Whether a node is one that `waitFor` drew, which no pass may take for an ordinary reshape. */
-export const isWaiting = ({ op, inputs }: Node): boolean => op.name === "Reshape" && inputs.length === 2;

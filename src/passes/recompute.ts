@@ -332,12 +332,14 @@ function repeater(stays: (x: Tensor) => boolean, current: (x: Tensor) => Tensor,
     const { node } = x;
     const inputs = node.inputs.map((input) => input && (stays(input) ? current(input) : draw(input)));
     const scope = `again:${node.scope}`;
-    // One input that waits is enough, of those nodes that begin.
+    // One input that waits is enough, of those nodes that begin: the smallest, as a norm's scale.
     if (node.inputs.every((input, i) => !input || inputs[i] === current(input))) {
-      const wide = (input: Tensor | undefined): boolean => input !== undefined && input.rank > 0;
-      const active = inputs.findIndex((input) => wide(input) && input!.node.op !== constantOp);
-      const first = active < 0 ? inputs.findIndex(wide) : active;
-      if (first >= 0) inputs[first] = withScope(scope, () => waitFor(inputs[first]!, current(gate)));
+      const waiting = inputs.reduce<Tensor | undefined>((least, input) => {
+        const fits = input && input.dtype !== "bool" && (!least || sizeInBytes(input) < sizeInBytes(least));
+        return fits ? input : least;
+      }, undefined);
+      const place = inputs.indexOf(waiting);
+      if (waiting) inputs[place] = withScope(scope, () => waitFor(waiting, current(gate)));
     }
     copy(node, inputs, scope).forEach((y, i) => void drawn.set(node.outputs[i], y));
     return drawn.get(x)!;

@@ -3,7 +3,7 @@ import { Graph, redraw, rewrite } from "../graph/graph.ts";
 import { broadcast, OpenDim, sameShape, staticSize } from "../graph/shape.ts";
 import { constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, neg, sub } from "../ops/elementwise.ts";
-import { expand, isWaiting, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
+import { expand, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
 
 /**
  * The same graph with fewer nodes: what changes nothing is dropped, what undoes or repeats itself is merged, what was drawn twice is
@@ -24,7 +24,7 @@ export function simplify(graph: Graph): Graph {
 
 /** What the first rule that fits gives in the place of a node's only output. */
 function shorten([y, ...others]: readonly Tensor[]): readonly Tensor[] | undefined {
-  if (others.length > 0 || isWaiting(y.node)) return undefined;
+  if (others.length > 0) return undefined;
   for (const rule of rules[y.node.op.name] ?? []) {
     const z = rule(y, ...(y.node.inputs as readonly Tensor[]));
     if (z && z !== y) return [z];
@@ -36,8 +36,7 @@ function shorten([y, ...others]: readonly Tensor[]): readonly Tensor[] | undefin
 type Rule = (y: Tensor, ...inputs: Tensor[]) => Tensor | undefined;
 
 /** The node that made `x`, where it is one of that ONNX operator. */
-const by = (x: Tensor, name: string): Node | undefined =>
-  x.node.op.name === name && !isWaiting(x.node) ? x.node : undefined;
+const by = (x: Tensor, name: string): Node | undefined => (x.node.op.name === name ? x.node : undefined);
 const source = (x: Tensor, name: string): Tensor | undefined => by(x, name)?.inputs[0];
 const is = (x: Tensor, value: number): boolean =>
   constantData(x)?.length === 1 && Number(constantData(x)![0]) === value;

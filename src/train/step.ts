@@ -3,10 +3,11 @@ import { OrielError } from "../base/errors.ts";
 import type { DType } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
 import { known, type Shape } from "../graph/shape.ts";
-import { input, scalar, type Tensor, withScope } from "../graph/tensor.ts";
+import { input, type Tensor, withScope } from "../graph/tensor.ts";
 import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
+import { concat, waitFor } from "../ops/move.ts";
 import { average, type Optimizer } from "../optim/optimizer.ts";
 import { recompute } from "../passes/recompute.ts";
 
@@ -135,7 +136,7 @@ interface Drawn {
 function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonly Record<string, Tensor>[]): Drawn {
   let done: Drawn | undefined;
   for (const part of parts) {
-    const waiting = done ? after(part, [...done.grads.values()][0]) : part;
+    const waiting = done ? after(part, done.grads.values()) : part;
     const metrics = task.forward(waiting);
     const loss = parts.length === 1 ? metrics.loss : metrics.loss.mul(1 / parts.length);
     const dxs = gradients(
@@ -155,15 +156,13 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
   return { metrics: Object.fromEntries(Object.entries(metrics).map(([k, v]) => [k, mean(v)])), grads };
 }
 
-/** The floats of a batch, made to wait until `last` is there: adds 0 × one of its elements. */
-function after(batch: Record<string, Tensor>, last: Tensor): Record<string, Tensor> {
-  const first = last.reshape([-1]).slice(0, 0, 1).mul(scalar(0));
-  return Object.fromEntries(
-    Object.entries(batch).map(([name, x]) => [
-      name,
-      x.dtype === "float32" ? x.add(first.reshape(x.shape.map(() => 1))) : x,
-    ]),
+/** A batch, made to wait until every gradient is there: one that is not would hold what it reads of the part before. */
+function after(batch: Record<string, Tensor>, grads: Iterable<Tensor>): Record<string, Tensor> {
+  const gate = concat(
+    Array.from(grads, (g) => g.reshape([-1]).slice(0, 0, 1)),
+    0,
   );
+  return Object.fromEntries(Object.entries(batch).map(([name, x]) => [name, waitFor(x, gate)]));
 }
 
 function cutBatch(batch: Record<string, Tensor>, parts: number): Record<string, Tensor>[] {

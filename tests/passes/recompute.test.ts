@@ -86,6 +86,17 @@ test("light work is repeated before products are", async () => {
   assert.equal(cost(a_little).macs, cost(graph).macs);
 });
 
+test("a batch in parts takes the memory of a part", async () => {
+  const [whole, parts] = [
+    await openStep("swin_micro_32", { batch: 32 }),
+    await openStep("swin_micro_32", { batch: 32, accumulate: 4 }),
+  ];
+  const between = ({ graph }: { graph: Graph }): number => memoryUse(graph).peak - memoryUse(graph).held;
+  assert.ok(between(parts) < 0.5 * between(whole));
+  const [a, b] = [await record(whole.graph, whole.feeds), await record(parts.graph, parts.feeds)];
+  assert.ok(b.peak < 0.5 * a.peak, `${b.peak} of ${a.peak} bytes`);
+});
+
 test("a batch in parts, and a budget for each", async () => {
   const plain = await openStep("swin_micro_32", { batch: 16, accumulate: 2 });
   const memoryBudget = budgetOf(plain.graph, 0.8);

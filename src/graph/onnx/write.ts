@@ -22,9 +22,7 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
   const names = new Names(lowered);
   const model = new ProtoWriter().int(1, IR_VERSION).string(2, "oriel");
   model.message(7, (g) => {
-    const typed: Node[] = [];
-    for (const node of lowered.nodes)
-      if (node.op !== leaf && node.op !== constantOp && writeNode(g, node, names).typed) typed.push(node);
+    for (const node of lowered.nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(g, node, names);
     // An output that is an input, or stands under two names, needs a node that names it.
     for (const [output, tensor] of lowered.outputs)
       if (names.of(tensor) !== output)
@@ -36,7 +34,6 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
       g.message(5, (t) => writeTensor(t, key, dtype, shape, data));
     for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
     for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
-    for (const y of typed.flatMap((node) => node.outputs)) g.message(13, (v) => writeValue(v, names.of(y), y));
   });
   model.message(8, (o) => o.string(1, "").int(2, OPSET));
   model.message(8, (o) => o.string(1, "com.microsoft").int(2, 1));
@@ -134,7 +131,7 @@ function contentKey(data: Data): string {
   return `${bytes.length}:${a}:${b}`;
 }
 
-function writeNode(graph: ProtoWriter, node: Node, names: Names): OnnxForm {
+function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
   const form = node.op.onnx(node.attrs, node);
   graph.message(1, (n) => {
     const inputs = node.inputs.map((x) => (x ? names.of(x) : ""));
@@ -147,7 +144,6 @@ function writeNode(graph: ProtoWriter, node: Node, names: Names): OnnxForm {
       if (value !== undefined) n.message(5, (a) => writeAttribute(a, key, value));
     if (node.op.domain) n.string(7, node.op.domain);
   });
-  return form;
 }
 
 type Attribute = NonNullable<OnnxForm["attributes"]>[string];
