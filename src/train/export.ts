@@ -5,13 +5,12 @@ import { readMetadata } from "../graph/onnx/read.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
-import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
-import { fuse, type Target } from "../passes/fuse.ts";
+import type { Target } from "../passes/fuse.ts";
 import { writeFileSafely } from "../weights/write-file.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { loadWeights } from "./load-weights.ts";
-import { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+import { createModel, fusedGraph, type ModelDescription } from "./model.ts";
 import { version } from "./version.ts";
 
 /**
@@ -50,8 +49,7 @@ export async function exportModel(
   const { metadata: description } = await openCheckpoint(checkpoint);
   const model = await createModel(description);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
-  const plain = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
-  const graph = fuse(plain, { target });
+  const graph = fusedGraph(model, description.preprocessing.imageSize, values, target);
   const { model: name, classes, preprocessing } = description;
   const bytes = writeOnnx(input === "uint8" ? takingBytes(graph, preprocessing) : graph, {
     name,
