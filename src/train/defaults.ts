@@ -80,6 +80,12 @@ export function scheduleOf(config: ResolvedConfig, stepsPerEpoch: number): Sched
   return kinds[config.schedule](options);
 }
 
+/** The bytes that a text such as "1.5GB" stands for. */
+export function bytesOfText(text: string): number {
+  const [, number, unit] = /^([\d.]+)\s*([kmgt]?)b$/i.exec(text)!;
+  return Number(number) * 1000 ** ["", "k", "m", "g", "t"].indexOf(unit.toLowerCase());
+}
+
 /** Keys the random masks of a step, counted from 0. */
 export const stepSeed = (seed: number, step: number): number => new Random(seed, step, "step").uint32();
 

@@ -5,12 +5,12 @@ import { readMetadata } from "../graph/onnx/read.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
-import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
+import type { Target } from "../passes/fuse.ts";
 import { writeFileSafely } from "../weights/write-file.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { loadWeights } from "./load-weights.ts";
-import { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+import { createModel, fusedGraph, type ModelDescription } from "./model.ts";
 import { version } from "./version.ts";
 
 /**
@@ -22,6 +22,8 @@ export type ExportInput = "float32" | "uint8";
 
 export interface ExportOptions {
   input?: ExportInput;
+  /** "onnx", the default, uses standard operators alone; "cpu" and "webgpu" also ONNX Runtime's own, which are faster there. */
+  target?: Target;
   /** Who may use the weights for what, such as "MIT"; goes into the metadata. */
   licence?: string;
   /** More metadata, as it is. */
@@ -47,10 +49,10 @@ export async function exportModel(
 ): Promise<ModelMetadata> {
   const { metadata: description } = await openCheckpoint(checkpoint);
   const { source } = description.config;
-  const { input = "float32", licence = description.config.licence, metadata = {} } = options;
+  const { input = "float32", target = "onnx", licence = description.config.licence, metadata = {} } = options;
   const model = await createModel(description);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
-  const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
+  const graph = fusedGraph(model, description.preprocessing.imageSize, values, target);
   const { model: name, classes, preprocessing } = description;
   const bytes = writeOnnx(input === "uint8" ? takingBytes(graph, preprocessing) : graph, {
     name,

@@ -6,7 +6,7 @@ import { constant } from "../graph/tensor.ts";
 import { parametersOf } from "../nn/module.ts";
 import { Classification, type Classifier } from "../tasks/classify.ts";
 import type { TrainConfig } from "./config.ts";
-import { mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
+import { bytesOfText, mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
 import { frozenBy } from "./freeze.ts";
 import { layerRates } from "./layer-depth.ts";
@@ -69,7 +69,7 @@ function drawStep(
   classes: number,
   mixed: boolean,
 ): TrainStep {
-  const { batch, imageSize, accumulate, ema, freeze, layerDecay } = config;
+  const { batch, imageSize, accumulate, ema, freeze, layerDecay, memoryBudget } = config;
   if (batch % accumulate !== 0)
     throw new UsageError({
       message: `a batch of ${batch} does not divide into ${accumulate} parts`,
@@ -84,6 +84,7 @@ function drawStep(
     frozen: freeze.length > 0 ? frozenBy(freeze, paths, model.backbone.headName) : undefined,
     accumulate,
     ema,
+    memoryBudget: memoryBudget === undefined ? undefined : bytesOfText(memoryBudget),
   });
 }
 
