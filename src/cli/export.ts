@@ -24,9 +24,9 @@ export default defineCommand({
       .default("float32")
       .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
     target: z
-      .enum(["onnx", "cpu", "webgpu"])
+      .enum(["onnx", "webgpu"])
       .default("onnx")
-      .describe("operators to use: the standard's, or also those that ONNX Runtime has on a processor or on WebGPU"),
+      .describe("operators to use: the standard's, or also those that ONNX Runtime has on WebGPU"),
     licence: z.string().optional().describe("who may use the weights for what, such as MIT"),
   }),
   examples: [

@@ -5,18 +5,17 @@ import { biasGelu, multiHeadAttention, skipLayerNorm } from "../ops/contrib.ts";
 import { folded, valuesOf, weights } from "./fold.ts";
 
 /**
- * What a fused graph is for: ONNX Runtime on a processor or on WebGPU, which have operators of their own, or, as "onnx", whatever reads
- * a file of standard operators.
+ * What a fused graph is for: WebGPU, where ONNX Runtime's own operators save whole passes over memory, or, as "onnx", whatever runs
+ * standard operators.  The engine's processor is among the latter: there its own operators were no faster (docs/notes/0004-speed.md).
  */
-export type Target = "cpu" | "webgpu" | "onnx";
+export type Target = "webgpu" | "onnx";
 
 export interface FuseOptions {
   target: Target;
 }
 
-/** What to fuse for, given the device of a runtime.  CUDA gets standard operators: its kernels of the others were never tried. */
-export const targetOf = (device: string): Target =>
-  device === "webgpu" ? "webgpu" : device === "cuda" ? "onnx" : "cpu";
+/** What to fuse for, given the device of a runtime. */
+export const targetOf = (device: string): Target => (device === "webgpu" ? "webgpu" : "onnx");
 
 /** What stands for a node's outputs; undefined where the pattern does not fit. */
 type Fuse = (node: Node, around: Around) => readonly Tensor[] | undefined;
@@ -29,8 +28,7 @@ export interface Pattern {
   fuse: Fuse;
 }
 
-const everywhere: readonly Target[] = ["cpu", "webgpu", "onnx"];
-const engine: readonly Target[] = ["cpu", "webgpu"];
+const everywhere: readonly Target[] = ["webgpu", "onnx"];
 
 export const patterns: readonly Pattern[] = [
   {
@@ -42,9 +40,9 @@ export const patterns: readonly Pattern[] = [
   { name: "bias into weights", at: ["Add"], targets: everywhere, fuse: biasIntoWeights },
   { name: "scale after", at: ["Mul", "Div"], targets: everywhere, fuse: scaleAfter },
   { name: "batch norm", at: ["BatchNormalization"], targets: everywhere, fuse: normIntoWeights },
-  { name: "attention", at: ["Transpose"], targets: engine, fuse: attention },
-  { name: "bias and gelu", at: ["Gelu"], targets: engine, fuse: biasAndGelu },
-  { name: "skip and norm", at: ["Add"], targets: engine, fuse: skipAndNorm },
+  { name: "attention", at: ["Transpose"], targets: ["webgpu"], fuse: attention },
+  { name: "bias and gelu", at: ["Gelu"], targets: ["webgpu"], fuse: biasAndGelu },
+  { name: "skip and norm", at: ["Add"], targets: ["webgpu"], fuse: skipAndNorm },
 ];
 
 /** What a pattern may ask about the graph around a node. */
@@ -59,7 +57,7 @@ interface Around {
 
 /**
  * The same function with fewer passes over memory, for inference: weights must be constants.  Biases, scales and batch norms go into the
- * weights of the product before them; for an engine's own target a bias joins its GELU, a skip its layer norm, and heads their attention.
+ * weights of the product before them; for WebGPU a bias joins its GELU, a skip its layer norm, and heads their attention.
  */
 export function fuse(graph: Graph, { target }: FuseOptions): Graph {
   return applyPatterns(

@@ -22,7 +22,7 @@ export type ExportInput = "float32" | "uint8";
 
 export interface ExportOptions {
   input?: ExportInput;
-  /** "onnx", the default, uses standard operators alone; "cpu" and "webgpu" also ONNX Runtime's own, which are faster there. */
+  /** "onnx", the default, uses standard operators alone; "webgpu" also ONNX Runtime's own, which are faster there. */
   target?: Target;
   /** Who may use the weights for what, such as "MIT"; goes into the metadata. */
   licence?: string;
