@@ -36,8 +36,8 @@ export async function loadWeights(
   const otherClasses =
     classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
   const fit = fitWeights(model, tensors, { names: known?.names, otherClasses });
-  if (partial) checkAnyLoaded(fit, { model: name, path });
-  else checkFit(fit, { model: name, path, holds: metadata?.model });
+  const check = partial ? checkAnyLoaded : checkFit;
+  check(fit, { model: name, path, holds: metadata?.model });
   const reset = fit.entries.flatMap((entry) => (entry.status === "reset" ? [entry.name] : []));
   return { ...fit, reset, metadata };
 }

@@ -117,22 +117,29 @@ export function loadedShare({ entries }: Fit): number {
   return own.reduce((sum, e) => sum + (e.status === "reset" ? 0 : valuesIn(e)), 0) / total;
 }
 
-/** Throws where the file has nothing for the model, with what is nearest on both sides. */
-export function checkAnyLoaded(fit: Fit, { model, path }: { model: string; path: string }): void {
+/** Throws where the file has nothing for the model, with what is nearest on both sides; `holds` is the model that the file names. */
+export function checkAnyLoaded(
+  fit: Fit,
+  { model, path, holds }: { model: string; path: string; holds?: string },
+): void {
   if (fit.values.size > 0) return;
   const theirs = fit.entries.filter((e) => e.status === "left over");
   const ours = fit.entries.filter((e) => e.status === "reset");
   // Names are compared with a few of the file's only: a distance costs the product of their lengths.
   const some = theirs.slice(0, 500).map((e) => e.name);
+  const says = holds === undefined ? "" : `; the file says it holds ${holds}`;
   throw new OrielError("mismatch", {
-    message: `none of the ${theirs.length} tensors in the file is one of ${model}`,
+    message: `none of the ${theirs.length} tensors in the file is one of ${model}${says}`,
     at: path,
     details: ours
       .slice(0, 5)
       .map(
         ({ name, shape }) => `${name} [${shape}] is missing; nearest: ${nearest(name, some, 2).join(", ") || "none"}`,
       ),
-    help: "name the model that they are for with --model; `oriel info <model> --names timm` lists a model's names",
+    help:
+      holds === undefined
+        ? "name the model that they are for with --model; `oriel info <model> --names timm` lists a model's names"
+        : `use it with --model ${holds}`,
   });
 }
 
