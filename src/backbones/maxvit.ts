@@ -64,7 +64,7 @@ class Shortcut extends Module {
   }
 }
 
-/** The inverted bottleneck with squeeze-excite (section 3.3, equations 5 and 6).  [N, C, H, W] -> [N, C', H / stride, W / stride] */
+/** The inverted bottleneck with squeeze-excite.  [N, C, H, W] -> [N, C', H / stride, W / stride] */
 class MBConv extends Module {
   shortcut;
   preNorm;
@@ -272,7 +272,7 @@ const at224 = { cropPct: 0.95 };
 const at384 = { imageSize: 384, cropPct: 1, ...centred };
 const at512 = { imageSize: 512, cropPct: 1, ...centred };
 
-/** Table 1, at the sizes of tables 2 and 3. */
+/** Table 1, for images of three sizes. */
 export const variants: Record<string, Variant<MaxViTConfig>> = {
   maxvit_tiny_tf_224: { config: sizes.tiny, preprocessing: at224 },
   maxvit_tiny_tf_384: { config: sizes.tiny, preprocessing: at384 },
