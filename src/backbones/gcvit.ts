@@ -4,16 +4,15 @@
  */
 import { known, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { projections } from "../nn/attention.ts";
-import { fixed, truncatedNormal } from "../nn/init.ts";
+import { cutLinear, projections } from "../nn/attention.ts";
+import { fixed, normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
 import { acrossWindows, fromWindows, relativeBias, toWindows, type WindowPlan } from "../nn/window.ts";
 import { gelu } from "../ops/elementwise.ts";
-import { linear } from "../ops/linalg.ts";
-import { concat, split } from "../ops/move.ts";
+import { concat } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
 import { adaptiveAveragePool, maxPool } from "../ops/pool.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
@@ -150,16 +149,12 @@ class WindowAttention extends Module {
     const [q, k, v] = this.#global
       ? [
           query,
-          ...this.#keysAndValues(x).map((y) => windows(y).reshape([batch, plan.windows, ...query.shape.slice(2)])),
+          ...cutLinear(this.qkv, x, 2).map((y) => windows(y).reshape([batch, plan.windows, ...query.shape.slice(2)])),
         ]
       : projections(this.qkv, x, heads).map(windows);
     const mixed = softmax(q.matmul(k.mT).add(this.relPos.forward())).matmul(v); // [..., heads, M², D]
     const each = mixed.reshape([mulDim(batch, plan.windows), ...query.shape.slice(2)]);
     return this.proj.forward(fromWindows(each, plan, batch));
-  }
-  #keysAndValues(x: Tensor): Tensor[] {
-    const biases = split(this.qkv.bias as Tensor, 0, 2);
-    return split(this.qkv.weight, 0, 2).map((weight, i) => linear(x, weight, biases[i]));
   }
 }
 
@@ -319,6 +314,7 @@ export const variants: Record<string, Variant<GCViTConfig>> = {
   gcvit_base: { config: { ...wide, dim: 128, heads: [4, 8, 16, 32] } },
   gcvit_micro_32: {
     config: { dim: 32, depths: [2, 2, 2], heads: [1, 2, 4], ratios: [8, 8, 16], mlpRatio: 3 },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

@@ -6,7 +6,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
-import { normal, normalFanIn } from "../nn/init.ts";
+import { heNormalFor, normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, type Conv2dOptions, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
@@ -28,9 +28,7 @@ export interface MaxViTConfig {
 
 /** As TensorFlow pads, and as EfficientNet starts. */
 function convolution(inputs: number, outputs: number, options: Conv2dOptions): Conv2d {
-  const { kernel, groups = 1 } = options;
-  const init = normal(Math.sqrt((2 * groups) / (kernel * kernel * outputs)));
-  return new Conv2d(inputs, outputs, { padding: "same", init, ...options });
+  return new Conv2d(inputs, outputs, { padding: "same", init: heNormalFor(options.groups ?? 1), ...options });
 }
 
 const batchNorm = (channels: number): BatchNorm2d => new BatchNorm2d(channels, { eps: 1e-3 });
