@@ -24,7 +24,7 @@ import { nextName, type TrainStep, trainStep } from "../../src/train/step.ts";
 //
 //     node dist/bench/claims/swinv2-activations.js ../shared/data/cifar10-train.tar ../shared/data/cifar10-test.tar [steps] [seeds]
 
-const [trainPath, valPath, steps = "300", seeds = "3"] = process.argv.slice(2);
+const [trainPath, valPath, steps = "250", seeds = "3"] = process.argv.slice(2);
 if (!trainPath || !valPath) {
   console.error("usage: swinv2-activations.js <training pictures> <validation pictures> [steps] [seeds]");
   process.exit(2);
