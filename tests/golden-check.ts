@@ -148,13 +148,19 @@ const relative = (ours: number, theirs: number, scale: number): number => Math.a
 const difference = (ours: readonly number[], theirs: readonly number[]): number =>
   Math.max(relative(ours[0], theirs[0], theirs[0]), relative(ours[1], theirs[1], theirs[0]));
 
+/** What a reference did that the published model does not do, as options of ours.  GC ViT: images of a batch were mixed. */
+const quirks: Readonly<Record<string, object>> = { gcvit_xxtiny: { queries: "tiled" } };
+
 /** Compares a model with its golden file; undefined where the model does not exist. */
 export async function checkGolden(golden: Golden, runtime: Runtime): Promise<GoldenResult | undefined> {
   const entry = await goldenModel(golden.name);
   if (!entry) return undefined;
   const [batch, inChannels, height, width] = golden.input;
   const classes = golden.eval.shape[1];
-  const model = new Classifier(entry.create({ imageSize: [height, width], inChannels }), classes);
+  const model = new Classifier(
+    entry.create({ ...quirks[golden.name], imageSize: [height, width], inChannels }),
+    classes,
+  );
   const weights = weightsOf(model);
   const mismatches = compareShapes(golden, weights);
   if (mismatches.length > 0)

@@ -5,14 +5,12 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { projections } from "../nn/attention.ts";
+import { cutLinear, projections } from "../nn/attention.ts";
 import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { acrossWindows, fromWindows, toWindows } from "../nn/window.ts";
-import { linear } from "../ops/linalg.ts";
-import { split } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
 
@@ -71,9 +69,8 @@ class ChannelAttention extends Module {
   forward(x: Tensor): Tensor {
     const [batch, tokens, dim] = [x.shape[0], known(x.shape[1]), known(x.shape[2])];
     const each = dim / this.#groups;
-    const biases = split(this.qkv.bias as Tensor, 0, 3);
-    const [q, k, v] = split(this.qkv.weight, 0, 3).map((weight, i) =>
-      linear(x, weight, biases[i]).reshape([batch, tokens, this.#groups, each]).permute(0, 2, 1, 3),
+    const [q, k, v] = cutLinear(this.qkv, x, 3).map((y) =>
+      y.reshape([batch, tokens, this.#groups, each]).permute(0, 2, 1, 3),
     ); // [N, groups, L, D]
     // The published weights of DaViT compare keys with values and mix queries.
     const [a, b, mixed] = this.#florence ? [q, k, v] : [k, v, q];

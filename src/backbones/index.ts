@@ -20,6 +20,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   swinv2: () => import("./swinv2.ts"),
   davit: () => import("./davit.ts"),
   maxvit: () => import("./maxvit.ts"),
+  gcvit: () => import("./gcvit.ts"),
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),

@@ -6,7 +6,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
-import { normal, normalFanIn } from "../nn/init.ts";
+import { heNormalFor, normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, type Conv2dOptions, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
@@ -28,9 +28,7 @@ export interface MaxViTConfig {
 
 /** As TensorFlow pads, and as EfficientNet starts. */
 function convolution(inputs: number, outputs: number, options: Conv2dOptions): Conv2d {
-  const { kernel, groups = 1 } = options;
-  const init = normal(Math.sqrt((2 * groups) / (kernel * kernel * outputs)));
-  return new Conv2d(inputs, outputs, { padding: "same", init, ...options });
+  return new Conv2d(inputs, outputs, { padding: "same", init: heNormalFor(options.groups ?? 1), ...options });
 }
 
 const batchNorm = (channels: number): BatchNorm2d => new BatchNorm2d(channels, { eps: 1e-3 });
@@ -64,7 +62,7 @@ class Shortcut extends Module {
   }
 }
 
-/** The inverted bottleneck with squeeze-excite (section 3.3, equations 5 and 6).  [N, C, H, W] -> [N, C', H / stride, W / stride] */
+/** The inverted bottleneck with squeeze-excite.  [N, C, H, W] -> [N, C', H / stride, W / stride] */
 class MBConv extends Module {
   shortcut;
   preNorm;
@@ -272,7 +270,7 @@ const at224 = { cropPct: 0.95 };
 const at384 = { imageSize: 384, cropPct: 1, ...centred };
 const at512 = { imageSize: 512, cropPct: 1, ...centred };
 
-/** Table 1, at the sizes of tables 2 and 3. */
+/** Table 1, for images of three sizes. */
 export const variants: Record<string, Variant<MaxViTConfig>> = {
   maxvit_tiny_tf_224: { config: sizes.tiny, preprocessing: at224 },
   maxvit_tiny_tf_384: { config: sizes.tiny, preprocessing: at384 },

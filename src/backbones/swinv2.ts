@@ -249,7 +249,7 @@ const window16 = { window: 16, learned: [16, 16, 16, 8] };
 const window12 = { window: 12, learned: [12, 12, 12, 6] };
 const at = (imageSize: number, cropPct = 0.9) => ({ imageSize, cropPct });
 
-/** Section 3.5 and tables 3 and 5: `12to16` was trained in windows of 12 and fine-tuned in windows of 16. */
+/** Section 3.6; `12to16` was trained in windows of 12 and fine-tuned in windows of 16. */
 export const variants: Record<string, Variant<SwinV2Config>> = {
   swinv2_tiny_window8_256: { config: { ...tiny, ...window8 }, preprocessing: at(256) },
   swinv2_tiny_window16_256: { config: { ...tiny, ...window16 }, preprocessing: at(256) },

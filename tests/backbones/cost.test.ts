@@ -12,6 +12,7 @@ const published: Record<string, [number, number, number?]> = {
   swinv2_base_window12to24_192to384: [87.92, 55.25, 280.36],
   davit_tiny: [28.36, 4.54, 18.89],
   maxvit_tiny_tf_224: [30.92, 5.6],
+  gcvit_xxtiny: [12, 2.14, 15.36],
   vit_small_patch16_224: [22.05, 4.61, 11.95],
   deit_base_patch16_224: [86.57, 17.58, 23.9],
   resnet18: [11.69, 1.82, 2.48],
