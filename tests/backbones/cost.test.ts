@@ -3,8 +3,8 @@ import { test } from "node:test";
 import { modelCost } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 
-// Millions of parameters, billions of multiply-adds and millions of activations, as published: by timm for its models, for CSWin
-// (parameters and multiply-adds) in the README of the official repository.
+// Millions of parameters, billions of multiply-adds and millions of activations, as published: by timm for its models, else by the
+// official repositories or papers.
 const published: Record<string, [number, number, number?]> = {
   swin_tiny_patch4_window7_224: [28.29, 4.51, 17.06],
   swin_s3_base_224: [71.13, 13.69, 48.26],
@@ -24,6 +24,10 @@ const published: Record<string, [number, number, number?]> = {
   poolformerv2_m36: [56.08, 8.81, 22.02],
   focalnet_tiny_lrf: [28.65, 4.49, 17.76],
   focalnet_base_lrf: [88.75, 15.43, 38.13],
+  smt_tiny_224: [11.5, 2.4],
+  iformer_small_224: [19.866, 4.849],
+  iformer_large_224: [86.637, 14.048],
+  spectformer_xs_224: [20.03, 4],
   cswin_tiny_224: [22.32, 4.3],
   cswin_small_224: [34.64, 6.9],
   cswin_base_224: [77.38, 15],
