@@ -9,6 +9,7 @@ import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
 import { fusedGraph, inferenceGraph } from "../../src/train/model.ts";
+import { missingWebGpu } from "../runtime/software-driver.ts";
 
 const runtime = await openNode();
 after(() => runtime.close());
@@ -39,8 +40,12 @@ async function distance(a: Graph, b: Graph, shape?: number[]): Promise<number> {
   return Math.hypot(...expected.map((x, i) => x - found[i])) / Math.hypot(...expected);
 }
 
-async function logits(graph: Graph, shape = [...graph.inputs.values()][0].shape as number[]): Promise<Float32Array> {
-  const program = await runtime.compile(graph);
+async function logits(
+  graph: Graph,
+  shape = [...graph.inputs.values()][0].shape as number[],
+  on = runtime,
+): Promise<Float32Array> {
+  const program = await on.compile(graph, { strict: true });
   const size = shape.reduce((a, b) => a * b);
   const data = Float32Array.from({ length: size }, (_, i) => Math.sin(i * 0.37) + 0.3 * Math.cos(i * 0.011));
   const { logits } = await program.run({ image: { dtype: "float32", shape, data } });
@@ -68,6 +73,20 @@ test("a trained model is fused, for any number of pictures, and says the same", 
   assert.equal(count(fused, "SkipLayerNormalization"), 24);
   assert.equal(count(fused, "BiasGelu"), 12);
   assert.ok((await distance(bindWeights(inferenceGraph(vit, 64), vit, weights), fused, [2, 3, 64, 64])) < 1e-5);
+});
+
+test("what is fused for WebGPU runs there, and nothing of it falls back", { skip: await missingWebGpu() }, async () => {
+  const { create } = await findModel("vit_tiny_patch16_224");
+  const model = new Classifier(create({ imageSize: 32 }), 10);
+  const values = initialWeights(model, 2);
+  const [plain, fused] = [
+    bindWeights(inferenceGraph(model, 32), model, values),
+    fusedGraph(model, 32, values, "webgpu"),
+  ];
+  const gpu = await openNode({ device: "webgpu" });
+  const [wanted, got] = [await logits(plain, [2, 3, 32, 32]), await logits(fused, [2, 3, 32, 32], gpu)];
+  await gpu.close();
+  assert.ok(Math.hypot(...wanted.map((x, i) => x - got[i])) < 1e-4 * Math.hypot(...wanted));
 });
 
 /** What must be there, and what must be gone, after fusing for a target. */
