@@ -27,6 +27,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   smt: () => import("./smt.ts"),
   spectformer: () => import("./spectformer.ts"),
   iformer: () => import("./iformer.ts"),
+  tiny_vit: () => import("./tiny-vit.ts"),
 };
 
 /** What is known of a model before it is made. */

@@ -9,7 +9,7 @@ import type { Linear } from "./layers.ts";
  * Queries, keys and values from one layer's weights, queries scaled by 1/√D.  The weights are cut rather than what they make, and
  * the scale is given to them: both cost next to nothing there.  x: [...B, C] -> three of [...B, C]
  */
-export function projections({ weight, bias }: Linear, x: Tensor, heads: number): Tensor[] {
+export function projections({ weight, bias }: Pick<Linear, "weight" | "bias">, x: Tensor, heads: number): Tensor[] {
   const scale = (known(weight.shape[0]) / 3 / heads) ** -0.5;
   const weights = split(weight, 0, 3);
   const biases = bias ? split(bias, 0, 3) : [];

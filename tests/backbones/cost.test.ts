@@ -26,6 +26,9 @@ const published: Record<string, [number, number, number?]> = {
   cswin_tiny_224: [22.32, 4.3],
   cswin_small_224: [34.64, 6.9],
   cswin_base_224: [77.38, 15],
+  tiny_vit_5m_224: [5.39, 1.27, 11.25],
+  tiny_vit_11m_224: [11, 2.03, 13.49],
+  tiny_vit_21m_384: [21.22, 13.72, 77.83],
 };
 
 for (const [name, [params, macs, activations]] of Object.entries(published))
