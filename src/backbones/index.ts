@@ -28,6 +28,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   spectformer: () => import("./spectformer.ts"),
   iformer: () => import("./iformer.ts"),
   tiny_vit: () => import("./tiny-vit.ts"),
+  cvt: () => import("./cvt.ts"),
 };
 
 /** What is known of a model before it is made. */

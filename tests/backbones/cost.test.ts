@@ -29,6 +29,9 @@ const published: Record<string, [number, number, number?]> = {
   tiny_vit_5m_224: [5.39, 1.27, 11.25],
   tiny_vit_11m_224: [11, 2.03, 13.49],
   tiny_vit_21m_384: [21.22, 13.72, 77.83],
+  cvt_13_224: [20, 4.5],
+  cvt_13_384: [20, 16.3],
+  cvt_w24_384: [277, 193.2],
 };
 
 for (const [name, [params, macs, activations]] of Object.entries(published))
