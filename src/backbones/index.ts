@@ -29,6 +29,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   iformer: () => import("./iformer.ts"),
   tiny_vit: () => import("./tiny-vit.ts"),
   cvt: () => import("./cvt.ts"),
+  uniformer: () => import("./uniformer.ts"),
 };
 
 /** What is known of a model before it is made. */

@@ -1,4 +1,4 @@
-export { attend, cutLinear, projections } from "./attention.ts";
+export { Attention, attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { features } from "./features.ts";
 export {

@@ -1,3 +1,4 @@
+import { headNames } from "../backbones/backbone.ts";
 import { OrielError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { weightsOf } from "../nn/module.ts";
@@ -9,6 +10,7 @@ import type { ByteSource } from "../weights/source.ts";
 import { toFloat32 } from "../weights/stored.ts";
 import { readTorch } from "../weights/torch.ts";
 import { type CheckpointMetadata, isWeight, readMetadata, readTensors, type Tensors, weightsIn } from "./checkpoint.ts";
+import { isHead } from "./freeze.ts";
 import { checkMatch } from "./match.ts";
 
 export interface LoadedWeights {
@@ -33,9 +35,8 @@ export async function loadWeights(
   { name, classes }: { name: string; classes?: readonly string[] },
 ): Promise<LoadedWeights> {
   const { tensors, metadata } = await readWeights(path);
-  const head = `${model.backbone.headName}.`;
   const wanted = new Map(weightsOf(model).map((w) => [w.path, { shape: w.tensor.shape as readonly number[] }]));
-  const heads = [...wanted.keys()].filter((key) => key.startsWith(head));
+  const heads = [...wanted.keys()].filter((key) => isHead(key, headNames(model.backbone)));
   const others = heads.some((key) => tensors.get(key)?.shape[0] !== wanted.get(key)?.shape[0]);
   const renamed = classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
   const reset = others || renamed ? heads : [];

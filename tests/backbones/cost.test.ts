@@ -32,6 +32,8 @@ const published: Record<string, [number, number, number?]> = {
   cvt_13_224: [20, 4.5],
   cvt_13_384: [20, 16.3],
   cvt_w24_384: [277, 193.2],
+  uniformer_small_plus_224: [24, 4.2],
+  uniformer_base_224: [50, 8.3],
 };
 
 for (const [name, [params, macs, activations]] of Object.entries(published))
