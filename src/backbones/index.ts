@@ -30,6 +30,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   tiny_vit: () => import("./tiny-vit.ts"),
   cvt: () => import("./cvt.ts"),
   uniformer: () => import("./uniformer.ts"),
+  volo: () => import("./volo.ts"),
 };
 
 /** What is known of a model before it is made. */

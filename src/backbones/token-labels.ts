@@ -9,8 +9,11 @@ import type { Backbone } from "./backbone.ts";
 export interface TokenLabelled extends Backbone {
   readonly otherHeads?: readonly [string];
   /** What the two classifiers read.  `mix` may exchange patches between the images of a batch as soon as they are embedded. */
-  tokens(image: Tensor, mix?: (patches: Tensor) => Tensor): Tokens;
+  tokens(image: Tensor, mix?: MixPatches): Tokens;
 }
+
+/** [N, C, H, W] -> [N, C, H, W] */
+export type MixPatches = (patches: Tensor) => Tensor;
 
 export interface Tokens {
   /** The image as one vector.  [N, D] */

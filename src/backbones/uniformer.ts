@@ -12,7 +12,7 @@ import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
-import { type TokenLabelled, type Tokens, tokenLogits } from "./token-labels.ts";
+import { type MixPatches, type TokenLabelled, type Tokens, tokenLogits } from "./token-labels.ts";
 
 export interface UniFormerConfig {
   dims: readonly number[];
@@ -22,8 +22,8 @@ export interface UniFormerConfig {
   patch?: number;
   /** Whether patches overlap: strided 3 × 3 convolutions make them (section 3.4). */
   overlapping?: boolean;
-  /** Whether attention and MLP are scaled, channel by channel. */
-  layerScale?: boolean;
+  /** Whether branches are scaled, channel by channel: in the two deep stages, or in all. */
+  layerScale?: "deep" | "all";
   /** Whether a second classifier labels the patches. */
   tokenLabels?: boolean;
 }
@@ -56,8 +56,10 @@ class LocalBlock extends Module {
   conv2;
   norm2;
   mlp;
+  gamma_1;
+  gamma_2;
   dropPath;
-  constructor(dim: number, rate: number) {
+  constructor(dim: number, rate: number, layerScale: boolean) {
     super();
     this.posEmbed = depthwise(dim, 3);
     this.norm1 = new BatchNorm2d(dim);
@@ -66,13 +68,15 @@ class LocalBlock extends Module {
     this.conv2 = new Conv2d(dim, dim, { kernel: 1 });
     this.norm2 = new BatchNorm2d(dim);
     this.mlp = new ConvMlp(dim);
+    this.gamma_1 = layerScale ? this.param([1, dim, 1, 1], fixed(1e-6)) : undefined;
+    this.gamma_2 = layerScale ? this.param([1, dim, 1, 1], fixed(1e-6)) : undefined;
     this.dropPath = new DropPath(rate);
   }
   forward(x: Tensor): Tensor {
     const y = x.add(this.posEmbed.forward(x));
     const near = this.conv2.forward(this.attn.forward(this.conv1.forward(this.norm1.forward(y))));
-    const z = y.add(this.dropPath.forward(near));
-    return z.add(this.dropPath.forward(this.mlp.forward(this.norm2.forward(z))));
+    const z = y.add(this.dropPath.forward(scaled(near, this.gamma_1)));
+    return z.add(this.dropPath.forward(scaled(this.mlp.forward(this.norm2.forward(z)), this.gamma_2)));
   }
 }
 
@@ -98,15 +102,15 @@ class GlobalBlock extends Module {
     this.dropPath = new DropPath(rate);
   }
   forward(x: Tensor): Tensor {
-    const scaled = (branch: Tensor, gamma?: Tensor): Tensor =>
-      this.dropPath.forward(gamma ? branch.mul(gamma) : branch);
     const map = x.add(this.posEmbed.forward(x));
     const tokens = flatten(map).mT; // [N, L, C]
-    const y = tokens.add(scaled(this.attn.forward(this.norm1.forward(tokens)), this.gamma_1));
-    const z = y.add(scaled(this.mlp.forward(this.norm2.forward(y)), this.gamma_2));
+    const y = tokens.add(this.dropPath.forward(scaled(this.attn.forward(this.norm1.forward(tokens)), this.gamma_1)));
+    const z = y.add(this.dropPath.forward(scaled(this.mlp.forward(this.norm2.forward(y)), this.gamma_2)));
     return z.mT.reshape(map.shape);
   }
 }
+
+const scaled = (branch: Tensor, gamma?: Tensor): Tensor => (gamma ? branch.mul(gamma) : branch);
 
 /** [N, C, ...S] -> [N, C, L] */
 const flatten = (map: Tensor): Tensor =>
@@ -163,7 +167,7 @@ export class UniFormer extends Module implements TokenLabelled {
   readonly #norm;
   constructor(config: UniFormerConfig, options: BackboneOptions = {}) {
     super();
-    const { dims, depths, headDim, patch = 4, overlapping = false, layerScale = false, tokenLabels } = config;
+    const { dims, depths, headDim, patch = 4, overlapping = false, layerScale, tokenLabels } = config;
     const { inChannels = 3, dropPath = 0 } = options;
     const rates = dropPathRates(
       depths.reduce((a, b) => a + b, 0),
@@ -182,7 +186,9 @@ export class UniFormer extends Module implements TokenLabelled {
       rates
         .splice(0, depth)
         .map((rate) =>
-          i < 2 ? new LocalBlock(dims[i], rate) : new GlobalBlock(dims[i], dims[i] / headDim, rate, layerScale),
+          i < 2
+            ? new LocalBlock(dims[i], rate, layerScale === "all")
+            : new GlobalBlock(dims[i], dims[i] / headDim, rate, layerScale !== undefined),
         ),
     );
     this.#norm = new BatchNorm2d(this.dim);
@@ -193,7 +199,7 @@ export class UniFormer extends Module implements TokenLabelled {
       for (const [j, block] of blocks.entries()) yield [`blocks${i + 1}.${j}`, block];
     yield ["norm", this.#norm];
   }
-  #maps(image: Tensor, mix = (patches: Tensor): Tensor => patches): Tensor[] {
+  #maps(image: Tensor, mix: MixPatches = (patches) => patches): Tensor[] {
     let x = image;
     return this.#stages.map((blocks, i) => {
       const embedded = this.#embeddings[i].forward(x);
@@ -209,7 +215,7 @@ export class UniFormer extends Module implements TokenLabelled {
   embed(image: Tensor): Tensor {
     return this.tokens(image).whole;
   }
-  tokens(image: Tensor, mix?: (patches: Tensor) => Tensor): Tokens {
+  tokens(image: Tensor, mix?: MixPatches): Tokens {
     const maps = this.#maps(image, mix);
     const map = this.#norm.forward(maps[maps.length - 1]);
     return { whole: flatten(map).mean([2]), patches: map.permute(0, 2, 3, 1) };
@@ -225,7 +231,13 @@ const dims = [64, 128, 320, 512];
 const small = { dims, depths: [3, 4, 8, 3] };
 const smallPlus = { dims, depths: [3, 5, 9, 3], overlapping: true };
 const base = { dims, depths: [5, 8, 20, 7] };
-const large = { dims: [128, 192, 448, 640], depths: [5, 10, 24, 7], headDim: 64, layerScale: true, tokenLabels: true };
+const large: UniFormerConfig = {
+  dims: [128, 192, 448, 640],
+  depths: [5, 10, 24, 7],
+  headDim: 64,
+  layerScale: "all",
+  tokenLabels: true,
+};
 const labelled = { headDim: 32, tokenLabels: true };
 const labelled64 = { headDim: 64, tokenLabels: true };
 /** Token labels were learnt with timm 0.4.12's own preprocessing. */
@@ -239,7 +251,7 @@ export const variants: Record<string, Variant<UniFormerConfig>> = {
   uniformer_small_plus_224: { config: { ...smallPlus, headDim: 32 } },
   uniformer_small_plus_dim64_224: { config: { ...smallPlus, headDim: 64 } },
   uniformer_base_224: { config: { ...base, headDim: 64 } },
-  uniformer_base_ls_224: { config: { ...base, headDim: 64, layerScale: true } },
+  uniformer_base_ls_224: { config: { ...base, headDim: 64, layerScale: "deep" } },
   uniformer_small_tl_224: { config: { ...small, ...labelled }, preprocessing: pictures },
   uniformer_small_plus_tl_224: { config: { ...smallPlus, ...labelled }, preprocessing: pictures },
   uniformer_base_tl_224: { config: { ...base, ...labelled }, preprocessing: pictures },

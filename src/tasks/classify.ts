@@ -48,7 +48,7 @@ export class Classification extends Module {
 }
 
 /** The share of images whose largest logit is at the largest target.  float32 [] */
-function countCorrect(logits: Tensor, target: Tensor): Tensor {
+export function countCorrect(logits: Tensor, target: Tensor): Tensor {
   const classes = known(logits.shape[1]);
   const best = cast(greaterOrEqual(logits, logits.max([1], true)), { to: "float32" });
   const wanted =

@@ -34,6 +34,8 @@ const published: Record<string, [number, number, number?]> = {
   cvt_w24_384: [277, 193.2],
   uniformer_small_plus_224: [24, 4.2],
   uniformer_base_224: [50, 8.3],
+  volo_d1_224: [26.63, 6.94, 24.43],
+  volo_d5_512: [296.09, 425.09, 1105.37],
 };
 
 for (const [name, [params, macs, activations]] of Object.entries(published))
