@@ -31,6 +31,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   cvt: () => import("./cvt.ts"),
   uniformer: () => import("./uniformer.ts"),
   volo: () => import("./volo.ts"),
+  mobile_former: () => import("./mobile-former.ts"),
 };
 
 /** What is known of a model before it is made. */

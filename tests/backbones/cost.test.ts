@@ -34,6 +34,8 @@ const published: Record<string, [number, number, number?]> = {
   cvt_w24_384: [277, 193.2],
   uniformer_small_plus_224: [24, 4.2],
   uniformer_base_224: [50, 8.3],
+  mobile_former_294m: [11.4, 0.294],
+  mobile_former_508m: [14, 0.508],
   volo_d1_224: [26.63, 6.94, 24.43],
   volo_d5_512: [296.09, 425.09, 1105.37],
 };
