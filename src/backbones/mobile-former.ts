@@ -24,7 +24,6 @@ type Row = readonly [kind: "lite" | "bottleneck" | "down", expansion: number, di
 export interface MobileFormerConfig {
   /** Channels of the first convolution. */
   stem: number;
-  stemStride?: number;
   rows: readonly Row[];
   /** Of pointwise convolutions, with channels shuffled between them. */
   groups?: number;
@@ -368,9 +367,9 @@ export class MobileFormer extends Module implements Backbone {
   classifier;
   constructor(config: MobileFormerConfig, options: BackboneOptions = {}) {
     super();
-    const { stem, stemStride = 2, rows, groups = 1, tokens, features } = config;
+    const { stem, rows, groups = 1, tokens, features } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    let stride = stemStride;
+    let stride = 2; // that of the stem
     const strides = rows.map(([kind, , , step = kind === "down" ? 2 : 1]) => {
       stride *= step;
       return stride;
@@ -381,7 +380,7 @@ export class MobileFormer extends Module implements Backbone {
     this.channels = this.#ends.map((i) => rows[i][2]);
     this.dim = features;
     this.tokens = tokens && new Tokens(tokens);
-    this.stem = new ConvNorm(inChannels, stem, 3, { stride: stemStride });
+    this.stem = new ConvNorm(inChannels, stem, 3, { stride: 2 });
     this.features = rows.map(([kind, expansion, dim, step = 1], i) => {
       const inputs = i === 0 ? stem : rows[i - 1][2];
       const rate = (dropPath * (i + 1)) / rows.length;
@@ -453,10 +452,9 @@ const six = { count: 6, dim: 192 };
 const three = { count: 3, dim: 128 };
 const preprocessing = { interpolation: "bilinear" } as const;
 
-/** For pictures of 32²: a stem that keeps their size, and maps of 16² and 8². */
+/** For pictures of 32². */
 const micro = (stem: number, dims: readonly [number, number, number]): Omit<MobileFormerConfig, "tokens"> => ({
   stem,
-  stemStride: 1,
   rows: [
     ["lite", 2, dims[0]],
     ["down", 4, dims[1]],
@@ -494,11 +492,11 @@ export const variants: Record<string, Variant<MobileFormerConfig>> = {
     preprocessing,
   },
   mobile_former_micro_32: {
-    config: { ...micro(12, [12, 24, 48]), tokens: { count: 4, dim: 64 } },
+    config: { ...micro(24, [24, 48, 96]), tokens: { count: 4, dim: 64 } },
     preprocessing: microPictures,
   },
   // The mobile stream alone, wider by what the other one costs.
-  mobile_alone_micro_32: { config: micro(12, [12, 26, 54]), preprocessing: microPictures },
+  mobile_alone_micro_32: { config: micro(26, [26, 54, 106]), preprocessing: microPictures },
 };
 
 export const create = (config: MobileFormerConfig, options: BackboneOptions): MobileFormer =>
