@@ -5,14 +5,14 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { truncatedNormal } from "../nn/init.ts";
+import { attend } from "../nn/attention.ts";
+import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { sigmoid } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, expandBatch } from "../ops/move.ts";
-import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
 
 export interface CvTConfig {
@@ -79,15 +79,12 @@ class Attention extends Module {
       const y = layer.forward(map); // [N, L or L/4, C]
       return classes > 0 ? concat([x.slice(1, 0, classes), y], 1) : y;
     };
-    const byHead = (y: Tensor): Tensor => y.reshape([batch, y.shape[1], this.#heads, -1]).permute(0, 2, 1, 3);
-
     // The scale is that of the whole width, not of a head's, as in the official code; given to weights, it costs nothing.
     const scaled = (w: Tensor): Tensor => w.mul(dim ** -0.5);
-    const q = byHead(linear(convolved(this.convProjQ), scaled(this.projQ.weight), scaled(this.projQ.bias as Tensor)));
-    const k = byHead(this.projK.forward(convolved(this.convProjK)));
-    const v = byHead(this.projV.forward(convolved(this.convProjV))); // [N, heads, (1 +) L/4, C / heads]
-    const mixed = softmax(q.matmul(k.mT)).matmul(v).permute(0, 2, 1, 3); // [N, (1 +) L, heads, C / heads]
-    return this.proj.forward(mixed.reshape(x.shape));
+    const q = linear(convolved(this.convProjQ), scaled(this.projQ.weight), scaled(this.projQ.bias as Tensor));
+    const k = this.projK.forward(convolved(this.convProjK));
+    const v = this.projV.forward(convolved(this.convProjV)); // [N, (1 +) L/4, C]
+    return this.proj.forward(attend(q, k, v, this.#heads));
   }
 }
 
@@ -222,6 +219,7 @@ export const variants: Record<string, Variant<CvTConfig>> = {
   cvt_w24_384: { config: wide, preprocessing: at384 },
   cvt_micro_32: {
     config: { dims: [32, 64, 128], depths: [1, 1, 2], heads: [1, 2, 4], stem: { kernel: 3, stride: 2, padding: 1 } },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

@@ -6,7 +6,7 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { Attention } from "../nn/attention.ts";
-import { fixed } from "../nn/init.ts";
+import { fixed, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -265,6 +265,7 @@ export const variants: Record<string, Variant<UniFormerConfig>> = {
   uniformer_large_ls_tl_384: { config: large, preprocessing: at384 },
   uniformer_micro_32: {
     config: { dims: [16, 32, 64, 128], depths: [1, 1, 2, 1], headDim: 32, patch: 2 },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

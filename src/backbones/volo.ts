@@ -6,8 +6,8 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { Attention } from "../nn/attention.ts";
-import { truncatedNormal } from "../nn/init.ts";
+import { Attention, attend, cutLinear } from "../nn/attention.ts";
+import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -158,12 +158,10 @@ class ClassAttention extends Module {
     this.proj = new Linear(dim, dim);
   }
   forward(x: Tensor): Tensor {
-    const each = known(x.shape[2]) / this.#heads;
-    const byHead = (y: Tensor): Tensor => y.reshape([x.shape[0], y.shape[1], this.#heads, each]).permute(0, 2, 1, 3);
-    const [k, v] = split(this.kv.weight, 0, 2).map((weight) => byHead(linear(x, weight, undefined))); // [N, heads, 1 + L, D]
-    const q = byHead(linear(x.slice(1, 0, 1), this.q.weight.mul(each ** -0.5), undefined)); // [N, heads, 1, D]
-    const mixed = softmax(q.matmul(k.mT)).matmul(v); // [N, heads, 1, D]
-    return this.proj.forward(mixed.reshape([x.shape[0], 1, x.shape[2]]));
+    const scale = (known(x.shape[2]) / this.#heads) ** -0.5;
+    const [k, v] = cutLinear(this.kv, x, 2); // [N, 1 + L, C]
+    const q = linear(x.slice(1, 0, 1), this.q.weight.mul(scale), undefined); // [N, 1, C]
+    return this.proj.forward(attend(q, k, v, this.#heads));
   }
 }
 
@@ -346,6 +344,7 @@ export const variants: Record<string, Variant<VOLOConfig>> = {
   volo_d5_512: { config: d5, preprocessing: { imageSize: 512, cropPct: 1.15 } },
   volo_micro_32: {
     config: { dims: [32, 64], heads: [2, 4], outlookers: 1, depths: [2], stem: 16, patch: 2, stemStride: 1 },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

@@ -4,7 +4,7 @@ import { modelCost } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 
 // Millions of parameters, billions of multiply-adds and millions of activations, as published: by timm for its models, for CSWin
-// (parameters and multiply-adds) in the README of the official repository.
+// (parameters and multiply-adds) in the README of the official repository, for CvT, UniFormer and Mobile-Former by their authors.
 const published: Record<string, [number, number, number?]> = {
   swin_tiny_patch4_window7_224: [28.29, 4.51, 17.06],
   swin_s3_base_224: [71.13, 13.69, 48.26],
