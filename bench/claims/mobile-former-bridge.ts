@@ -10,7 +10,7 @@ import { train } from "../../src/train/index.ts";
 //
 //     node dist/bench/claims/mobile-former-bridge.js ../shared/data/cifar10-train.tar ../shared/data/cifar10-test.tar [epochs] [seeds]
 
-const [data, val, epochs = "2", seeds = "3"] = process.argv.slice(2);
+const [data, val, epochs = "1", seeds = "3"] = process.argv.slice(2);
 if (!data || !val) {
   console.error("usage: mobile-former-bridge.js <training pictures> <validation pictures> [epochs] [seeds]");
   process.exit(2);
