@@ -1,6 +1,7 @@
 import { nearest, UsageError } from "../base/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Initializer } from "../nn/init.ts";
+import type { Linear } from "../nn/layers.ts";
 import type { Module } from "../nn/module.ts";
 import type { FamilyNames } from "./names.ts";
 
@@ -37,7 +38,21 @@ export interface Backbone extends Module {
   embed(image: Tensor): Tensor;
   /** Where published checkpoints keep the classifier: "head", "head.fc", "fc". */
   readonly headName: string;
+  /** Further classifiers that published checkpoints keep, as wide as the first one. */
+  readonly otherHeads?: readonly string[];
+  /**
+   * What all classifiers say together, the first of `heads` being that of `headName`.  Without it there is one, and it reads `embed`.
+   * [N, 3, H, W] -> [N, classes]
+   */
+  logits?(image: Tensor, heads: readonly Linear[]): Tensor;
 }
+
+/** Where a backbone's checkpoints keep its classifiers, the first one first. */
+export const headNames = ({ headName, otherHeads = [] }: Backbone): string[] => [headName, ...otherHeads];
+
+/** What an image is classified as.  [N, 3, H, W] -> [N, classes] */
+export const logitsOf = (backbone: Backbone, image: Tensor, heads: readonly Linear[]): Tensor =>
+  backbone.logits ? backbone.logits(image, heads) : heads[0].forward(backbone.embed(image));
 
 /** What a caller may change about any model; some families know more. */
 export interface BackboneOptions {

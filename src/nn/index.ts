@@ -1,5 +1,5 @@
 export { type Adapt, offsetBiases, patchKernel, pictureChannels, positions, type Values } from "./adapt.ts";
-export { attend, cutLinear, projections } from "./attention.ts";
+export { Attention, attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { features } from "./features.ts";
 export {

@@ -1,4 +1,4 @@
-import type { Backbone } from "../backbones/backbone.ts";
+import { type Backbone, headNames, logitsOf } from "../backbones/backbone.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { Linear } from "../nn/layers.ts";
@@ -12,18 +12,19 @@ import { cast, greaterOrEqual, oneHot } from "../ops/compare.ts";
  */
 export class Classifier extends Module {
   readonly backbone: Backbone;
-  readonly head: Linear;
+  /** One, or several where the family has several; what they say together are the logits. */
+  readonly heads: readonly Linear[];
   constructor(backbone: Backbone, classes: number) {
     super();
     this.backbone = backbone;
-    this.head = new Linear(backbone.dim, classes);
+    this.heads = headNames(backbone).map(() => new Linear(backbone.dim, classes));
   }
   override *parts(): Iterable<[string, Module | Tensor]> {
     yield* this.backbone.parts();
-    yield [this.backbone.headName, this.head];
+    for (const [i, name] of headNames(this.backbone).entries()) yield [name, this.heads[i]];
   }
   forward(image: Tensor): Tensor {
-    return this.head.forward(this.backbone.embed(image));
+    return logitsOf(this.backbone, image, this.heads);
   }
 }
 
@@ -47,7 +48,7 @@ export class Classification extends Module {
 }
 
 /** The share of images whose largest logit is at the largest target.  float32 [] */
-function countCorrect(logits: Tensor, target: Tensor): Tensor {
+export function countCorrect(logits: Tensor, target: Tensor): Tensor {
   const classes = known(logits.shape[1]);
   const best = cast(greaterOrEqual(logits, logits.max([1], true)), { to: "float32" });
   const wanted =

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
+import { headNames } from "../../src/backbones/backbone.ts";
 import { modelCost, parameterCount } from "../../src/backbones/cost.ts";
 import type { Backbone, ModelEntry } from "../../src/backbones/index.ts";
 import { UsageError } from "../../src/base/errors.ts";
@@ -70,7 +71,7 @@ export function backboneSuite(entry: ModelEntry, runtime: () => Promise<Runtime>
     const paths = weightsOf(backbone).map((w) => w.path);
     assert.equal(new Set(paths).size, paths.length);
     const { params, macs, activations } = modelCost(entry, { classes: 7 });
-    assert.equal(params, parameterCount(backbone) + 7 * backbone.dim + 7);
+    assert.equal(params, parameterCount(backbone) + headNames(backbone).length * (7 * backbone.dim + 7));
     assert.ok(macs > 0 && activations > 0 && macs > activations);
   });
 
