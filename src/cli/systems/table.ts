@@ -39,11 +39,11 @@ const families: readonly (Evidence & { name: string; family: string })[] = [
   { name: "SpectFormer", family: "spectformer", golden: ["spectformer_xs_224", "spectformer_h_s_224"] },
   { name: "iFormer", family: "iformer", golden: ["iformer_small_224"] },
   { name: "GC ViT", family: "gcvit", golden: ["gcvit_xxtiny"] },
-  { name: "TinyViT", family: "tiny-vit", golden: ["tiny_vit_5m_224"] },
+  { name: "TinyViT", family: "tiny_vit", golden: ["tiny_vit_5m_224"] },
   { name: "CvT", family: "cvt", golden: ["cvt_13_224"] },
   { name: "UniFormer", family: "uniformer", golden: ["uniformer_small_224"] },
   { name: "VOLO", family: "volo", golden: ["volo_d1_224"], tests: ["tests/methods/token-labeling.test.ts"] },
-  { name: "Mobile-Former", family: "mobile-former", golden: ["mobile_former_26m", "mobile_former_294m"] },
+  { name: "Mobile-Former", family: "mobile_former", golden: ["mobile_former_26m", "mobile_former_294m"] },
 ];
 
 /** Operators and methods. */
@@ -53,7 +53,7 @@ const others: readonly System[] = [];
 export async function listSystems(): Promise<System[]> {
   const papers = new Map((await listModels()).map(({ family, paper }) => [family, paper]));
   const backbones = families.map(({ family, ...rest }): System => {
-    return { ...rest, paper: papers.get(family) ?? "", code: `src/backbones/${family}.ts` };
+    return { ...rest, paper: papers.get(family) ?? "", code: `src/backbones/${family.replaceAll("_", "-")}.ts` };
   });
   return [...backbones, ...others];
 }
