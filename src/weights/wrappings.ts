@@ -10,6 +10,7 @@ import { StridedTensor } from "./torch-names.ts";
 const wrappings = [
   "state_dict_ema",
   "model_ema",
+  "ema",
   "params_ema",
   "teacher",
   "state_dict",
