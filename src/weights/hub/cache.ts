@@ -82,10 +82,10 @@ async function inOneGo(path: string, make: (part: string) => Promise<void>): Pro
 
 export const isCommit = (text: string): boolean => /^[0-9a-f]{40}$/.test(text);
 
-/** A name from elsewhere that is to be a path below here. */
-function checked(name: string): string {
+/** A name from elsewhere that is to be a path below here, as one. */
+export function checked(name: string): string {
   const parts = name.split("/");
   if (parts.every((part) => part !== "" && part !== "." && part !== ".." && !/[\\\0:]/.test(part)))
     return join(...parts);
-  throw new OrielError("hub", `"${name}" is no name of a file in a repository`);
+  throw new OrielError("hub", `"${name}" is no name of anything in a repository`);
 }

@@ -8,7 +8,7 @@ import { nearest, OrielError } from "../../base/errors.ts";
 import { chooseWeights } from "../choose.ts";
 import { type Answer, ask, bodyOf, type HttpOptions, PassingError, retrying } from "../http.ts";
 import { parseIndex } from "../index-file.ts";
-import { HubCache, isCommit } from "./cache.ts";
+import { checked, HubCache, isCommit } from "./cache.ts";
 import { download } from "./download.ts";
 import { type HubName, parseHubName } from "./name.ts";
 import { type HubSettings, hubSettings } from "./settings.ts";
@@ -91,6 +91,7 @@ class Hub {
 
   /** The path of a file in the cache. */
   async file(revision: string, file: string): Promise<string> {
+    checked(file);
     const known = await this.#cache.commitOf(revision);
     const cached = known === undefined ? undefined : await this.#cache.find(known, file);
     if (cached !== undefined && (isCommit(revision) || this.#settings.offline)) return cached;
