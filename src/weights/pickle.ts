@@ -81,10 +81,10 @@ export function unpickle(bytes: Uint8Array, world: PickleWorld, start = 0): Unpi
 function run(machine: Machine): PickleValue {
   for (;;) {
     const at = machine.at;
-    const letter = String.fromCharCode(machine.take(1)[0]);
-    if (letter === ".") return machine.pop();
-    const opcode = opcodes[letter];
-    if (!opcode) throw broken(at, `opcode ${JSON.stringify(letter)} is none that weights need`);
+    const code = machine.uint(1);
+    if (code === stop) return machine.pop();
+    const opcode = byCode[code];
+    if (!opcode) throw broken(at, `opcode ${JSON.stringify(String.fromCharCode(code))} is none that weights need`);
     machine.spend(1);
     opcode(machine);
   }
@@ -92,6 +92,8 @@ function run(machine: Machine): PickleValue {
 
 const broken = (at: number, message: string) =>
   new OrielError("malformed", `not a valid pickle: ${message}, at byte ${at}`);
+
+const decoder = new TextDecoder();
 
 class Machine {
   at: number;
@@ -129,11 +131,16 @@ class Machine {
   }
 
   take(length: number): Uint8Array {
-    const end = this.at + length;
-    if (end > this.#bytes.length) throw this.#truncated(end);
-    const taken = this.#bytes.subarray(this.at, end);
-    this.at = end;
-    return taken;
+    const at = this.#pass(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** Goes over so many bytes, and says where they are. */
+  #pass(length: number): number {
+    const at = this.at;
+    if (at + length > this.#bytes.length) throw this.#truncated(at + length);
+    this.at = at + length;
+    return at;
   }
 
   #truncated(needed: number): OrielError {
@@ -143,8 +150,7 @@ class Machine {
 
   /** An unsigned little-endian integer. */
   uint(size: 1 | 2 | 4 | 8): number {
-    const at = this.at;
-    this.take(size);
+    const at = this.#pass(size);
     if (size === 8) return Number(this.#view.getBigUint64(at, true));
     return size === 1
       ? this.#view.getUint8(at)
@@ -154,13 +160,11 @@ class Machine {
   }
 
   int32(): number {
-    this.take(4);
-    return this.#view.getInt32(this.at - 4, true);
+    return this.#view.getInt32(this.#pass(4), true);
   }
 
   float64(): number {
-    this.take(8);
-    return this.#view.getFloat64(this.at - 8, false);
+    return this.#view.getFloat64(this.#pass(8), false);
   }
 
   /** A little-endian two's complement integer of any length. */
@@ -174,7 +178,7 @@ class Machine {
   }
 
   utf8(length: number): string {
-    return new TextDecoder().decode(this.take(length));
+    return decoder.decode(this.take(length));
   }
 
   latin1(length: number): string {
@@ -360,3 +364,6 @@ const opcodes: Record<string, (m: Machine) => void> = {
   b: (m) => m.setState(), // BUILD
   Q: (m) => m.persistent(), // BINPERSID
 };
+
+const stop = ".".charCodeAt(0);
+const byCode = Array.from({ length: 256 }, (_, code) => opcodes[String.fromCharCode(code)]);
