@@ -18,6 +18,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
 import { openWeights } from "../../src/weights/open-node.ts";
 import { type NamedTensors, SafetensorsFile } from "../../src/weights/safetensors.ts";
@@ -262,6 +264,18 @@ test("a part is chosen by the beginning of its names", async () => {
   assert.deepEqual(names(["_orig_mod.module.a"]), ["a"]);
   assert.deepEqual(names(["backbone.a", "head.b"]), ["backbone.a", "head.b"]);
   assert.deepEqual(names([]), []);
+});
+
+test("the front door of a page names nothing of Node's", async () => {
+  const entry = fileURLToPath(new URL("../../src/weights/open.js", import.meta.url));
+  const { errors } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    platform: "browser",
+    write: false,
+    logLevel: "silent",
+  });
+  assert.deepEqual(errors, []);
 });
 
 test("what is no weights is named", async () => {

@@ -6,7 +6,7 @@ import { OrielError } from "../../src/base/errors.ts";
 import { fileSource } from "../../src/weights/file-source.ts";
 import { bytesSource } from "../../src/weights/source.ts";
 import { type StoredTensor, toFloat32 } from "../../src/weights/stored.ts";
-import { readTorch } from "../../src/weights/torch.ts";
+import { openTorch, readTorch } from "../../src/weights/torch.ts";
 import { madeFile, sharedCheckpoint } from "./files.ts";
 
 /** [dtype, shape, first digits of the sha256 of the bytes, sum] as PyTorch reads it; see files/make.py. */
@@ -99,6 +99,19 @@ test("a key chooses another entry", async () => {
     read(bytesOf("zip.pth"), { key: "ema" }),
     /no tensors under "ema"; there are some under: model, optimizer/,
   );
+});
+
+test("of several weights the teacher's are taken; a key of entries and names chooses others", async () => {
+  const chosen = async (key?: string) => {
+    const { tensors, path, others } = await openTorch(bytesSource(bytesOf("wrapped.pth")), { key });
+    return [[...tensors.keys()], path, others];
+  };
+  assert.deepEqual(await chosen(), [["module.backbone.a", "module.head.b"], ["teacher"], ["student", "state_dict"]]);
+  assert.deepEqual(await chosen("student"), [["backbone.a", "head.b"], ["student"], ["teacher", "state_dict"]]);
+  assert.deepEqual((await chosen("teacher.module.backbone")).slice(0, 2), [["a"], ["teacher", "module", "backbone"]]);
+  assert.deepEqual((await chosen("state_dict.model")).slice(0, 2), [["a"], ["state_dict", "model"]]);
+  const { tensors } = await readTorch(bytesSource(bytesOf("wrapped.pth")));
+  assert.deepEqual([...tensors.keys()], ["backbone.a", "head.b"]);
 });
 
 /** A legacy file whose contents are the given pickle, with no storages. */

@@ -49,6 +49,12 @@ torch.save(checkpoint, here / "legacy-protocol5.pth", _use_new_zipfile_serializa
 torch.save(torch.nn.Linear(2, 2), here / "module.pth")
 torch.save({"ema": kinds, "epoch": 1}, here / "kinds.pth")
 torch.save({"ema": kinds, "epoch": 1}, here / "kinds-legacy.pth", _use_new_zipfile_serialization=False)
+ones = lambda *names: {name: torch.full((1,), float(i)) for i, name in enumerate(names)}
+wrapped = {
+    "student": ones("backbone.a", "head.b"), "teacher": ones("module.backbone.a", "module.head.b"), "state_dict": {"model": ones("a")},
+    "scores": collections.Counter(top1=3), "seen": {1, 2}, "history": collections.defaultdict(list, loss=[0.5]), 3: None, (1, 2): "a key that is no name",
+}
+torch.save(wrapped, here / "wrapped.pth")
 save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, here / "reference.safetensors", metadata={"made": "by safetensors"})
 
 as_float32 = lambda t: t.float().nan_to_num(nan=-1.5, posinf=float("inf"), neginf=float("-inf")).numpy().tobytes()
