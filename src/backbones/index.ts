@@ -17,6 +17,12 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),
+  mobilenetv2: () => import("./mobilenetv2.ts"),
+  mobilenetv3: () => import("./mobilenetv3.ts"),
+  mnasnet: () => import("./mnasnet.ts"),
+  fbnet: () => import("./fbnet.ts"),
+  spnasnet: () => import("./spnasnet.ts"),
+  proxyless: () => import("./proxyless.ts"),
 };
 
 /** What is known of a model before it is made. */
