@@ -10,7 +10,7 @@ import { divisible, inverted, type MobileConfig, MobileNet, type Row, separable 
 
 export const paper = "Wu et al., FBNet (2019), https://arxiv.org/abs/1812.03443";
 
-/** Figure 4, third row; the channels are those of table 1. */
+/** FBNet-C, as the paper draws it; the channels are those of table 1. */
 const c: MobileConfig = {
   stem: 16,
   stages: [
@@ -75,7 +75,6 @@ const g = v3(
 
 const pictures = { cropPct: 0.95, interpolation: "bilinear" } as const;
 
-/** FBNetV3: table 7 of its paper, as in timm. */
 export const variants: Record<string, Variant<MobileConfig>> = {
   fbnetc_100: { config: c, preprocessing: { interpolation: "bilinear" } },
   fbnetv3_b: { config: b, preprocessing: pictures },

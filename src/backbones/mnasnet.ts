@@ -27,7 +27,7 @@ const a1: MnasNetConfig = {
     [inverted(3, 6, 320)],
   ],
 };
-/** Searched without gates: table 1 and the official repository (tensorflow/tpu, mnasnet_models.py). */
+/** Searched without gates: the official repository's b1 (tensorflow/tpu, mnasnet_models.py). */
 const b1: MnasNetConfig = {
   stem: 32,
   stages: [
@@ -40,7 +40,7 @@ const b1: MnasNetConfig = {
     [inverted(3, 6, 320)],
   ],
 };
-/** Table 6, and the official repository. */
+/** The official repository's small model. */
 const small: MnasNetConfig = {
   stem: 8,
   stages: [

@@ -114,7 +114,7 @@ export class Proxyless extends Module implements Backbone {
 
 export const paper = "Cai et al., ProxylessNAS (2019), https://arxiv.org/abs/1812.00332";
 
-/** The network found for a phone: figure 4 (c), and the configuration published with its weights. */
+/** The network found for a phone: the configuration published with its weights. */
 export const variants: Record<string, Variant<ProxylessConfig>> = {
   proxyless_mobile: {
     config: {

@@ -10,7 +10,6 @@ import { inverted, type MobileConfig, MobileNet, separable } from "./mobile.ts";
 export const paper = "Stamoulis et al., Single-Path NAS (2019), https://arxiv.org/abs/1904.02877";
 
 export const variants: Record<string, Variant<MobileConfig>> = {
-  /** Figure 5, as in the official repository. */
   spnasnet_100: {
     config: {
       stem: 32,

@@ -14,7 +14,7 @@ export interface DynamicConvOptions extends Omit<ConvOptions, "groups"> {
   kernels?: number;
   /** Hidden channels of the attention, as a share of those that come in. */
   ratio?: number;
-  /** Divides the scores: high while training starts, so that all kernels learn (section 3.3); 1 at the end. */
+  /** Divides the scores: high while training starts, so that all kernels learn; 1 at the end. */
   temperature?: number;
 }
 

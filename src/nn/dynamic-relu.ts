@@ -12,13 +12,13 @@ export interface DynamicReluOptions {
   reduction?: number;
 }
 
-/** Slopes 1 and 0 and intercepts 0 and 0, where the activation starts, and how far the image can move them (section 3.2). */
+/** Slopes 1 and 0 and intercepts 0 and 0, where the activation starts, and how far the image can move them . */
 const start = [1, 0, 0, 0];
 const reach = [1, 1, 0.5, 0.5];
 
 /**
  * ReLU whose two lines depend on the image: max(a₁x + b₁, a₂x + b₂) with aᵢ and bᵢ from the mean of the map; it starts near
- * max(x, 0).  [N, C, H, W] -> [N, C, H, W].  Chen et al., "Dynamic ReLU" (ECCV 2020), https://arxiv.org/abs/2003.10027, equations 2 to 4,
+ * max(x, 0).  [N, C, H, W] -> [N, C, H, W].  Chen et al., "Dynamic ReLU" (ECCV 2020), https://arxiv.org/abs/2003.10027,
  * figure 2 (a) and (b).
  */
 export class DynamicRelu extends Module {

@@ -8,8 +8,7 @@ import { Module } from "./module.ts";
 /**
  * Disentangled non-local block: every position attends to all by what is special about the two (queries and keys have their mean over
  * the map taken away), and beside it all share one weighing of the positions.  It starts as the identity for the first part.
- * [N, C, H, W] -> [N, C, H, W].  Yin et al., "Disentangled Non-Local Neural Networks" (ECCV 2020), https://arxiv.org/abs/2006.06668,
- * equation 12.
+ * [N, C, H, W] -> [N, C, H, W].  Yin et al., "Disentangled Non-Local Neural Networks" (ECCV 2020), https://arxiv.org/abs/2006.06668.
  */
 export class DisentangledNonLocal extends Module {
   gamma;

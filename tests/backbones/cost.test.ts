@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { modelCost } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 
-// Millions of parameters, billions of multiply-adds and millions of activations at 224², as published: by timm for its models, for CSWin
+// Millions of parameters, billions of multiply-adds and millions of activations at the variant's size, as published: by timm for its models, for CSWin
 // (parameters and multiply-adds) in the README of the official repository; multiply-adds of the smallest are the papers', since timm counts
 // norms too.
 const published: Record<string, [number, number, number?]> = {
@@ -14,6 +14,7 @@ const published: Record<string, [number, number, number?]> = {
   resnet18: [11.69, 1.82, 2.48],
   resnet50: [25.56, 4.11, 11.11],
   resnet152: [60.19, 11.56, 22.56],
+  resnetrs101: [63.62, 6.04, 12.7],
   mobilenetv2_100: [3.5, 0.3],
   mobilenetv3_large_100: [5.48, 0.219, 4.41],
   mobilenetv3_large_150d: [14.62, 1.03, 12.35],
