@@ -33,7 +33,7 @@ const v3 = (stem: number, stages: readonly (readonly Row[])[], last: number): Mo
   head: 1984,
   headAfterMean: { bias: false },
   activate: "hard-swish",
-  squeeze: { reduced: (inputs) => divisible(inputs / 4, 0.95), gate: hardSigmoid },
+  squeeze: { reduced: (inputs) => divisible(inputs / 4, { limit: 0.95 }), gate: hardSigmoid },
 });
 
 const b = v3(

@@ -23,6 +23,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   fbnet: () => import("./fbnet.ts"),
   spnasnet: () => import("./spnasnet.ts"),
   proxyless: () => import("./proxyless.ts"),
+  ghostnet: () => import("./ghostnet.ts"),
 };
 
 /** What is known of a model before it is made. */

@@ -9,11 +9,10 @@ import { Activation, type ActivationName } from "../nn/activation.ts";
 import { normal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
+import type { Layer } from "../nn/sequential.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
+import { eachAxis } from "../ops/conv.ts";
 import { type Backbone, type BackboneOptions, dropPathRates } from "./backbone.ts";
-
-/** A module from map to map. */
-export type Layer = Module & { forward(x: Tensor): Tensor };
 
 /** A row of a paper's table: `repeats` blocks, of which the first has the stride and changes the channels. */
 export interface Row {
@@ -71,10 +70,10 @@ export interface Squeeze {
   gate?: (x: Tensor) => Tensor;
 }
 
-/** The multiple of 8 nearest to a number of channels, the next one where that takes away more than a tenth (or 1 - `limit`). */
-export function divisible(channels: number, limit = 0.9): number {
-  const near = Math.max(8, 8 * Math.floor((channels + 4) / 8));
-  return near < limit * channels ? near + 8 : near;
+/** The multiple of 8 (or `by`) nearest to a number of channels, the next where that takes away more than a tenth (or 1 - `limit`). */
+export function divisible(channels: number, { limit = 0.9, by = 8 } = {}): number {
+  const near = Math.max(by, by * Math.floor((channels + by / 2) / by));
+  return near < limit * channels ? near + by : near;
 }
 
 /** Rows with their channels multiplied. */
@@ -109,8 +108,8 @@ const activation = (activate: MobileConfig["activate"], channels: number): Layer
   typeof activate === "string" ? new Activation(activate) : activate(channels);
 
 export interface ConvShape {
-  kernel?: number;
-  stride?: number;
+  kernel?: number | readonly [number, number];
+  stride?: number | readonly [number, number];
   groups?: number;
   bias?: boolean;
 }
@@ -118,8 +117,9 @@ export interface ConvShape {
 /** Without bias, drawn from a normal distribution with variance 2 / fan-out. */
 export const convolution = (inputs: number, outputs: number, options: ConvShape = {}): Conv2d => {
   const { kernel = 1, stride = 1, groups = 1, bias = false } = options;
-  const init = normal(Math.sqrt((2 * groups) / (kernel * kernel * outputs)));
-  return new Conv2d(inputs, outputs, { kernel, stride, groups, bias, padding: (kernel - 1) / 2, init });
+  const sides = eachAxis(kernel, 2);
+  const init = normal(Math.sqrt((2 * groups) / (sides[0] * sides[1] * outputs)));
+  return new Conv2d(inputs, outputs, { kernel, stride, groups, bias, padding: sides.map((k) => (k - 1) / 2), init });
 };
 
 const depthwise = (channels: number, { kernel, stride }: Row): Conv2d =>

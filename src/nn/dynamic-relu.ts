@@ -12,7 +12,7 @@ export interface DynamicReluOptions {
   reduction?: number;
 }
 
-/** Slopes 1 and 0 and intercepts 0 and 0, where the activation starts, and how far the image can move them . */
+/** Slopes 1 and 0 and intercepts 0 and 0, where the activation starts, and how far the image can move them. */
 const start = [1, 0, 0, 0];
 const reach = [1, 1, 0.5, 0.5];
 

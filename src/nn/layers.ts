@@ -1,7 +1,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type ConvOptions, conv } from "../ops/conv.ts";
+import { type ConvOptions, conv, eachAxis } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { batchNorm, batchNormTraining, layerNorm } from "../ops/norm.ts";
@@ -36,10 +36,11 @@ export class Conv2d extends Module {
       bias = true,
       init: initial,
       ...options
-    }: ConvOptions & { kernel: number; bias?: boolean; init?: init.Initializer },
+    }: ConvOptions & { kernel: number | readonly [number, number]; bias?: boolean; init?: init.Initializer },
   ) {
     super();
-    this.weight = this.param([outputs, inputs / (options.groups ?? 1), kernel, kernel], initial ?? init.uniformFanIn);
+    const shape = [outputs, inputs / (options.groups ?? 1), ...eachAxis(kernel, 2)];
+    this.weight = this.param(shape, initial ?? init.uniformFanIn);
     this.bias = bias ? this.param([outputs], init.zeros) : undefined;
     this.#options = options;
   }

@@ -21,6 +21,7 @@ const published: Record<string, [number, number, number?]> = {
   mnasnet_a1: [3.89, 0.312, 6.23],
   mnasnet_140: [7.12, 0.6, 7.71],
   fbnetv3_g: [16.62, 1.28, 14.87],
+  ghostnetv2_160: [12.39, 0.399],
   cswin_tiny_224: [22.32, 4.3],
   cswin_small_224: [34.64, 6.9],
   cswin_base_224: [77.38, 15],
