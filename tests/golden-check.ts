@@ -209,13 +209,11 @@ export async function checkGolden(golden: Golden, runtime: Runtime): Promise<Gol
   );
   const answers = await run(runtime, step, values);
 
-  // A gradient that is zero by construction (of a bias right before a batch norm) is rounding on both sides, in float32 about 5e-8 of
-  // the whole gradient; a small one has a floor.
+  // A gradient that is zero by construction is rounding on both sides: in float64 theirs, in float32 ours.
   const whole = Math.hypot(...Object.values(golden.train.grads).map(([norm]) => norm));
-  const floorOf = (norm: number): number => (norm < 1e-12 * whole ? 1e-4 : 1e-6) * whole;
   const errors = trained.map(({ path }): GradientError => {
     const [ours, theirs] = [fingerprint(answers[`grad:${path}`], path), golden.train.grads[path] ?? [NaN, NaN]];
-    const scale = Math.max(theirs[0], floorOf(theirs[0]));
+    const scale = theirs[0] < 1e-13 * whole ? 1e-4 * whole : Math.max(theirs[0], 1e-6 * whole);
     return { path, norm: relative(ours[0], theirs[0], scale), projection: relative(ours[1], theirs[1], scale) };
   });
   const head = golden.eval.head.flatMap((row, n) =>

@@ -1,6 +1,8 @@
 import { nearest, UsageError } from "../base/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { Linear } from "../nn/layers.ts";
 import type { Module } from "../nn/module.ts";
+import type { Layer } from "../nn/sequential.ts";
 
 /** How pictures are prepared for a model: what timm calls its pretrained configuration. */
 export interface Preprocessing {
@@ -35,7 +37,13 @@ export interface Backbone extends Module {
   embed(image: Tensor): Tensor;
   /** Where published checkpoints keep the classifier: "head", "head.fc", "fc". */
   readonly headName: string;
+  /** The classifier, where it is more than a linear layer.  [N, dim] -> [N, classes] */
+  createHead?(classes: number): Layer;
 }
+
+/** A classifier for what a backbone's `embed` returns. */
+export const createHead = (backbone: Backbone, classes: number): Layer =>
+  backbone.createHead?.(classes) ?? new Linear(backbone.dim, classes);
 
 /** What a caller may change about any model; some families know more. */
 export interface BackboneOptions {

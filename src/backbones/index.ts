@@ -23,6 +23,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   fbnet: () => import("./fbnet.ts"),
   spnasnet: () => import("./spnasnet.ts"),
   proxyless: () => import("./proxyless.ts"),
+  micronet: () => import("./micronet.ts"),
   ghostnet: () => import("./ghostnet.ts"),
 };
 

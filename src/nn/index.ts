@@ -21,7 +21,7 @@ export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
 export { buffersOf, initialWeights, Module, parametersOf, type Weight, weightsOf } from "./module.ts";
 export { DisentangledNonLocal } from "./non-local.ts";
 export { Rng } from "./rng.ts";
-export { type Layer, Sequential } from "./sequential.ts";
+export { type Layer, Sequential, type Step } from "./sequential.ts";
 export { SqueezeExcite, type SqueezeExciteOptions } from "./squeeze-excite.ts";
 export { currentRng, isTraining, type TraceOptions, trace, updateBuffer } from "./trace.ts";
 export { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "./window.ts";
