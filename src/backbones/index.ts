@@ -24,6 +24,7 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   spnasnet: () => import("./spnasnet.ts"),
   proxyless: () => import("./proxyless.ts"),
   micronet: () => import("./micronet.ts"),
+  attnet: () => import("./attnet.ts"),
   ghostnet: () => import("./ghostnet.ts"),
 };
 

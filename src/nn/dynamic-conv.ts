@@ -1,15 +1,16 @@
 import { UsageError } from "../base/errors.ts";
-import { isOpen, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type ConvOptions, conv } from "../ops/conv.ts";
 import { relu } from "../ops/elementwise.ts";
 import { softmax } from "../ops/norm.ts";
+import { convByImage } from "./conv-by-image.ts";
 import { heNormal, normal, zeros } from "./init.ts";
 import { Conv2d } from "./layers.ts";
 import { Module } from "./module.ts";
 
-export interface DynamicConvOptions extends Omit<ConvOptions, "groups"> {
+export interface DynamicConvOptions {
   kernel: number;
+  stride?: number;
+  padding?: number;
   /** How many kernels are mixed. */
   kernels?: number;
   /** Hidden channels of the attention, as a share of those that come in. */
@@ -36,14 +37,14 @@ class Attention extends Module {
 /**
  * A convolution whose kernel is mixed for each image out of several: Σ πₖ(x) Wₖ, Σ πₖ(x) bₖ.  [N, C, H, W] -> [N, O, H', W'].
  * Chen et al., "Dynamic Convolution: Attention over Convolution Kernels" (CVPR 2020), https://arxiv.org/abs/1912.03458, equation 2.
- * Kernels are mixed before they are applied, which costs next to nothing; where the batch is open the results are mixed instead.
+ * Kernels are mixed before they are applied, which costs next to nothing.
  */
 export class DynamicConv2d extends Module {
   weight;
   bias;
   attention;
   readonly #temperature;
-  readonly #options: ConvOptions;
+  readonly #options;
   constructor(inputs: number, outputs: number, options: DynamicConvOptions) {
     super();
     const { kernel, kernels = 4, ratio = 0.25, temperature = 30, ...rest } = options;
@@ -57,21 +58,10 @@ export class DynamicConv2d extends Module {
     this.#options = rest;
   }
   forward(x: Tensor): Tensor {
-    const [kernels, outputs, inputs, height, width] = this.weight.shape as number[];
+    const [kernels, ...shape] = this.weight.shape as number[];
     const share = softmax(this.attention.forward(x).mul(1 / this.#temperature)); // [N, K]
-    const [batch, ...map] = x.shape;
-    if (isOpen(batch)) {
-      const all = conv(x, this.weight.reshape([kernels * outputs, inputs, height, width]), undefined, this.#options);
-      const [, , h, w] = all.shape;
-      const each = all.reshape([batch, kernels, outputs, mulDim(h, w)]);
-      const weighed = each.add(this.bias.unsqueeze(-1)).mul(share.reshape([batch, kernels, 1, 1]));
-      return weighed.sum([1]).reshape([batch, outputs, h, w]);
-    }
-    const weight = share.matmul(this.weight.reshape([kernels, -1])).reshape([batch * outputs, inputs, height, width]);
-    const bias = share.matmul(this.bias).reshape([batch * outputs]);
-    // Every image is a group of channels with a kernel of its own.
-    const images = x.reshape([1, batch * inputs, ...map.slice(1)]);
-    const y = conv(images, weight, bias, { ...this.#options, groups: batch }); // [1, N · O, H', W']
-    return y.reshape([batch, outputs, ...y.shape.slice(2)]);
+    const weight = share.matmul(this.weight.reshape([kernels, -1])).reshape([x.shape[0], ...shape]); // [N, O, C, k, k]
+    const bias = share.matmul(this.bias).reshape([x.shape[0], shape[0], 1, 1]); // [N, O, 1, 1]
+    return convByImage(x, weight, this.#options).add(bias);
   }
 }

@@ -2,6 +2,7 @@ export { Activation, type ActivationName, relu6 } from "./activation.ts";
 export { projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { BlurPool2d } from "./blur-pool.ts";
+export { convByImage } from "./conv-by-image.ts";
 export { DynamicConv2d, type DynamicConvOptions } from "./dynamic-conv.ts";
 export { DynamicRelu, type DynamicReluOptions } from "./dynamic-relu.ts";
 export { features } from "./features.ts";
