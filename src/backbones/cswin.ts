@@ -6,6 +6,7 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
+import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -292,7 +293,8 @@ export const variants: Record<string, Variant<CSWinConfig>> = {
     aliases: ["CSWin_144_24322_large_384"],
   },
   cswin_micro_32: {
-    config: { patch: 2, dim: 32, depths: [1, 2, 2], heads: [2, 2, 4], split: [2, 4] },
+    config: { patch: 2, dim: 32, depths: [1, 1, 2], heads: [2, 2, 4], split: [2, 4] },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };

@@ -1,4 +1,5 @@
 import { nearest, UsageError } from "../base/errors.ts";
+import { initializeMatrices } from "../nn/module.ts";
 import {
   type Backbone,
   type BackboneOptions,
@@ -8,12 +9,18 @@ import {
   imagenet,
   type Preprocessing,
 } from "./backbone.ts";
+import type { FamilyNames } from "./names.ts";
 
 export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
+export type { FamilyNames, NameMap, NamePair } from "./names.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each family has a config of its own
 const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   swin: () => import("./swin.ts"),
+  swinv2: () => import("./swinv2.ts"),
+  davit: () => import("./davit.ts"),
+  maxvit: () => import("./maxvit.ts"),
+  gcvit: () => import("./gcvit.ts"),
   cswin: () => import("./cswin.ts"),
   vit: () => import("./vit.ts"),
   resnet: () => import("./resnet.ts"),
@@ -26,6 +33,12 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   micronet: () => import("./micronet.ts"),
   attnet: () => import("./attnet.ts"),
   ghostnet: () => import("./ghostnet.ts"),
+  convnext: () => import("./convnext.ts"),
+  poolformer: () => import("./poolformer.ts"),
+  focalnet: () => import("./focalnet.ts"),
+  smt: () => import("./smt.ts"),
+  spectformer: () => import("./spectformer.ts"),
+  iformer: () => import("./iformer.ts"),
 };
 
 /** What is known of a model before it is made. */
@@ -35,6 +48,8 @@ export interface ModelEntry {
   paper: string;
   aliases: readonly string[];
   preprocessing: Preprocessing;
+  /** How others call its weights: by convention, "official" or "transformers". */
+  names: FamilyNames;
   /** Options that only its family knows are allowed too; unknown ones are an error. */
   create(options?: BackboneOptions & Readonly<Record<string, unknown>>): Backbone;
 }
@@ -43,7 +58,7 @@ export interface ModelEntry {
 export async function listModels(): Promise<ModelEntry[]> {
   const all = await Promise.all(
     Object.entries(families).map(async ([family, load]) => {
-      const { variants, paper, options: special, create } = await load();
+      const { variants, paper, options: special, names, create } = await load();
       return Object.entries(variants).map(([name, variant]): ModelEntry => {
         const preprocessing = { ...imagenet, ...variant.preprocessing };
         return {
@@ -52,11 +67,13 @@ export async function listModels(): Promise<ModelEntry[]> {
           paper,
           aliases: variant.aliases ?? [],
           preprocessing,
+          names: typeof names === "function" ? names(variant.config) : (names ?? {}),
           create: (options = {}) => {
             checkOptions(name, options, special);
             const imageSize = options.imageSize ?? preprocessing.imageSize;
             const backbone = create(variant.config, { ...options, imageSize });
             checkImage(name, backbone, imageSize);
+            if (variant.init) initializeMatrices(backbone, variant.init);
             return backbone;
           },
         };

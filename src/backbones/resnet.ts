@@ -14,6 +14,7 @@ import type { ConvOptions } from "../ops/conv.ts";
 import { relu } from "../ops/elementwise.ts";
 import { averagePool, maxPool } from "../ops/pool.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import type { FamilyNames } from "./names.ts";
 
 export interface ResNetConfig {
   block: "basic" | "bottleneck";
@@ -330,6 +331,22 @@ export const variants: Record<string, Variant<ResNetConfig>> = {
   resnet44_cifar: cifar(7),
   resnet56_cifar: cifar(9),
   resnet110_cifar: cifar(18),
+};
+
+/** torchvision's names are timm's. */
+export const names: FamilyNames = {
+  transformers: {
+    root: "resnet.",
+    pairs: [
+      ["conv1", "resnet.embedder.embedder.convolution"],
+      ["bn1", "resnet.embedder.embedder.normalization"],
+      ["layer{i+1}.{j}.downsample.0", "resnet.encoder.stages.{i}.layers.{j}.shortcut.convolution"],
+      ["layer{i+1}.{j}.downsample.1", "resnet.encoder.stages.{i}.layers.{j}.shortcut.normalization"],
+      ["layer{i+1}.{j}.conv{k+1}", "resnet.encoder.stages.{i}.layers.{j}.layer.{k}.convolution"],
+      ["layer{i+1}.{j}.bn{k+1}", "resnet.encoder.stages.{i}.layers.{j}.layer.{k}.normalization"],
+      ["fc", "classifier.1"],
+    ],
+  },
 };
 
 export const create = (config: ResNetConfig, options: BackboneOptions): ResNet => new ResNet(config, options);

@@ -3,16 +3,34 @@
  * Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), https://arxiv.org/abs/2103.14030.
  * Parameter paths are timm's.
  */
-import { type Dim, divDim, known } from "../graph/shape.ts";
+import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
-import { truncatedNormal } from "../nn/init.ts";
+import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
-import { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "../nn/window.ts";
+import {
+  acrossWindows,
+  addPlaces,
+  fromWindows,
+  planWindows,
+  relativeBias,
+  toWindows,
+  type WindowPlan,
+} from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+import {
+  type Backbone,
+  type BackboneOptions,
+  dropPathRates,
+  isCount,
+  type OptionRule,
+  sides,
+  type Variant,
+} from "./backbone.ts";
+import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
 
 export interface SwinConfig {
   patch: number;
@@ -21,6 +39,11 @@ export interface SwinConfig {
   heads: readonly number[];
   /** Side of a window, for all stages or for each. */
   window: number | readonly number[];
+}
+
+export interface SwinOptions extends BackboneOptions {
+  /** Another side of a window than the published one; its table of biases is resized when weights are read. */
+  window?: number;
 }
 
 /** Attention inside windows, with a learned bias for each offset (equation 4).  [N, L, C] -> [N, L, C] */
@@ -32,7 +55,8 @@ class WindowAttention extends Module {
   constructor(dim: number, heads: number, window: readonly number[]) {
     super();
     this.#heads = heads;
-    this.relativePositionBiasTable = this.param([(2 * window[0] - 1) * (2 * window[1] - 1), heads], truncatedNormal());
+    const offsets = (2 * window[0] - 1) * (2 * window[1] - 1);
+    this.relativePositionBiasTable = this.param([offsets, heads], truncatedNormal(), offsetBiases(window));
     this.qkv = new Linear(dim, 3 * dim);
     this.proj = new Linear(dim, dim);
   }
@@ -40,16 +64,9 @@ class WindowAttention extends Module {
     const heads = this.#heads;
     const [q, k, v] = projections(this.qkv, x, heads).map((y) => toWindows(y, plan, heads)); // [N · windows, heads, M², D]
     const scores = q.matmul(k.mT); // [N · windows, heads, M², M²]
-    const mixed = softmax(this.#place(scores, plan)).matmul(v); // [N · windows, heads, M², D]
-    return this.proj.forward(fromWindows(mixed, plan, x.shape[0]));
-  }
-  /** Adds what only depends on places: the learned bias, and the mask of rolled windows. */
-  #place(scores: Tensor, plan: WindowPlan): Tensor {
     const bias = relativeBias(this.relativePositionBiasTable, plan.window); // [heads, M², M²]
-    const mask = shiftMask(plan);
-    if (!mask) return scores.add(bias);
-    const apart = scores.reshape([divDim(scores.shape[0], plan.windows) as Dim, plan.windows, ...bias.shape]);
-    return apart.add(bias.add(mask.unsqueeze(1))).reshape(scores.shape);
+    const mixed = softmax(addPlaces(scores, bias, plan)).matmul(v); // [N · windows, heads, M², D]
+    return this.proj.forward(fromWindows(mixed, plan, x.shape[0]));
   }
 }
 
@@ -73,28 +90,24 @@ class Block extends Module {
     this.mlp = new Mlp(dim, 4 * dim);
     this.dropPath = new DropPath(rate);
   }
-  forward(x: Tensor, size: readonly [number, number]): Tensor {
-    const y = x.add(this.dropPath.forward(this.#attend(this.norm1.forward(x), size)));
+  forward(x: Tensor, size: readonly number[]): Tensor {
+    const inside = (tokens: Tensor, plan: WindowPlan): Tensor => this.attn.forward(tokens, plan);
+    const mixed = acrossWindows(this.norm1.forward(x), size, this.#window, inside, (grown) =>
+      planWindows(grown, this.#window, this.#shift),
+    );
+    const y = x.add(this.dropPath.forward(mixed));
     return y.add(this.dropPath.forward(this.mlp.forward(this.norm2.forward(y))));
   }
-  #attend(x: Tensor, [height, width]: readonly [number, number]): Tensor {
-    const [batch, , dim] = x.shape;
-    const grown = [height, width].map((s, i) => Math.ceil(s / this.#window[i]) * this.#window[i]);
-    const plan = planWindows(grown, this.#window, this.#shift);
-    if (plan.order.length === height * width) return this.attn.forward(x, plan);
-    // What does not divide into windows is padded, as the dense-prediction models do.
-    const padded = x
-      .reshape([batch, height, width, dim])
-      .pad(1, 0, grown[0] - height)
-      .pad(2, 0, grown[1] - width)
-      .reshape([batch, plan.order.length, dim]);
-    return this.attn
-      .forward(padded, plan)
-      .reshape([batch, ...grown, dim])
-      .slice(1, 0, height)
-      .slice(2, 0, width)
-      .reshape(x.shape);
-  }
+}
+
+/** 2 × 2 neighbours side by side, down first; zeros complete a map of odd size.  [N, H, W, C] -> [N, H/2, W/2, 4C] */
+export function joinNeighbours(x: Tensor): Tensor {
+  const even = x.pad(1, 0, known(x.shape[1]) % 2).pad(2, 0, known(x.shape[2]) % 2);
+  const [batch, height, width, dim] = [even.shape[0], ...even.shape.slice(1).map((d) => known(d))];
+  return even
+    .reshape([batch, height / 2, 2, width / 2, 2, dim])
+    .permute(0, 1, 3, 4, 2, 5)
+    .reshape([batch, height / 2, width / 2, 4 * dim]);
 }
 
 /** Joins 2 × 2 neighbours and halves their channels (section 3.1).  [N, H, W, C] -> [N, H/2, W/2, 2C] */
@@ -107,13 +120,7 @@ class PatchMerging extends Module {
     this.reduction = new Linear(4 * dim, 2 * dim, { bias: false });
   }
   forward(x: Tensor): Tensor {
-    const even = x.pad(1, 0, known(x.shape[1]) % 2).pad(2, 0, known(x.shape[2]) % 2);
-    const [batch, height, width, dim] = [even.shape[0], ...even.shape.slice(1).map((d) => known(d))];
-    const merged = even
-      .reshape([batch, height / 2, 2, width / 2, 2, dim])
-      .permute(0, 1, 3, 4, 2, 5)
-      .reshape([batch, height / 2, width / 2, 4 * dim]);
-    return this.reduction.forward(this.norm.forward(merged));
+    return this.reduction.forward(this.norm.forward(joinNeighbours(x)));
   }
 }
 
@@ -146,7 +153,7 @@ class Stage extends Module {
 }
 
 /** Patches to vectors.  [N, 3, H, W] -> [N, H/4, W/4, C] */
-class PatchEmbed extends Module {
+export class PatchEmbed extends Module {
   proj;
   norm;
   readonly #patch;
@@ -173,7 +180,7 @@ export class Swin extends Module implements Backbone {
   patchEmbed;
   layers;
   norm;
-  constructor({ patch, dim, depths, heads, window }: SwinConfig, options: BackboneOptions = {}) {
+  constructor({ patch, dim, depths, heads, window }: SwinConfig, options: SwinOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
     const rates = dropPathRates(
@@ -187,7 +194,7 @@ export class Swin extends Module implements Backbone {
     let size = sides(imageSize).map((s) => Math.ceil(s / patch));
     this.layers = depths.map((depth, i) => {
       if (i > 0) size = size.map((s) => Math.ceil(s / 2));
-      const side = typeof window === "number" ? window : window[i];
+      const side = options.window ?? (typeof window === "number" ? window : window[i]);
       return new Stage(this.channels[i], i === 0, size, heads[i], side, rates.splice(0, depth));
     });
     this.norm = new LayerNorm(this.dim);
@@ -230,8 +237,38 @@ export const variants: Record<string, Variant<SwinConfig>> = {
   swin_s3_base_224: { config: { ...small, depths: [2, 2, 30, 2], window: [7, 7, 14, 7] }, preprocessing: at224 },
   swin_micro_32: {
     config: { patch: 2, dim: 32, depths: [2, 2, 4], heads: [1, 2, 4], window: 4 },
+    init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },
 };
 
-export const create = (config: SwinConfig, options: BackboneOptions): Swin => new Swin(config, options);
+const transformers: NameMap = {
+  root: "swin.",
+  pairs: [
+    ["patch_embed.proj", "swin.embeddings.patch_embeddings.projection"],
+    ["patch_embed.norm", "swin.embeddings.norm"],
+    ["layers.{i+1}.downsample", "swin.encoder.layers.{i}.downsample"],
+    ...below("layers.{i}.blocks.{j}", "swin.encoder.layers.{i}.blocks.{j}", [
+      ...transformersBlock("attention.self"),
+      ["attn.relative_position_bias_table", "attention.self.relative_position_bias_table"],
+    ]),
+    ["norm", "swin.layernorm"],
+    ["head.fc", "classifier"],
+  ],
+};
+
+export const options: Record<string, OptionRule> = { window: { wants: "a whole number of patches", takes: isCount } };
+
+export const names = {
+  // So did timm call them before its version 0.9: stages end, not begin, by merging.
+  official: {
+    pairs: [
+      ["layers.{i+1}.downsample", "layers.{i}.downsample"],
+      ["head.fc", "head"],
+    ],
+  },
+  transformers,
+  "transformers 5": inTransformers5(transformers),
+} satisfies FamilyNames;
+
+export const create = (config: SwinConfig, options: SwinOptions): Swin => new Swin(config, options);

@@ -7,6 +7,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { positions } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
 import { normal, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -15,6 +16,7 @@ import { inParts } from "../nn/parts.ts";
 import { concat, expandBatch } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, imagenet, sides, type Variant } from "./backbone.ts";
+import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
 
 export interface ViTConfig {
   patch: number;
@@ -105,7 +107,8 @@ export class ViT extends Module implements Backbone {
     this.dim = dim;
     this.#grid = sides(imageSize).map((s) => Math.ceil(s / patch));
     this.clsToken = this.param([1, 1, dim], normal(1e-6));
-    this.posEmbed = this.param([1, 1 + this.#grid[0] * this.#grid[1], dim], truncatedNormal());
+    const rows = 1 + this.#grid[0] * this.#grid[1];
+    this.posEmbed = this.param([1, rows, dim], truncatedNormal(), positions(this.#grid, 1));
     this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
     this.blocks = dropPathRates(depth, dropPath).map((rate) => new Block(dim, heads, rate));
     this.norm = new LayerNorm(dim, { eps });
@@ -174,5 +177,20 @@ export const variants: Record<string, Variant<ViTConfig>> = {
   deit_base_patch16_224: { config: { patch: 16, ...base }, preprocessing: { ...at224, ...likeImagenet } },
   deit_base_patch16_384: { config: { patch: 16, ...base }, preprocessing: { ...at384, ...likeImagenet } },
 };
+
+const transformers: NameMap = {
+  root: "vit.",
+  pairs: [
+    ["cls_token", "vit.embeddings.cls_token"],
+    ["pos_embed", "vit.embeddings.position_embeddings"],
+    ["patch_embed.proj", "vit.embeddings.patch_embeddings.projection"],
+    ...below("blocks.{i}", "vit.encoder.layer.{i}", transformersBlock("attention.attention")),
+    ["norm", "vit.layernorm"],
+    ["head", "classifier"],
+  ],
+};
+
+/** DeiT's repository has timm's names; those of the paper's own, in JAX, lie in files of another kind. */
+export const names = { transformers, "transformers 5": inTransformers5(transformers) } satisfies FamilyNames;
 
 export const create = (config: ViTConfig, options: BackboneOptions): ViT => new ViT(config, options);

@@ -20,6 +20,7 @@ export default defineCommand({
     batch: z.int().min(1).default(8).describe("images in a step"),
     imageSize: z.int().min(1).optional().describe("side of the images; the model's own"),
     rounds: z.int().min(1).default(5).describe("rounds of two steps and a MatMul"),
+    fuse: z.boolean().default(true).describe("measure inference as it was drawn, nothing fused"),
     profile: z.boolean().default(false).describe("list the time per kind of operation, and the heaviest nodes"),
     device: shared.device,
     threads: z.int().min(1).default(2).describe("threads of the engine"),
@@ -28,6 +29,7 @@ export default defineCommand({
   examples: [
     ["oriel bench cswin_tiny_224", "speed and memory at batch 8"],
     ["oriel bench resnet50 --batch 1 --profile", "where the time of one image goes"],
+    ["oriel bench vit_small_patch16_224 --no-fuse", "what fusing gains, beside the same without the flag"],
   ],
   async run({ model, batch, profile, ...rest }, out) {
     await findModel(model); // an unknown name is told before anything starts

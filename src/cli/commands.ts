@@ -9,5 +9,6 @@ export const commands: Readonly<Record<string, () => Promise<{ default: Command 
   predict: () => import("./predict.ts"),
   export: () => import("./export.ts"),
   bench: () => import("./bench.ts"),
+  systems: () => import("./systems.ts"),
   doctor: () => import("./doctor.ts"),
 };

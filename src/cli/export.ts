@@ -23,6 +23,10 @@ export default defineCommand({
       .enum(["float32", "uint8"])
       .default("float32")
       .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
+    target: z
+      .enum(["onnx", "webgpu"])
+      .default("onnx")
+      .describe("operators to use: the standard's, or also those that ONNX Runtime has on WebGPU"),
     licence: z.string().optional().describe("who may use the weights for what, such as MIT"),
   }),
   examples: [

@@ -1,7 +1,10 @@
 import { z } from "zod";
-import { findModel } from "../backbones/index.ts";
+import { findModel, type ModelEntry, type NameMap } from "../backbones/index.ts";
+import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { cost } from "../passes/cost.ts";
+import { Classifier } from "../tasks/classify.ts";
+import { namesIn } from "../weights/index.ts";
 import { arg, defineCommand } from "./command.ts";
 import { drawClassifier } from "./draw.ts";
 import { layersOf, memoryOf } from "./info/layers.ts";
@@ -14,15 +17,30 @@ export default defineCommand({
   flags: z.object({
     imageSize: z.int().min(1).optional().describe("side of the images; the model's own"),
     classes: z.int().min(1).default(1000).describe("classes of the classifier"),
+    names: z
+      .enum(["timm", "official", "transformers"])
+      .optional()
+      .describe("list the weights instead, as published checkpoints name them"),
     depth: z.int().min(1).default(2).describe("how deep to look into modules"),
   }),
   examples: [
     ["oriel info cswin_tiny_224", "stage by stage, block by block"],
+    ["oriel info vit_base_patch16_224 --names transformers", "what Hugging Face's library calls the weights"],
     ["oriel info resnet50 --image-size 320 --depth 1", "what another image size costs"],
   ],
-  async run({ model, imageSize, classes, depth }, out) {
+  async run({ model, imageSize, classes, depth, names: convention }, out) {
     const entry = await findModel(model);
     const size = imageSize ?? entry.preprocessing.imageSize;
+    if (convention) {
+      const weights = namesIn(new Classifier(entry.create({ imageSize: size }), classes), mapOf(entry, convention));
+      out.result({ name: entry.name, names: convention, weights }, () =>
+        table(
+          ["weight", "shape"],
+          weights.map(({ name, shape }) => [name, `[${shape.join(", ")}]`]),
+        ),
+      );
+      return;
+    }
     const { graph, weights } = drawClassifier(entry, { imageSize: size, classes });
     const layers = layersOf(graph, weights, depth);
     const memory = memoryOf(graph);
@@ -54,3 +72,13 @@ export default defineCommand({
     );
   },
 });
+
+/** Our paths are timm's, or the official repository's where timm has no such model; these often agree, and then there is no map. */
+function mapOf({ name, names }: ModelEntry, convention: "timm" | "official" | "transformers"): NameMap | undefined {
+  if (convention === "transformers" && !names.transformers)
+    throw new UsageError({
+      message: `no names of Hugging Face's transformers are known for ${name}`,
+      help: "--names timm lists those of published checkpoints",
+    });
+  return names[convention];
+}

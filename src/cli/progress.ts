@@ -1,5 +1,6 @@
 import type { TrainEvent } from "../train/events.ts";
 import { count, duration, percent, styled } from "./out.ts";
+import { describeWeights, weightsWarning } from "./weights-table.ts";
 
 /** Where progress goes, as far as it is used. */
 interface Screen {
@@ -35,9 +36,12 @@ export class Progress {
   /** Listens to one event; a function of its own, so that it can be handed over. */
   readonly on = (event: TrainEvent): void => {
     switch (event.type) {
-      case "load":
+      case "load": {
         this.line(describeLoad(event));
+        const warning = event.what === "weights" ? weightsWarning(event) : undefined;
+        if (warning) this.line(this.#styled("yellow", `warning: ${warning}`));
         break;
+      }
       case "compile":
         this.line(
           `compiled the ${event.program === "train" ? "training step" : "model"}: ${event.nodes} nodes, ${duration(event.seconds)}`,
@@ -145,7 +149,7 @@ function describeLoad(event: TrainEvent & { type: "load" }): string {
       return `${model}: ${count(parameters)} parameters${frozen}, pictures of ${imageSize}×${imageSize}`;
     }
     case "weights":
-      return `weights from ${event.from}: ${event.loaded} loaded${event.reset.length > 0 ? `, fresh: ${event.reset.join(", ")}` : ""}`;
+      return describeWeights(event);
     case "checkpoint":
       return `going on after epoch ${event.epoch}, step ${event.step} (${event.from})`;
   }

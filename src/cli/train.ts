@@ -1,5 +1,5 @@
 import { dirname, normalize } from "node:path";
-import { train, trainSchema } from "../train/index.ts";
+import { type TrainEvent, train, trainSchema } from "../train/index.ts";
 import { defineCommand, maybe } from "./command.ts";
 import { duration, percent } from "./out.ts";
 import { Progress } from "./progress.ts";
@@ -30,11 +30,18 @@ export default defineCommand({
   ],
   async run(config, out) {
     const progress = new Progress();
+    let weights: Extract<TrainEvent, { what: "weights" }> | undefined;
+    const onEvent = (event: TrainEvent): void => {
+      if (event.type === "load" && event.what === "weights") weights = event;
+      progress.on(event);
+    };
     try {
-      const result = await train(config, { onEvent: progress.on, signal: out.stopSignal() });
+      const result = await train(config, { onEvent, signal: out.stopSignal() });
       progress.clear();
       const { epochs, top1, seconds, folder, outcome } = result;
-      out.result({ epochs, top1, seconds, folder }, () => {
+      const { from, share, convention, rows, totals } = weights ?? {};
+      const loaded = weights && { weights: { from, share, convention, rows, totals } };
+      out.result({ epochs, top1, seconds, folder, ...loaded }, () => {
         const ended = {
           finished: "finished",
           stopped: "stopped early, since validation no longer got better,",

@@ -2,6 +2,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../ops/linalg.ts";
 import { split } from "../ops/move.ts";
+import { softmax } from "../ops/norm.ts";
 import type { Linear } from "./layers.ts";
 
 /**
@@ -14,4 +15,18 @@ export function projections({ weight, bias }: Linear, x: Tensor, heads: number):
   const biases = bias ? split(bias, 0, 3) : [];
   const scaled = (t: Tensor, i: number): Tensor => (i === 0 ? t.mul(scale) : t);
   return weights.map((w, i) => linear(x, scaled(w, i), biases[i] && scaled(biases[i], i)));
+}
+
+/** What a layer makes, in equal parts along the last axis, its weights cut rather than what they make.  x: [...B, C] -> count of [...B, O / count] */
+export function cutLinear({ weight, bias }: Linear, x: Tensor, count: number): Tensor[] {
+  const biases = bias ? split(bias, 0, count) : [];
+  return split(weight, 0, count).map((w, i) => linear(x, w, biases[i]));
+}
+
+/** softmax(q kᵀ) v for each head; q has been scaled.  q: [N, L, C], k, v: [N, M, C] -> [N, L, C] */
+export function attend(q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
+  const [qs, ks, vs] = [q, k, v].map((t) =>
+    t.reshape([t.shape[0], t.shape[1], heads, known(t.shape[2]) / heads]).permute(0, 2, 1, 3),
+  ); // [N, heads, L, C / heads]
+  return softmax(qs.matmul(ks.mT)).matmul(vs).permute(0, 2, 1, 3).reshape(q.shape);
 }

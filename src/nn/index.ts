@@ -1,5 +1,6 @@
 export { Activation, type ActivationName, relu6 } from "./activation.ts";
-export { projections } from "./attention.ts";
+export { type Adapt, offsetBiases, patchKernel, pictureChannels, positions, type Values } from "./adapt.ts";
+export { attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { BlurPool2d } from "./blur-pool.ts";
 export { convByImage } from "./conv-by-image.ts";
@@ -9,20 +10,52 @@ export { features } from "./features.ts";
 export {
   fixed,
   heNormal,
+  heNormalFor,
   type Initializer,
   normal,
+  normalFanIn,
   ones,
   truncatedNormal,
   uniformFanIn,
   zeros,
 } from "./init.ts";
 export { Involution, type InvolutionOptions } from "./involution.ts";
-export { BatchNorm2d, Conv2d, Dropout, DropPath, Identity, LayerNorm, Linear, Mlp } from "./layers.ts";
+export {
+  BatchNorm2d,
+  Conv2d,
+  type Conv2dOptions,
+  Dropout,
+  DropPath,
+  GlobalResponseNorm,
+  Identity,
+  LayerNorm,
+  Linear,
+  Mlp,
+} from "./layers.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
-export { buffersOf, initialWeights, Module, parametersOf, type Weight, weightsOf } from "./module.ts";
+export {
+  buffersOf,
+  initializeMatrices,
+  initialWeights,
+  Module,
+  parametersOf,
+  stateOf,
+  type Weight,
+  weightsOf,
+} from "./module.ts";
 export { DisentangledNonLocal } from "./non-local.ts";
 export { Rng } from "./rng.ts";
 export { type Layer, Sequential, type Step } from "./sequential.ts";
 export { SqueezeExcite, type SqueezeExciteOptions } from "./squeeze-excite.ts";
 export { currentRng, isTraining, type TraceOptions, trace, updateBuffer } from "./trace.ts";
-export { fromWindows, planWindows, relativeBias, shiftMask, toWindows, type WindowPlan } from "./window.ts";
+export {
+  acrossWindows,
+  addPlaces,
+  fromWindows,
+  planGrid,
+  planWindows,
+  relativeBias,
+  shiftMask,
+  toWindows,
+  type WindowPlan,
+} from "./window.ts";

@@ -38,6 +38,9 @@ export const truncatedNormal =
     });
   };
 
+/** Normal with variance 1 / fan-in, drawn again beyond two deviations.  LeCun et al., "Efficient BackProp" (1998). */
+export const normalFanIn: Initializer = (shape, random) => truncatedNormal(1 / Math.sqrt(fanIn(shape)))(shape, random);
+
 /** Uniform in ±1/√fan-in, PyTorch's default for linear layers and convolutions. */
 export const uniformFanIn: Initializer = (shape, random) => {
   const limit = 1 / Math.sqrt(fanIn(shape));
@@ -50,3 +53,9 @@ export const heNormal: Initializer = (shape, random) => {
   const std = Math.sqrt(2 / (shape[0] * fanIn(shape.slice(1).length > 0 ? [1, ...shape.slice(2)] : [1])));
   return normal(std)(shape, random);
 };
+
+/** The same for a convolution in groups: normal with variance 2 / (K² O / groups).  [O, I / groups, ...K] */
+export const heNormalFor =
+  (groups: number): Initializer =>
+  (shape, random) =>
+    normal(Math.sqrt((2 * groups) / (shape[0] * fanIn([1, ...shape.slice(2)]))))(shape, random);

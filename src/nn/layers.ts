@@ -1,10 +1,11 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type ConvOptions, conv, eachAxis } from "../ops/conv.ts";
+import { type ConvOptions, conv, eachAxis, samePadding } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
-import { batchNorm, batchNormTraining, layerNorm } from "../ops/norm.ts";
+import { batchNorm, batchNormTraining, groupNorm, layerNorm } from "../ops/norm.ts";
+import { patchKernel, pictureChannels } from "./adapt.ts";
 import * as init from "./init.ts";
 import { Module } from "./module.ts";
 import { currentRng, isTraining, updateBuffer } from "./trace.ts";
@@ -18,34 +19,54 @@ export class Linear extends Module {
     this.weight = this.param([outputs, inputs], options.init ?? init.truncatedNormal());
     this.bias = (options.bias ?? true) ? this.param([outputs], init.zeros) : undefined;
   }
-  forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias);
+  /** `scale` multiplies what comes out, a number for each output: given to the weights it costs next to nothing. */
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return scale
+      ? linear(x, this.weight.mul(scale.reshape([-1, 1])), this.bias?.mul(scale))
+      : linear(x, this.weight, this.bias);
   }
+}
+
+export interface Conv2dOptions extends Omit<ConvOptions, "padding"> {
+  kernel: number | readonly [number, number];
+  /** "same", as TensorFlow pads: H' = ⌈H / stride⌉, and where the padding is odd its larger part is at the end. */
+  padding?: ConvOptions["padding"] | "same";
+  bias?: boolean;
+  init?: init.Initializer;
 }
 
 /** Convolution over a map.  [N, in, H, W] -> [N, out, H', W'] */
 export class Conv2d extends Module {
   weight;
   bias;
+  readonly #padding;
   readonly #options;
   constructor(
     inputs: number,
     outputs: number,
-    {
-      kernel,
-      bias = true,
-      init: initial,
-      ...options
-    }: ConvOptions & { kernel: number | readonly [number, number]; bias?: boolean; init?: init.Initializer },
+    { kernel, padding, bias = true, init: initial, ...options }: Conv2dOptions,
   ) {
     super();
-    const shape = [outputs, inputs / (options.groups ?? 1), ...eachAxis(kernel, 2)];
-    this.weight = this.param(shape, initial ?? init.uniformFanIn);
+    const { groups = 1, stride = 1 } = options;
+    const adapt = groups > 1 ? undefined : stride === kernel ? patchKernel : pictureChannels;
+    const shape = [outputs, inputs / groups, ...eachAxis(kernel, 2)];
+    this.weight = this.param(shape, initial ?? init.uniformFanIn, adapt);
     this.bias = bias ? this.param([outputs], init.zeros) : undefined;
+    this.#padding = padding;
     this.#options = options;
   }
-  forward(x: Tensor): Tensor {
-    return conv(x, this.weight, this.bias, this.#options);
+  /** `scale` multiplies what comes out, a number for each channel: given to the weights it costs next to nothing. */
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    const weight = scale ? this.weight.mul(scale.reshape([-1, 1, 1, 1])) : this.weight;
+    return conv(x, weight, scale ? this.bias?.mul(scale) : this.bias, {
+      ...this.#options,
+      padding: this.#paddingOf(x),
+    });
+  }
+  #paddingOf(x: Tensor): ConvOptions["padding"] {
+    if (this.#padding !== "same") return this.#padding;
+    const size = x.shape.slice(2).map((s) => known(s, "a map's side"));
+    return samePadding(size, this.weight.shape.slice(2) as number[], this.#options.stride);
   }
 }
 
@@ -54,14 +75,33 @@ export class LayerNorm extends Module {
   weight;
   bias;
   readonly #eps;
-  constructor(dim: number, { eps = 1e-5 }: { eps?: number } = {}) {
+  constructor(dim: number, options: { eps?: number; bias?: boolean; init?: init.Initializer } = {}) {
     super();
-    this.weight = this.param([dim], init.ones);
-    this.bias = this.param([dim], init.zeros);
+    const { eps = 1e-5, bias = true, init: initial = init.ones } = options;
+    this.weight = this.param([dim], initial);
+    this.bias = bias ? this.param([dim], init.zeros) : undefined;
     this.#eps = eps;
   }
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);
+  }
+}
+
+/** Normalises groups of channels of each image; one group by default.  Wu and He, "Group Normalization" (2018).  [N, C, H, W] */
+export class GroupNorm extends Module {
+  weight;
+  bias;
+  readonly #groups;
+  readonly #eps;
+  constructor(channels: number, options: { groups?: number; eps?: number; bias?: boolean } = {}) {
+    super();
+    this.weight = this.param([channels], init.ones);
+    this.bias = (options.bias ?? true) ? this.param([channels], init.zeros) : undefined;
+    this.#groups = options.groups ?? 1;
+    this.#eps = options.eps ?? 1e-5;
+  }
+  forward(x: Tensor): Tensor {
+    return groupNorm(x, this.#groups, this.weight, this.bias, this.#eps);
   }
 }
 
@@ -74,6 +114,7 @@ export class BatchNorm2d extends Module {
   bias;
   runningMean;
   runningVar;
+  numBatchesTracked;
   readonly #eps;
   readonly #momentum;
   constructor(channels: number, options: { eps?: number; momentum?: number; init?: init.Initializer } = {}) {
@@ -82,6 +123,7 @@ export class BatchNorm2d extends Module {
     this.bias = this.param([channels], init.zeros);
     this.runningMean = this.buffer([channels], init.zeros);
     this.runningVar = this.buffer([channels], init.ones);
+    this.numBatchesTracked = this.fixed([]);
     this.#eps = options.eps ?? 1e-5;
     this.#momentum = options.momentum ?? 0.1;
   }
@@ -96,6 +138,28 @@ export class BatchNorm2d extends Module {
     updateBuffer(this.runningMean, towards(this.runningMean, mean));
     updateBuffer(this.runningVar, towards(this.runningVar, variance.mul(count / (count - 1))));
     return y;
+  }
+}
+
+/**
+ * Lets channels compete: each is scaled by its norm over the map relative to the others' mean norm, and the input is added.
+ * Woo et al., "ConvNeXt V2" (2023), section 3, algorithm 1.  [N, H, W, C]
+ */
+export class GlobalResponseNorm extends Module {
+  weight;
+  bias;
+  readonly #eps;
+  constructor(dim: number, { eps = 1e-6 }: { eps?: number } = {}) {
+    super();
+    this.weight = this.param([dim], init.zeros);
+    this.bias = this.param([dim], init.zeros);
+    this.#eps = eps;
+  }
+  forward(x: Tensor): Tensor {
+    // A channel that is zero everywhere has a norm of 0, where the root has no slope.
+    const norm = x.square().sum([1, 2], true).add(1e-24).sqrt(); // [N, 1, 1, C]
+    const response = norm.div(norm.mean([-1], true).add(this.#eps));
+    return x.mul(response.mul(this.weight).add(1)).add(this.bias);
   }
 }
 
@@ -153,8 +217,8 @@ export class Mlp extends Module {
     this.fc2 = new Linear(hidden, dim);
     this.#activate = activate;
   }
-  forward(x: Tensor): Tensor {
-    return this.fc2.forward(this.#activate(this.fc1.forward(x)));
+  forward(x: Tensor, scale?: Tensor): Tensor {
+    return this.fc2.forward(this.#activate(this.fc1.forward(x)), scale);
   }
 }
 

@@ -3,12 +3,14 @@ import { internal } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { Shape } from "../graph/shape.ts";
 import { input, scope, Tensor, withScope } from "../graph/tensor.ts";
+import type { Adapt } from "./adapt.ts";
 import type { Initializer } from "./init.ts";
 
 /** What is known of a parameter or buffer before it has values. */
 interface Declaration {
-  kind: "parameter" | "buffer";
-  init: Initializer;
+  kind: "parameter" | "buffer" | "fixed";
+  init?: Initializer;
+  adapt?: Adapt;
 }
 const declarations = new WeakMap<Tensor, Declaration>();
 
@@ -28,14 +30,19 @@ export abstract class Module {
 
   abstract forward(...inputs: never[]): unknown;
 
-  /** Declares a parameter. */
-  protected param(shape: readonly number[], init: Initializer): Tensor {
-    return declare(shape, { kind: "parameter", init });
+  /** Declares a parameter; `adapt` makes values for it of those that were trained for another shape. */
+  protected param(shape: readonly number[], init: Initializer, adapt?: Adapt): Tensor {
+    return declare(shape, { kind: "parameter", init, adapt });
   }
 
   /** Declares a buffer: saved with the model, updated while it trains, never by a gradient. */
   protected buffer(shape: readonly number[], init: Initializer): Tensor {
     return declare(shape, { kind: "buffer", init });
+  }
+
+  /** Declares what checkpoints hold though the architecture decides it, a counter or a table of indices: its name is known, no more. */
+  protected fixed(shape: readonly number[]): Tensor {
+    return declare(shape, { kind: "fixed" });
   }
 
   /** Parts by name, in the order of fields.  A module that names its parts otherwise overrides this. */
@@ -88,25 +95,37 @@ export interface Weight {
   path: string;
   tensor: Tensor;
   kind: "parameter" | "buffer";
+  /** Makes values for it of those that were trained for another shape. */
+  adapt?: Adapt;
 }
 
 /** All parameters and buffers by path, in the order of fields.  One that several modules share is listed once. */
 export function weightsOf(module: Module): Weight[] {
   const found = new Map<Tensor, Weight>();
+  for (const { path, tensor } of declared(module)) {
+    const { kind, adapt } = declarations.get(tensor) as Declaration;
+    if (kind !== "fixed" && !found.has(tensor)) found.set(tensor, { path, tensor, kind, adapt });
+  }
+  return [...found.values()];
+}
+
+/** Every name that a published checkpoint of the model holds, with its shape: also second names, counters and tables of indices. */
+export const stateOf = (module: Module): { path: string; shape: readonly number[] }[] =>
+  declared(module).map(({ path, tensor }) => ({ path, shape: tensor.shape as readonly number[] }));
+
+function declared(module: Module): { path: string; tensor: Tensor }[] {
+  const found: { path: string; tensor: Tensor }[] = [];
   const walk = (part: Module, path: string): void => {
     paths.set(part, path);
     for (const [name, value] of part.parts()) {
       const at = path ? `${path}.${name}` : name;
       if (value instanceof Module) walk(value, at);
-      else if (!found.has(value)) {
-        const declaration = declarations.get(value);
-        if (!declaration) throw internal(`${at} is no declared weight`);
-        found.set(value, { path: at, tensor: value, kind: declaration.kind });
-      }
+      else if (declarations.has(value)) found.push({ path: at, tensor: value });
+      else throw internal(`${at} is no declared weight`);
     }
   };
   walk(module, "");
-  return [...found.values()];
+  return found;
 }
 
 export const parametersOf = (module: Module): Weight[] => weightsOf(module).filter((w) => w.kind === "parameter");
@@ -116,8 +135,15 @@ export const buffersOf = (module: Module): Weight[] => weightsOf(module).filter(
 export function initialWeights(module: Module, seed: number): Map<string, Float32Array<ArrayBuffer>> {
   return new Map(
     weightsOf(module).map(({ path, tensor }) => {
-      const { init } = declarations.get(tensor) as Declaration;
+      const { init } = declarations.get(tensor) as Required<Declaration>;
       return [path, init(tensor.shape as number[], new Random(seed, 0, 0, path))];
     }),
   );
+}
+
+/** Lets all weights of linear layers begin in another way than they were declared. */
+export function initializeMatrices(module: Module, init: Initializer): void {
+  for (const { path, tensor } of parametersOf(module))
+    if (tensor.shape.length === 2 && path.endsWith("weight"))
+      declarations.set(tensor, { ...(declarations.get(tensor) as Declaration), init });
 }

@@ -7,6 +7,7 @@ import { Module } from "./module.ts";
 export interface SqueezeExciteOptions {
   activate?: (x: Tensor) => Tensor;
   gate?: (x: Tensor) => Tensor;
+  bias?: boolean;
   /** Names of the two layers in published checkpoints. */
   names?: readonly [string, string];
 }
@@ -24,9 +25,9 @@ export class SqueezeExcite extends Module {
   /** `reduced`: channels between the two layers. */
   constructor(channels: number, reduced: number, options: SqueezeExciteOptions = {}) {
     super();
-    const { activate = relu, gate = sigmoid, names = ["fc1", "fc2"] } = options;
-    this.#reduce = new Conv2d(channels, reduced, { kernel: 1, init: heNormal });
-    this.#expand = new Conv2d(reduced, channels, { kernel: 1, init: heNormal });
+    const { activate = relu, gate = sigmoid, bias = true, names = ["fc1", "fc2"] } = options;
+    this.#reduce = new Conv2d(channels, reduced, { kernel: 1, bias, init: heNormal });
+    this.#expand = new Conv2d(reduced, channels, { kernel: 1, bias, init: heNormal });
     this.#names = names;
     this.#activate = activate;
     this.#gate = gate;

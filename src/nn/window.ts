@@ -1,5 +1,5 @@
 import { ShapeError } from "../base/errors.ts";
-import { type Dim, known, mulDim } from "../graph/shape.ts";
+import { type Dim, divDim, known, mulDim } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { gather, permuteAlong } from "../ops/move.ts";
 
@@ -34,13 +34,18 @@ function coordinates(index: number, grid: readonly number[]): number[] {
 const placeOf = (at: readonly number[], grid: readonly number[]): number =>
   at.reduce((sum, x, i) => sum * grid[i] + x, 0);
 
+function checkDivides(size: readonly number[], parts: readonly number[], what: string): void {
+  if (size.every((s, i) => s % parts[i] === 0)) return;
+  throw new ShapeError({ message: `a map of ${size} does not divide into ${what} of ${parts}`, help: "pad it first" });
+}
+
 /** Plans windows over a map; its axes must divide by the window's. */
-export function planWindows(size: readonly number[], window: readonly number[], shift = size.map(() => 0)): WindowPlan {
-  if (size.some((s, i) => s % window[i] !== 0))
-    throw new ShapeError({
-      message: `a map of ${size} does not divide into windows of ${window}`,
-      help: "pad it first",
-    });
+export function planWindows(
+  size: readonly number[],
+  window: readonly number[],
+  shift: readonly number[] = size.map(() => 0),
+): WindowPlan {
+  checkDivides(size, window, "windows");
   const counts = size.map((s, i) => s / window[i]);
   const [windows, tokens] = [product(counts), product(window)];
   const order = new Int32Array(windows * tokens);
@@ -52,6 +57,19 @@ export function planWindows(size: readonly number[], window: readonly number[], 
     }
   }
   return { size, window, shift, windows, tokens, order };
+}
+
+/**
+ * Plans windows whose tokens lie spread over the whole map, one in each cell of a `grid` laid over it, so that the windows are as many
+ * as a cell has places.  The map's axes must divide by the grid's.  Tu et al., "MaxViT" (2022), section 3.2.
+ */
+export function planGrid(size: readonly number[], grid: readonly number[]): WindowPlan {
+  checkDivides(size, grid, "a grid");
+  const cell = size.map((s, i) => s / grid[i]);
+  const { windows: cells, tokens: places, order, ...plan } = planWindows(size, cell);
+  const spread = new Int32Array(order.length);
+  for (let p = 0; p < places; p++) for (let c = 0; c < cells; c++) spread[p * cells + c] = order[c * places + p];
+  return { ...plan, window: grid, windows: places, tokens: cells, order: spread };
 }
 
 /**
@@ -96,6 +114,26 @@ function inverseOrder(order: Int32Array): Int32Array {
 }
 
 /**
+ * Draws inside windows of a map of any size: what does not divide is completed with zeros at its ends first, as dense-prediction
+ * models do, and cut out again.  `draw` reads and returns tokens in the order of the map, `planned` cuts the completed map.  x: [N, L, C] -> [N, L, C]
+ */
+export function acrossWindows(
+  x: Tensor,
+  size: readonly number[],
+  window: readonly number[],
+  draw: (x: Tensor, plan: WindowPlan) => Tensor,
+  planned: (size: readonly number[], window: readonly number[]) => WindowPlan = planWindows,
+): Tensor {
+  const [batch, , dim] = x.shape;
+  const grown = size.map((s, i) => Math.ceil(s / window[i]) * window[i]);
+  const plan = planned(grown, window);
+  if (plan.order.length === product(size)) return draw(x, plan);
+  const map = size.reduce((y, s, i) => y.pad(i + 1, 0, grown[i] - s), x.reshape([batch, ...size, dim]));
+  const drawn = draw(map.reshape([batch, plan.order.length, dim]), plan).reshape([batch, ...grown, dim]);
+  return size.reduce((y, s, i) => y.slice(i + 1, 0, s), drawn).reshape(x.shape);
+}
+
+/**
  * Keeps tokens apart that only the roll brought into one window: 0 where two may attend to each other, -100 where not.
  * Undefined where nothing is rolled.  [windows, tokens, tokens].  Liu et al., "Swin Transformer" (2021), section 3.2.
  */
@@ -117,6 +155,17 @@ export function shiftMask({ size, window, shift, windows, tokens }: WindowPlan):
       for (let j = 0; j < tokens; j++)
         if (regions[w * tokens + i] !== regions[w * tokens + j]) mask[(w * tokens + i) * tokens + j] = -100;
   return constant(mask, [windows, tokens, tokens], "float32");
+}
+
+/**
+ * Adds to attention scores what only depends on places: a bias for each pair of tokens, and the mask of rolled windows.
+ * scores: [N · windows, heads, tokens, tokens], bias: [heads, tokens, tokens] -> as scores
+ */
+export function addPlaces(scores: Tensor, bias: Tensor, plan: WindowPlan): Tensor {
+  const mask = shiftMask(plan);
+  if (!mask) return scores.add(bias);
+  const apart = scores.reshape([divDim(scores.shape[0], plan.windows) as Dim, plan.windows, ...bias.shape]);
+  return apart.add(bias.add(mask.unsqueeze(1))).reshape(scores.shape);
 }
 
 /** For each pair of tokens of a window, the place of their offset in a table of all offsets.  [tokens · tokens] */

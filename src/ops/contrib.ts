@@ -1,6 +1,8 @@
-/** Fused operators of ONNX Runtime (domain com.microsoft).  They make inference faster; training does without, since they have no gradient. */
+/** Operators of ONNX Runtime's own (domain com.microsoft and below).  They have no gradient: passes draw them where one has been drawn. */
 import { ShapeError } from "../base/errors.ts";
+import { known } from "../graph/shape.ts";
 import { FloatAttr, type Tensor } from "../graph/tensor.ts";
+import { type ConvAttrs, convSize } from "./conv.ts";
 import { defineMany, defineOp } from "./define.ts";
 
 const domain = "com.microsoft";
@@ -45,5 +47,57 @@ export const skipLayerNorm = defineMany<{ epsilon: number }>({
     return [same, { dtype: "float32", shape: [] }, { dtype: "float32", shape: [] }, same];
   },
   form: ({ epsilon }) => ({ attributes: { epsilon: new FloatAttr(epsilon) } }),
+  vjp: "none",
+});
+
+/**
+ * Maps whose channels lie in blocks of as many as the processor computes at once, 8 or 16: what the engine's fastest convolutions read.
+ * Shapes stay those of [N, C, H, W]; only what is written here and in `blockedConv` may read the values.
+ */
+const blocked = "com.microsoft.nchwc";
+
+/** A map, of channels before or after the places, in blocks.  [N, C, H, W] or [N, H, W, C] -> [N, C, H, W] */
+export const toBlocks = defineOp<["x"], { channelsLast: boolean }>({
+  onnx: "ReorderInput",
+  domain: blocked,
+  inputs: ["x"],
+  infer: ({ x }, { channelsLast }) => {
+    const [n, a, b, c] = x.shape;
+    return { dtype: x.dtype, shape: channelsLast ? [n, c, a, b] : x.shape };
+  },
+  form: ({ channelsLast }) => ({ attributes: { channels_last: channelsLast ? 1 : 0 } }),
+  vjp: "none",
+});
+
+/** The way back.  [N, C, H, W] -> [N, C, H, W] or [N, H, W, C] */
+export const fromBlocks = defineOp<["x"], { channelsLast: boolean }>({
+  onnx: "ReorderOutput",
+  domain: blocked,
+  inputs: ["x"],
+  infer: ({ x }, { channelsLast }) => {
+    const [n, c, h, w] = x.shape;
+    return { dtype: x.dtype, shape: channelsLast ? [n, h, w, c] : x.shape };
+  },
+  form: ({ channelsLast }, node) => ({
+    attributes: { channels: known(node.inputs[0]!.shape[1]), channels_last: channelsLast ? 1 : 0 },
+  }),
+  vjp: "none",
+});
+
+/** A depthwise convolution in blocks.  x: [N, C, H, W], w: [C, 1, K, L], bias: [C] -> [N, C, H', W'] */
+export const blockedConv = defineOp<["x", "w", "bias?"], ConvAttrs>({
+  onnx: "Conv",
+  domain: blocked,
+  inputs: ["x", "w", "bias?"],
+  infer: ({ x, w }, { strides, pads, dilations }) => ({
+    dtype: x.dtype,
+    shape: [
+      ...x.shape.slice(0, 2),
+      ...strides.map((stride, i) =>
+        convSize(known(x.shape[i + 2]), known(w.shape[i + 2]), stride, pads[i] + pads[i + 2], dilations[i]),
+      ),
+    ],
+  }),
+  form: ({ strides, pads, dilations, group }) => ({ attributes: { strides, pads, dilations, group } }),
   vjp: "none",
 });

@@ -230,8 +230,8 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
 }
 
 /**
- * dw of a depthwise convolution, one convolution itself: each channel's images are the input channels of a group, and dy is the
- * kernel, with stride and dilation exchanged.  Measured against sums of products for each place in `docs/notes/`.
+ * dw of a depthwise convolution, one convolution itself: each channel of each image is a group, dy is the kernel, with stride and
+ * dilation exchanged.  Measured against other forms in `docs/notes/0005-depthwise.md`.
  */
 function depthwiseKernelGradient(
   x: Tensor,
@@ -240,12 +240,12 @@ function depthwiseKernelGradient(
   { strides, pads, dilations, group }: ConvAttrs,
 ): Tensor {
   const batch = known(x.shape[0], "the batch");
-  const images = x.swapAxes(0, 1).reshape([1, group * batch, ...x.shape.slice(2)]); // [1, C · N, ...S]
-  const kernels = dy.swapAxes(0, 1); // [C, N, ...S']
-  const made = convOp(images, kernels, undefined, { strides: dilations, pads, dilations: strides, group }); // [1, C, ...K]
+  const maps = x.reshape([1, batch * group, ...x.shape.slice(2)]);
+  const kernels = dy.reshape([batch * group, 1, ...dy.shape.slice(2)]);
+  const made = convOp(maps, kernels, undefined, { strides: dilations, pads, dilations: strides, group: batch * group });
   // Pixels that the stride stepped over at the end make places beyond the kernel.
-  const cut = strides.reduce((y, _, i) => y.slice(i + 2, 0, known(w.shape[i + 2])), made);
-  return cut.reshape(w.shape);
+  const cut = strides.reduce((y, _, i) => y.slice(i + 2, 0, known(w.shape[i + 2])), made); // [1, N · C, ...K]
+  return cut.reshape([batch, ...w.shape]).sum([0]);
 }
 
 /** Puts the kernel's places last, where the weights have them. */
@@ -263,6 +263,19 @@ export interface ConvOptions {
   padding?: number | readonly number[];
   dilation?: number | readonly number[];
   groups?: number;
+}
+
+/** TensorFlow's padding for a map of ⌈S / stride⌉: what is odd goes to the end.  Starts, then ends. */
+export function samePadding(
+  size: readonly number[],
+  kernel: number | readonly number[],
+  stride: number | readonly number[] = 1,
+): number[] {
+  const sides = eachAxis(kernel, size.length);
+  const missing = eachAxis(stride, size.length).map((by, i) =>
+    Math.max(0, (Math.ceil(size[i] / by) - 1) * by + sides[i] - size[i]),
+  );
+  return [...missing.map((m) => m >> 1), ...missing.map((m) => m - (m >> 1))];
 }
 
 export function normalConv(

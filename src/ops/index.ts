@@ -40,6 +40,7 @@ export {
   sub,
   tanh,
 } from "./elementwise.ts";
+export { irfft2, rfft2 } from "./fourier.ts";
 export { along, columnSums, einsum, gemm, linear, matmul } from "./linalg.ts";
 export {
   concat,
@@ -66,6 +67,7 @@ export {
   logSoftmax,
   rmsNorm,
   softmax,
+  unitNorm,
 } from "./norm.ts";
 export { adaptiveAveragePool, averagePool, maxPool, type PoolOptions } from "./pool.ts";
 export { argMax, cumSum, reduceSumSquare, topK } from "./reduce.ts";

@@ -13,7 +13,7 @@ import {
   sizeOf,
 } from "../graph/shape.ts";
 import { constant, constantData, scalar, type Tensor } from "../graph/tensor.ts";
-import { cast } from "./compare.ts";
+import { cast, less } from "./compare.ts";
 import { type Draw, defineMany, defineOp, explained, sameDtype } from "./define.ts";
 import { along } from "./linalg.ts";
 
@@ -426,4 +426,14 @@ export function withGradient(
   rule: (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[],
 ): (...xs: Tensor[]) => Tensor {
   return (...xs) => withRule([draw(...xs), ...xs], { rule })[0];
+}
+
+/**
+ * `x` as it is, but not before `gate` is there, and never taken for `x` by a program that merges what is equal: a product with a 1
+ * that is made from the gate, also where the gate is not finite.  x: [...S] of numbers, gate: float32, not empty
+ */
+export function waitFor(x: Tensor, gate: Tensor): Tensor {
+  const first = gate.reshape([-1]).slice(0, 0, 1);
+  const one = scalar(1).sub(cast(less(first, first), { to: "float32" })); // no number is less than itself
+  return x.mul(cast(one.reshape(x.rank === 0 ? [] : [1]), { to: x.dtype }));
 }

@@ -195,7 +195,7 @@ export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }
  * Normalises groups of channels, drawn from InstanceNormalization since WebGPU has no GroupNormalization.
  * Wu and He, "Group Normalization" (2018).  x: [N, C, ...S], scale, bias: [C]
  */
-export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor, epsilon: number): Tensor {
+export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor | undefined, epsilon: number): Tensor {
   if (known(x.shape[1]) % groups !== 0)
     throw new ShapeError({
       message: `groupNorm: ${x.shape[1]} channels do not divide into ${groups} groups`,
@@ -208,9 +208,19 @@ export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor
   const each = known(map) / groups;
   const normal = instanceNorm(x.reshape([x.shape[0], groups, each]), constantly(1), constantly(0), { epsilon });
   const shape = [-1, ...x.shape.slice(2).map(() => 1)];
-  return normal.reshape(x.shape).mul(scale.reshape(shape)).add(bias.reshape(shape));
+  const scaled = normal.reshape(x.shape).mul(scale.reshape(shape));
+  return bias ? scaled.add(bias.reshape(shape)) : scaled;
 }
 
 /** x / √(mean(x²) + ε) · scale over the last axis.  Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019). */
 export const rmsNorm = (x: Tensor, scale: Tensor, epsilon: number): Tensor =>
   x.mul(x.mul(x).mean([-1], true).add(epsilon).sqrt().reciprocal()).mul(scale);
+
+/** x / |x| along the last axis; zeros stay zeros.  Cosine similarity is the product of two of these. */
+export const unitNorm = (x: Tensor, epsilon = 1e-12): Tensor =>
+  x.mul(
+    reduceSumSquare(x, { axes: [x.rank - 1], keepdims: true })
+      .add(epsilon ** 2)
+      .sqrt()
+      .reciprocal(),
+  );

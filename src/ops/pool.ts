@@ -4,7 +4,7 @@ import { known, type Shape, staticSize } from "../graph/shape.ts";
 import { constant, type OnnxForm, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
 import { channelsOf, convSize, convTransposeOp, eachAxis } from "./conv.ts";
-import { defineOp, explained } from "./define.ts";
+import { type Draw, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
 import { expand, placeAlong, zerosLike } from "./move.ts";
 
@@ -134,14 +134,20 @@ interface AverageAttrs extends PoolAttrs {
 }
 
 /** The mean of each window.  [N, C, ...S] -> [N, C, ...S'] */
-export const averagePoolOp = defineOp<["x"], AverageAttrs>({
+export const averagePoolOp: Draw<["x"], AverageAttrs> = defineOp({
   onnx: "AveragePool",
   inputs: ["x"],
   infer: ({ x }, attrs) => ({ dtype: x.dtype, shape: poolShape(x, attrs) }),
   form: (attrs) => ({ attributes: { ...form(attrs).attributes, count_include_pad: attrs.countPadding ? 1 : 0 } }),
   vjp: ({ x }, dy, { y, attrs }) => {
     const counts = constant(dataOf(x.dtype, windowSizes(x.shape, y.shape, attrs)), known2(y.shape), x.dtype);
-    return { x: unpool([dy.div(counts)], x, attrs) };
+    const shares = dy.div(counts);
+    const { kernel, strides, pads } = attrs;
+    const turned = pads.map((p, i) => kernel[i % kernel.length] - 1 - p);
+    // With stride 1, each pixel sums a window of shares: an average of them, times their number.
+    if (strides.some((s) => s > 1) || turned.some((p) => p < 0)) return { x: unpool([shares], x, attrs) };
+    const average = averagePoolOp(shares, { kernel, strides, pads: turned, countPadding: true });
+    return { x: average.mul(staticSize(kernel)) };
   },
 });
 const known2 = (shape: Shape): number[] => [1, 1, ...shape.slice(2).map((d) => known(d))];

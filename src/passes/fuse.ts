@@ -1,18 +1,21 @@
 import { countUses, Graph, redraw, rewrite } from "../graph/graph.ts";
-import { known, sameShape } from "../graph/shape.ts";
+import { known, sameDim, sameShape } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { biasGelu, multiHeadAttention, skipLayerNorm } from "../ops/contrib.ts";
 import { folded, valuesOf, weights } from "./fold.ts";
 
 /**
- * What a fused graph is for: ONNX Runtime on a processor or on WebGPU, which have operators of their own, or, as "onnx", whatever reads
- * a file of standard operators.
+ * What a fused graph is for: WebGPU, where ONNX Runtime's own operators save whole passes over memory, or, as "onnx", whatever runs
+ * standard operators.  The engine's processor is among the latter: there its own operators were no faster (docs/notes/0004-speed.md).
  */
-export type Target = "cpu" | "webgpu" | "onnx";
+export type Target = "webgpu" | "onnx";
 
 export interface FuseOptions {
   target: Target;
 }
+
+/** What to fuse for, given the device of a runtime. */
+export const targetOf = (device: string): Target => (device === "webgpu" ? "webgpu" : "onnx");
 
 /** What stands for a node's outputs; undefined where the pattern does not fit. */
 type Fuse = (node: Node, around: Around) => readonly Tensor[] | undefined;
@@ -25,8 +28,7 @@ export interface Pattern {
   fuse: Fuse;
 }
 
-const everywhere: readonly Target[] = ["cpu", "webgpu", "onnx"];
-const engine: readonly Target[] = ["cpu", "webgpu"];
+const everywhere: readonly Target[] = ["webgpu", "onnx"];
 
 export const patterns: readonly Pattern[] = [
   {
@@ -37,11 +39,10 @@ export const patterns: readonly Pattern[] = [
   },
   { name: "bias into weights", at: ["Add"], targets: everywhere, fuse: biasIntoWeights },
   { name: "scale after", at: ["Mul", "Div"], targets: everywhere, fuse: scaleAfter },
-  { name: "scale before", at: ["Gemm", "MatMul", "Conv"], targets: everywhere, fuse: scaleBefore },
   { name: "batch norm", at: ["BatchNormalization"], targets: everywhere, fuse: normIntoWeights },
-  { name: "attention", at: ["Transpose"], targets: engine, fuse: attention },
-  { name: "bias and gelu", at: ["Gelu"], targets: engine, fuse: biasAndGelu },
-  { name: "skip and norm", at: ["Add"], targets: engine, fuse: skipAndNorm },
+  { name: "attention", at: ["Transpose"], targets: ["webgpu"], fuse: attention },
+  { name: "bias and gelu", at: ["Gelu"], targets: ["webgpu"], fuse: biasAndGelu },
+  { name: "skip and norm", at: ["Add"], targets: ["webgpu"], fuse: skipAndNorm },
 ];
 
 /** What a pattern may ask about the graph around a node. */
@@ -54,6 +55,10 @@ interface Around {
   settle(node: Node, outputs: readonly Tensor[]): void;
 }
 
+/**
+ * The same function with fewer passes over memory, for inference: weights must be constants.  Biases, scales and batch norms go into the
+ * weights of the product before them; for WebGPU a bias joins its GELU, a skip its layer norm, and heads their attention.
+ */
 export function fuse(graph: Graph, { target }: FuseOptions): Graph {
   return applyPatterns(
     graph,
@@ -205,17 +210,12 @@ function scaleAfter(node: Node, { once }: Around): readonly Tensor[] | undefined
   return undefined;
 }
 
-function scaleBefore(node: Node, { once }: Around): readonly Tensor[] | undefined {
-  void node;
-  void once;
-  return undefined;
-}
-
 function normIntoWeights(node: Node, { once }: Around): readonly Tensor[] | undefined {
   const [y, ...rest] = node.inputs as Tensor[];
   const found = once(y) ? weighted(y) : undefined;
   const [scale, bias, mean, variance] = rest.map(valuesOf);
-  if (!found || !scale || !bias || !mean || !variance) return undefined;
+  if (!found || found.node.op.name === "MatMul" || channelsOf(y, found) !== 1) return undefined;
+  if (!scale || !bias || !mean || !variance) return undefined;
   const { epsilon } = node.attrs as { epsilon: number };
   const factors = Float64Array.from(scale, (s, i) => s / Math.sqrt(variance[i] + epsilon));
   const shifts = Float64Array.from(bias, (b, i) => b - mean[i] * factors[i]);
@@ -243,7 +243,7 @@ function skipAndNorm(node: Node, { once, readers, settle }: Around): readonly Te
   if (!norm || sum.rank < 3 || !sameShape(a.shape, b.shape)) return undefined;
   const [, scale, shift] = norm.inputs;
   if (!valuesOf(scale) || !valuesOf(shift)) return undefined;
-  const take = process.env.NOBIAS ? undefined : (withoutBias(b, once) ?? undefined);
+  const take = withoutBias(b, once);
   const [x, skip] = take ? [take.y, a] : [a, b];
   const flat = (t: Tensor): Tensor => (t.rank === 3 ? t : t.reshape([t.shape[0], -1, t.shape[t.rank - 1]]));
   const [y, , , s] = skipLayerNorm([flat(x), flat(skip), scale, shift, take?.bias], { epsilon: norm.attrs.epsilon });
@@ -272,12 +272,12 @@ function attention(node: Node, { once }: Around): readonly Tensor[] | undefined 
   const mixed = node.inputs[0]!;
   if (mixed.node.op.name !== "MatMul" || !once(mixed)) return undefined;
   const [p, v4] = mixed.node.inputs as Tensor[];
-  if (p.node.op.name !== "Softmax" || !once(p)) return undefined;
+  if (p.node.op.name !== "Softmax" || p.node.attrs.axis !== p.rank - 1 || !once(p)) return undefined;
   const scores = p.node.inputs[0]!;
   if (scores.node.op.name !== "MatMul" || !once(scores)) return undefined;
   const [q4, kT] = scores.node.inputs as Tensor[];
   const [q, k, v] = [heads(q4, [0, 2, 1, 3], once), heads(kT, [0, 2, 3, 1], once), heads(v4, [0, 2, 1, 3], once)];
-  if (!q || !k || !v) return undefined;
+  if (!q || !k || !v || ![k, v].every((x) => sameDim(x.shape[0], q.shape[0]))) return undefined;
   const y = multiHeadAttention(q, k, v, undefined, undefined, undefined, { heads: known(q4.shape[1]), scale: 1 });
   return [y.reshape(node.outputs[0].shape)];
 }

@@ -8,7 +8,7 @@ import { expand, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
 /**
  * The same graph with fewer nodes: what changes nothing is dropped, what undoes or repeats itself is merged, what was drawn twice is
  * drawn once.  Every rule gives the same numbers, up to the sign of a zero, and the same gradients, so it may run before or after
- * differentiation; but not after `recompute`, whose repetitions are meant.
+ * differentiation, and after `recompute`, whose repetitions it leaves.
  */
 export function simplify(graph: Graph): Graph {
   const seen = new Map<string, readonly Tensor[]>();

@@ -25,6 +25,8 @@ export interface EngineThread {
   /** Told when the first call begins to wait and when the last has its answer. */
   onWaiting?(waiting: boolean): void;
   close(): Promise<void>;
+  /** The same graph, as this engine computes it fastest. */
+  prepare?(graph: Graph): Graph;
 }
 
 /** A runtime whose engine works in another thread: it turns calls into messages, and graphs into ONNX. */
@@ -83,8 +85,9 @@ export class ThreadRuntime implements Runtime {
 
   async compile(graph: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
     const own = !(graph instanceof Uint8Array);
-    const model = own ? writeOnnx(graph) : whole(graph);
-    const request = { model, options, inPlace: own ? inPlace(graph) : {} };
+    const prepared = own && (options.optimize ?? "all") === "all" ? (this.#thread.prepare?.(graph) ?? graph) : graph;
+    const model = prepared instanceof Uint8Array ? whole(prepared) : writeOnnx(prepared);
+    const request = { model, options, inPlace: prepared instanceof Uint8Array ? {} : inPlace(prepared) };
     const { program, inputs, outputs } = await this.#call("compile", request, own ? [model.buffer] : []);
     return {
       inputs,

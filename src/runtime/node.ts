@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { OrielError } from "../base/errors.ts";
+import { depthwiseInBlocks } from "../passes/blocks.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
 import type { Answer } from "./protocol.ts";
@@ -33,7 +34,9 @@ export async function openNode({
   const absent = device === "cuda" ? missingLibrary() : undefined;
   if (absent) throw new OrielError("runtime", { message: `${names[device]} cannot be used here`, help: absent });
   try {
-    return await ThreadRuntime.open(startWorker(), { device, threads });
+    // The engine's kernels for blocks of channels are for x64 alone.
+    const prepare = device === "cpu" && process.arch === "x64" ? depthwiseInBlocks : undefined;
+    return await ThreadRuntime.open({ ...startWorker(), prepare }, { device, threads });
   } catch (error) {
     throw new OrielError("runtime", {
       message: `${names[device]} cannot be used here: ${reasonOf(error)}`,

@@ -26,13 +26,25 @@ export const trainSchema = z.strictObject({
   weights: z
     .string()
     .optional()
-    .describe("checkpoint to start from: .safetensors or a torch file; a classifier of other classes starts afresh"),
+    .describe(
+      "weights to start from: .safetensors or a torch file, under anyone's names; what does not fit starts afresh",
+    ),
+  licence: z
+    .string()
+    .optional()
+    .describe("who may use those weights for what, such as MIT; goes into exports (what the file says)"),
+  source: z.string().optional().describe("where those weights come from; goes into exports (what the file says)"),
   out: z.string().optional().describe("run folder to write (runs/<model>)"),
   epochs: whole(1).default(30).describe("passes over the training pictures"),
   batch: whole(1).optional().describe("pictures in a step (64 up to 64 pixels, 16 above; fewer for small sets)"),
   accumulate: whole(1)
     .default(1)
     .describe("parts to cut each batch into, to save memory; the step stays that of the whole"),
+  memoryBudget: z
+    .string()
+    .regex(/^\d+(\.\d+)?\s*[kmgt]?b$/i, "a size such as 1.5GB")
+    .optional()
+    .describe("memory that a step may take, such as 1.5GB; what does not fit is computed again, to the same results"),
   imageSize: whole(1).optional().describe("side of the pictures that the model sees, in pixels (the model's)"),
   optimizer: z.enum(["adamw", "sgd", "lamb"]).default("adamw").describe("update rule"),
   lr: positive()
@@ -95,6 +107,11 @@ export const trainSchema = z.strictObject({
     .max(1)
     .default(0.08)
     .describe("smallest share of a picture that a random resized crop keeps"),
+  padding: whole(0)
+    .optional()
+    .describe(
+      "crop the whole picture moved by up to this many pixels, black beyond its edge (an eighth of sides up to 64)",
+    ),
   hflip: share()
     .default(0.5)
     .describe("probability of a left-right flip; 0 for what must not be mirrored, such as digits"),

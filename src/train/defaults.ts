@@ -80,12 +80,18 @@ export function scheduleOf(config: ResolvedConfig, stepsPerEpoch: number): Sched
   return kinds[config.schedule](options);
 }
 
+/** The bytes that a text such as "1.5GB" stands for. */
+export function bytesOfText(text: string): number {
+  const [, number, unit] = /^([\d.]+)\s*([kmgt]?)b$/i.exec(text)!;
+  return Number(number) * 1000 ** ["", "k", "m", "g", "t"].indexOf(unit.toLowerCase());
+}
+
 /** Keys the random masks of a step, counted from 0. */
 export const stepSeed = (seed: number, step: number): number => new Random(seed, step, "step").uint32();
 
 /** How training pictures are varied. */
 export function trainTransform(config: ResolvedConfig, { mean, std, interpolation }: Preprocessing): TrainTransform {
-  const { imageSize, augment, hflip, vflip, cropScale, colorJitter, erasing } = config;
+  const { imageSize, augment, hflip, vflip, cropScale, padding, colorJitter, erasing } = config;
   const small = imageSize <= smallSide;
   const common = { kind: "train", size: imageSize, mean, std } as const;
   if (augment === "none") {
@@ -94,8 +100,8 @@ export function trainTransform(config: ResolvedConfig, { mean, std, interpolatio
   }
   return {
     ...common,
-    ...(small
-      ? { padding: Math.max(Math.round(imageSize / 8), 1), interpolation }
+    ...(small || padding !== undefined
+      ? { padding: padding ?? Math.max(Math.round(imageSize / 8), 1), interpolation }
       : { scale: [cropScale, 1] as const }),
     hflip,
     vflip,

@@ -1,3 +1,5 @@
+import type { FitTable } from "../weights/fit.ts";
+
 /**
  * What long work tells while it goes on: one stream that a progress bar, `metrics.jsonl` and a page read alike.  Epochs and steps
  * count from 0 where something is under way (`epoch`) and say how many are done otherwise (`step`, `done`).
@@ -5,7 +7,8 @@
 export type TrainEvent =
   | { type: "load"; what: "data"; train: number; val: number; classes: number }
   | { type: "load"; what: "model"; model: string; parameters: number; trained: number; imageSize: number }
-  | { type: "load"; what: "weights"; from: string; loaded: number; reset: readonly string[] }
+  /** What became of the weights that a run starts from; `share` of the model's parameters are from them, 0…1. */
+  | ({ type: "load"; what: "weights"; from: string; share: number } & FitTable)
   /** A run goes on where its last checkpoint was made. */
   | { type: "load"; what: "checkpoint"; from: string; epoch: number; step: number }
   | { type: "compile"; program: "train" | "evaluate"; nodes: number; seconds: number }

@@ -5,12 +5,12 @@ import { readMetadata } from "../graph/onnx/read.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
-import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
+import type { Target } from "../passes/fuse.ts";
 import { writeFileSafely } from "../weights/write-file.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { loadWeights } from "./load-weights.ts";
-import { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+import { createModel, fusedGraph, type ModelDescription } from "./model.ts";
 import { version } from "./version.ts";
 
 /**
@@ -22,6 +22,8 @@ export type ExportInput = "float32" | "uint8";
 
 export interface ExportOptions {
   input?: ExportInput;
+  /** "onnx", the default, uses standard operators alone; "webgpu" also ONNX Runtime's own, which are faster there. */
+  target?: Target;
   /** Who may use the weights for what, such as "MIT"; goes into the metadata. */
   licence?: string;
   /** More metadata, as it is. */
@@ -32,6 +34,8 @@ export interface ExportOptions {
 export interface ModelMetadata extends ModelDescription {
   input: ExportInput;
   licence?: string;
+  /** Where the weights come from that the model was trained on from. */
+  source?: string;
 }
 
 /**
@@ -43,21 +47,22 @@ export async function exportModel(
   file: string,
   options: ExportOptions = {},
 ): Promise<ModelMetadata> {
-  const { input = "float32", licence, metadata = {} } = options;
   const { metadata: description } = await openCheckpoint(checkpoint);
+  const { source } = description.config;
+  const { input = "float32", target = "onnx", licence = description.config.licence, metadata = {} } = options;
   const model = await createModel(description);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
-  const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
+  const graph = fusedGraph(model, description.preprocessing.imageSize, values, target);
   const { model: name, classes, preprocessing } = description;
   const bytes = writeOnnx(input === "uint8" ? takingBytes(graph, preprocessing) : graph, {
     name,
-    metadata: { ...describe({ model: name, classes, preprocessing, input, licence }), ...metadata },
+    metadata: { ...describe({ model: name, classes, preprocessing, input, licence, source }), ...metadata },
   });
   await writeFileSafely(file, [bytes]);
-  return { model: name, classes, preprocessing, input, licence };
+  return { model: name, classes, preprocessing, input, licence, source };
 }
 
-function describe({ model, classes, preprocessing, input, licence }: ModelMetadata): Record<string, string> {
+function describe({ model, classes, preprocessing, input, licence, source }: ModelMetadata): Record<string, string> {
   const { imageSize, mean, std } = preprocessing;
   const layouts = {
     float32: `RGB, float32 [N, 3, ${imageSize}, ${imageSize}], (pixel / 255 - mean) / std with mean ${mean.join(" ")} and std ${std.join(" ")}`,
@@ -71,6 +76,7 @@ function describe({ model, classes, preprocessing, input, licence }: ModelMetada
     image: layouts[input],
     logits: "[N, classes] before softmax",
     ...(licence === undefined ? {} : { license: licence }),
+    ...(source === undefined ? {} : { source }),
   };
 }
 
@@ -88,7 +94,7 @@ function takingBytes(graph: Graph, { imageSize, mean, std }: Preprocessing): Gra
 /** What an exported model says of itself. */
 export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): ModelMetadata {
   const { metadata } = readMetadata(bytes, at);
-  const { model, labels, preprocessing, license } = metadata;
+  const { model, labels, preprocessing, license, source } = metadata;
   if (model === undefined || labels === undefined || preprocessing === undefined)
     throw new OrielError("foreign", {
       message: "this ONNX model does not say how pictures are prepared for it and what its outputs are called",
@@ -96,5 +102,5 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
       help: "models that `oriel export` writes do",
     });
   const { input, ...rest } = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput };
-  return { model, classes: JSON.parse(labels) as string[], preprocessing: rest, input, licence: license };
+  return { model, classes: JSON.parse(labels) as string[], preprocessing: rest, input, licence: license, source };
 }

@@ -1,20 +1,18 @@
+import { listModels } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
-import { staticSize } from "../graph/shape.ts";
-import { weightsOf } from "../nn/module.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { fileSource } from "../weights/file-source.ts";
+import { checkAnyLoaded, type Fit, fitWeights } from "../weights/fit.ts";
 import { headBytes, identify } from "../weights/identify.ts";
 import { SafetensorsFile } from "../weights/safetensors.ts";
 import type { ByteSource } from "../weights/source.ts";
 import { toFloat32 } from "../weights/stored.ts";
 import { readTorch } from "../weights/torch.ts";
 import { type CheckpointMetadata, isWeight, readMetadata, readTensors, type Tensors, weightsIn } from "./checkpoint.ts";
-import { checkMatch } from "./match.ts";
+import { checkFit } from "./match.ts";
 
-export interface LoadedWeights {
-  /** By the model's paths; what was reset is not among them. */
-  values: Map<string, Float32Array<ArrayBuffer>>;
-  /** Paths that keep their initial values, since the file's classifier is for other classes. */
+export interface LoadedWeights extends Fit {
+  /** Paths that keep their initial values. */
   reset: string[];
   /** Set where an Oriel run wrote the file. */
   metadata?: CheckpointMetadata;
@@ -24,29 +22,46 @@ export interface LoadedWeights {
 const spare = /(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$/;
 
 /**
- * Weights for a model from a checkpoint, a plain safetensors or a torch file.  Names and shapes must agree; only a classifier for
- * other classes may differ, and starts afresh.
+ * Weights for a model from a checkpoint, a plain safetensors or a torch file, under whoever's names, adapted to the model.  What does
+ * not agree is an error, but for a classifier for other classes, which starts afresh; with `partial`, to train on, everything else may
+ * start afresh or be left over too, as long as the file has anything for the model.
  */
 export async function loadWeights(
   path: string,
   model: Classifier,
-  { name, classes }: { name: string; classes?: readonly string[] },
+  { name, classes, partial = false }: { name: string; classes?: readonly string[]; partial?: boolean },
 ): Promise<LoadedWeights> {
   const { tensors, metadata } = await readWeights(path);
-  const head = `${model.backbone.headName}.`;
-  const wanted = new Map(weightsOf(model).map((w) => [w.path, { shape: w.tensor.shape as readonly number[] }]));
-  const heads = [...wanted.keys()].filter((key) => key.startsWith(head));
-  const others = heads.some((key) => tensors.get(key)?.shape[0] !== wanted.get(key)?.shape[0]);
-  const renamed = classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
-  const reset = others || renamed ? heads : [];
-  const compared = (map: Tensors | typeof wanted) => new Map([...map].filter(([key]) => !reset.includes(key)));
-  checkMatch(compared(wanted), compared(tensors), { model: name, path, holds: metadata?.model });
-  const values = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const [key, { shape }] of wanted) {
-    const tensor = tensors.get(key);
-    if (tensor && !reset.includes(key)) values.set(key, tensor.data.slice(0, staticSize(shape)));
+  const known = (await listModels()).find((entry) => entry.name === name || entry.aliases.includes(name));
+  const otherClasses =
+    classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
+  const fit = fitWeights(model, tensors, { names: known?.names, otherClasses });
+  const check = partial ? checkAnyLoaded : checkFit;
+  check(fit, { model: name, path, holds: metadata?.model });
+  const reset = fit.entries.flatMap((entry) => (entry.status === "reset" ? [entry.name] : []));
+  return { ...fit, reset, metadata };
+}
+
+/** Whose weights a file holds, as far as it says. */
+export interface Origin {
+  licence?: string;
+  source?: string;
+}
+
+/** What a file says of its weights: what a run that began with them wrote, or the metadata of another program. */
+export async function originOf(path: string): Promise<Origin> {
+  const source = await fileSource(path);
+  try {
+    if (identify(await source.read(0, Math.min(source.size, headBytes))) !== undefined) return {};
+    const { metadata } = await SafetensorsFile.open(source);
+    const { licence, source: from } = readMetadata(metadata)?.config ?? {
+      licence: metadata.license ?? metadata.licence,
+      source: metadata.source,
+    };
+    return { licence, source: from };
+  } finally {
+    await source.close();
   }
-  return { values, reset, metadata };
 }
 
 /** Every weight in a file, whatever wrote it. */

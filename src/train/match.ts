@@ -1,4 +1,6 @@
 import { OrielError } from "../base/errors.ts";
+import { sameShape } from "../graph/shape.ts";
+import type { Fit } from "../weights/fit.ts";
 
 type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
 
@@ -15,16 +17,32 @@ export function differences(wanted: Shapes, found: Shapes): string[] {
   return lines;
 }
 
-export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((size, i) => size === b[i]);
+/** What two sides are, for the message. */
+interface Sides {
+  model: string;
+  path: string;
+  /** The model that the file says it is for. */
+  holds?: string;
+}
 
 /** Throws with all differences at once, and says what each side is. */
-export function checkMatch(
-  wanted: Shapes,
-  found: Shapes,
-  { model, path, holds }: { model: string; path: string; holds?: string },
-): void {
-  const details = differences(wanted, found);
+export function checkMatch(wanted: Shapes, found: Shapes, sides: Sides): void {
+  refuse(differences(wanted, found), sides);
+}
+
+/** Throws where weights do not fit a model whole; a classifier for other classes may. */
+export function checkFit({ entries }: Fit, sides: Sides): void {
+  const details = entries.flatMap(({ status, name, shape, from, why }) => {
+    if (status === "left over") return [`${name} [${shape}] is in the file only`];
+    if (status !== "reset" || why === "other classes") return [];
+    return [
+      from ? `${name} is [${shape}] in the model, [${from}] in the file` : `${name} [${shape}] is not in the file`,
+    ];
+  });
+  refuse(details, sides);
+}
+
+function refuse(details: readonly string[], { model, path, holds }: Sides): void {
   if (details.length === 0) return;
   const what =
     holds === undefined

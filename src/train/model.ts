@@ -3,8 +3,10 @@ import type { EvaluateTransform } from "../data/index.ts";
 import { Graph } from "../graph/graph.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
+import { bindWeights } from "../nn/bind.ts";
 import { weightsOf } from "../nn/module.ts";
 import { trace } from "../nn/trace.ts";
+import { fuse, type Target } from "../passes/fuse.ts";
 import { Classifier } from "../tasks/classify.ts";
 
 /** All it takes to draw a trained classifier again and to show it pictures. */
@@ -34,6 +36,14 @@ export function inferenceGraph(model: Classifier, imageSize: number): Graph {
   const weights = weightsOf(model).map((w): [string, Tensor] => [w.path, w.tensor]);
   return new Graph([["image", image], ...weights], [["logits", result]]);
 }
+
+/** image -> logits, with the weights in it and fused: what is used once a model has learnt. */
+export const fusedGraph = (
+  model: Classifier,
+  imageSize: number,
+  values: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+  target: Target,
+): Graph => fuse(bindWeights(inferenceGraph(model, imageSize), model, values), { target });
 
 /** The one view of a picture that a model is judged by. */
 export function evaluateTransform({ imageSize, cropPct, interpolation, mean, std }: Preprocessing): EvaluateTransform {

@@ -1,13 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
-import { bindWeights } from "../nn/bind.ts";
+import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { readModelMetadata } from "./export.ts";
 import { loadWeights } from "./load-weights.ts";
-import { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+import { createModel, fusedGraph, type ModelDescription } from "./model.ts";
 import type { Logits } from "./run-evaluation.ts";
 
 export interface PredictorOptions extends NodeOptions {
@@ -37,9 +37,9 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
       at: path,
       help: "give data with the classes that it was trained on",
     });
-  const graph = bindWeights(inferenceGraph(model, description.preprocessing.imageSize), model, values);
   const runtime = await openNode(node);
-  const program = await runtime.compile(graph);
+  const { imageSize } = description.preprocessing;
+  const program = await runtime.compile(fusedGraph(model, imageSize, values, targetOf(runtime.device)));
   return {
     ...description,
     close: () => runtime.close(),

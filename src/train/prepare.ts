@@ -6,10 +6,11 @@ import { constant } from "../graph/tensor.ts";
 import { parametersOf } from "../nn/module.ts";
 import { Classification, type Classifier } from "../tasks/classify.ts";
 import type { TrainConfig } from "./config.ts";
-import { mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
+import { bytesOfText, mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
 import { frozenBy } from "./freeze.ts";
 import { layerRates } from "./layer-depth.ts";
+import { originOf } from "./load-weights.ts";
 import { type Loaders, openLoaders } from "./loaders.ts";
 import { createModel, type ModelDescription } from "./model.ts";
 import { freeFolder } from "./run-folder.ts";
@@ -30,10 +31,14 @@ export interface Prepared {
 /** Opens the data, draws the model and its training step. */
 export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
   const entry = await findModel(asked.model);
+  const origin = asked.weights === undefined || asked.resume ? {} : await originOf(asked.weights);
   const { train, val } = await openData(asked);
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
   const out = asked.out ?? (asked.resume ? `runs/${entry.name}` : await freeFolder(entry.name));
-  const config = { ...resolveConfig(asked, entry.preprocessing, train.length, out), model: entry.name };
+  const config = {
+    ...resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out),
+    model: entry.name,
+  };
   const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };
   const { modelOptions } = config;
   const description = { model: entry.name, classes: train.classes, preprocessing, modelOptions };
@@ -64,7 +69,7 @@ function drawStep(
   classes: number,
   mixed: boolean,
 ): TrainStep {
-  const { batch, imageSize, accumulate, ema, freeze, layerDecay } = config;
+  const { batch, imageSize, accumulate, ema, freeze, layerDecay, memoryBudget } = config;
   if (batch % accumulate !== 0)
     throw new UsageError({
       message: `a batch of ${batch} does not divide into ${accumulate} parts`,
@@ -79,6 +84,7 @@ function drawStep(
     frozen: freeze.length > 0 ? frozenBy(freeze, paths, model.backbone.headName) : undefined,
     accumulate,
     ema,
+    memoryBudget: memoryBudget === undefined ? undefined : bytesOfText(memoryBudget),
   });
 }
 

@@ -1,6 +1,7 @@
 import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { initialWeights, weightsOf } from "../nn/module.ts";
+import { fitTable, loadedShare } from "../weights/fit.ts";
 import { type Checkpoint, loadCheckpoint, type Progress, type Tensors } from "./checkpoint.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
@@ -27,9 +28,9 @@ export async function openStart(prepared: Prepared, checkpoint: string | undefin
   const weights = new Map<string, Float32Array<ArrayBuffer>>();
   if (config.weights !== undefined) {
     const { model: name, classes } = description;
-    const { values, reset } = await loadWeights(config.weights, model, { name, classes });
-    for (const [path, data] of values) weights.set(path, data);
-    emit({ type: "load", what: "weights", from: config.weights, loaded: values.size, reset });
+    const fit = await loadWeights(config.weights, model, { name, classes, partial: true });
+    for (const [path, data] of fit.values) weights.set(path, data);
+    emit({ type: "load", what: "weights", from: config.weights, share: loadedShare(fit), ...fitTable(fit) });
   }
   if (weightsOf(task).some((w) => !weights.has(w.path)))
     for (const [path, data] of initialWeights(task, config.seed)) if (!weights.has(path)) weights.set(path, data);

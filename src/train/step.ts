@@ -3,11 +3,13 @@ import { OrielError } from "../base/errors.ts";
 import type { DType } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
 import { known, type Shape } from "../graph/shape.ts";
-import { input, scalar, type Tensor, withScope } from "../graph/tensor.ts";
+import { input, type Tensor, withScope } from "../graph/tensor.ts";
 import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
+import { concat, waitFor } from "../ops/move.ts";
 import { average, type Optimizer } from "../optim/optimizer.ts";
+import { recompute } from "../passes/recompute.ts";
 
 /** A module that learns: from a batch, by name, to a loss and whatever else is worth knowing. */
 export interface Task extends Module {
@@ -25,6 +27,11 @@ export interface StepOptions {
   ema?: number;
   /** Cuts the batch into parts that run one after the other, and sums their gradients: the memory of a part, the step of a whole. */
   accumulate?: number;
+  /**
+   * Bytes that a step may take, by the estimate of `memoryUse`: what would be kept for the backward pass beyond that is computed
+   * again.  The results are the same.  Throws where no step can be that small, and says what the smallest takes.
+   */
+  memoryBudget?: number;
 }
 
 /** One piece of the state that a step reads and replaces. */
@@ -54,7 +61,7 @@ const emaName = (path: string): string => `ema.${path}`;
 
 /** Draws the training step of a task: forward, backward, update. */
 export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions): TrainStep {
-  const { frozen = () => false, ema, accumulate = 1 } = options;
+  const { frozen = () => false, ema, accumulate = 1, memoryBudget } = options;
   const weights = weightsOf(task);
   const trained = weights.filter((w) => w.kind === "parameter" && !frozen(w.path));
   if (trained.length === 0)
@@ -105,7 +112,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
       keep({ name: path, kind, path, shape: tensor.shape as readonly number[] }, tensor, updates.get(tensor) ?? tensor);
 
   const rest = weights.filter((w) => w.kind === "parameter" && frozen(w.path));
-  const graph = new Graph(
+  const whole = new Graph(
     [
       ...inputs,
       ...rest.map((w): [string, Tensor] => [w.path, w.tensor]),
@@ -116,6 +123,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     ],
     [...metrics, ...outputs],
   );
+  const graph = memoryBudget === undefined ? whole : recompute(whole, { budget: memoryBudget });
   return { graph, state, frozen: rest, metrics: metrics.map(([name]) => name) };
 }
 
@@ -128,7 +136,7 @@ interface Drawn {
 function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonly Record<string, Tensor>[]): Drawn {
   let done: Drawn | undefined;
   for (const part of parts) {
-    const waiting = done ? after(part, [...done.grads.values()][0]) : part;
+    const waiting = done ? after(part, done.grads.values()) : part;
     const metrics = task.forward(waiting);
     const loss = parts.length === 1 ? metrics.loss : metrics.loss.mul(1 / parts.length);
     const dxs = gradients(
@@ -148,15 +156,13 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
   return { metrics: Object.fromEntries(Object.entries(metrics).map(([k, v]) => [k, mean(v)])), grads };
 }
 
-/** The floats of a batch, made to wait until `last` is there: adds 0 × one of its elements. */
-function after(batch: Record<string, Tensor>, last: Tensor): Record<string, Tensor> {
-  const first = last.reshape([-1]).slice(0, 0, 1).mul(scalar(0));
-  return Object.fromEntries(
-    Object.entries(batch).map(([name, x]) => [
-      name,
-      x.dtype === "float32" ? x.add(first.reshape(x.shape.map(() => 1))) : x,
-    ]),
+/** A batch, made to wait until every gradient is there: one that is not would hold what it reads of the part before. */
+function after(batch: Record<string, Tensor>, grads: Iterable<Tensor>): Record<string, Tensor> {
+  const gate = concat(
+    Array.from(grads, (g) => g.reshape([-1]).slice(0, 0, 1)),
+    0,
   );
+  return Object.fromEntries(Object.entries(batch).map(([name, x]) => [name, waitFor(x, gate)]));
 }
 
 function cutBatch(batch: Record<string, Tensor>, parts: number): Record<string, Tensor>[] {

@@ -3,12 +3,17 @@ import { test } from "node:test";
 import { modelCost } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 
-// Millions of parameters, billions of multiply-adds and millions of activations at the variant's size, as published: by timm for its models, for CSWin
-// (parameters and multiply-adds) in the README of the official repository; multiply-adds of the smallest are the papers', since timm counts
-// norms too.
+// Millions of parameters, billions of multiply-adds and millions of activations, as published: by timm for its models, else by the
+// official repositories or papers. Multiply-adds of the smallest models are the papers', since timm counts norms
+// too.
 const published: Record<string, [number, number, number?]> = {
   swin_tiny_patch4_window7_224: [28.29, 4.51, 17.06],
   swin_s3_base_224: [71.13, 13.69, 48.26],
+  swinv2_tiny_window8_256: [28.35, 5.96, 24.57],
+  swinv2_base_window12to24_192to384: [87.92, 55.25, 280.36],
+  davit_tiny: [28.36, 4.54, 18.89],
+  maxvit_tiny_tf_224: [30.92, 5.6],
+  gcvit_xxtiny: [12, 2.14, 15.36],
   vit_small_patch16_224: [22.05, 4.61, 11.95],
   deit_base_patch16_224: [86.57, 17.58, 23.9],
   resnet18: [11.69, 1.82, 2.48],
@@ -22,6 +27,16 @@ const published: Record<string, [number, number, number?]> = {
   mnasnet_140: [7.12, 0.6, 7.71],
   fbnetv3_g: [16.62, 1.28, 14.87],
   ghostnetv2_160: [12.39, 0.399],
+  convnext_nano: [15.59, 2.46, 8.37],
+  convnext_tiny: [28.59, 4.47, 13.44],
+  poolformer_s12: [11.92, 1.82, 5.53],
+  poolformerv2_m36: [56.08, 8.81, 22.02],
+  focalnet_tiny_lrf: [28.65, 4.49, 17.76],
+  focalnet_base_lrf: [88.75, 15.43, 38.13],
+  smt_tiny_224: [11.5, 2.4],
+  iformer_small_224: [19.866, 4.849],
+  iformer_large_224: [86.637, 14.048],
+  spectformer_xs_224: [20.03, 4],
   cswin_tiny_224: [22.32, 4.3],
   cswin_small_224: [34.64, 6.9],
   cswin_base_224: [77.38, 15],

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { imagenet } from "../../src/backbones/backbone.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { parseConfig, trainSchema } from "../../src/train/config.ts";
-import { mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
+import { bytesOfText, mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
 
 const least = { data: "photos", model: "swin_micro_32" };
 
@@ -30,6 +30,12 @@ test("every key has a line of help", () => {
 
 test("keys may be written as flags are", () => {
   assert.equal(parseConfig({ ...least, "image-size": 64 }).imageSize, 64);
+});
+
+test("a memory budget is a number and a unit", () => {
+  assert.deepEqual(["1.5GB", "800 mb", "12kB", "7B"].map(bytesOfText), [1.5e9, 8e8, 12e3, 7]);
+  assert.equal(parseConfig({ ...least, memoryBudget: "1.5GB" }).memoryBudget, "1.5GB");
+  assert.match(refusal({ memoryBudget: "much" }), /memoryBudget is "much"; expected a size such as 1.5GB/);
 });
 
 test("a wrong key or value is named, with what was expected", () => {

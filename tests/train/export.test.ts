@@ -64,6 +64,18 @@ test("plain ONNX Runtime gives what predict gives", async () => {
   }
 });
 
+test("an exported model is fused, by default with standard operators alone", async () => {
+  const holds = (name: string, text: string): boolean => readFileSync(join(home, name)).includes(text);
+  await exportModel(best, join(home, "cpu.onnx"), { target: "webgpu" });
+  await exportModel(best, join(home, "plain.onnx"));
+  assert.deepEqual([holds("cpu.onnx", "BiasGelu"), holds("plain.onnx", "BiasGelu")], [true, false]);
+  const [a, b] = await Promise.all(
+    ["cpu.onnx", "plain.onnx"].map((name) => predict(join(home, name), pictures, { topk: 3, threads: 1 })),
+  );
+  for (const [i, { top }] of a.entries())
+    for (const [k, { probability }] of top.entries()) assert.ok(Math.abs(b[i].top[k].probability - probability) < 1e-5);
+});
+
 test("an exported model that takes bytes gives the same", async () => {
   await exportModel(best, join(home, "bytes.onnx"), { input: "uint8" });
   const [a, b, c] = await Promise.all(

@@ -12,6 +12,8 @@ export interface MeasureOptions {
   threads: number;
   device: "cpu" | "webgpu" | "cuda" | "auto";
   rounds: number;
+  /** Fuses operations for inference. */
+  fuse: boolean;
   profile: boolean;
 }
 
@@ -40,11 +42,12 @@ export async function measure({
   threads,
   device,
   rounds,
+  fuse,
   profile,
 }: MeasureOptions): Promise<Measured> {
   const runtime = await openNode({ device, threads });
   try {
-    const work = await openWorkload(runtime, model, mode, { batch, imageSize });
+    const work = await openWorkload(runtime, model, mode, { batch, imageSize, fuse });
     await work.step();
     const firstStepSeconds = performance.now() / 1000;
     for (let i = 0; i < stepsPerRound; i++) await work.step();
@@ -65,7 +68,7 @@ export async function measure({
       utilisation: work.macs / seconds / matmulRate,
       peakBytes: peak,
       firstStepSeconds,
-      profile: profile ? await profileOf(model, mode, { batch, imageSize, threads, device }) : undefined,
+      profile: profile ? await profileOf(model, mode, { batch, imageSize, fuse, threads, device }) : undefined,
     };
   } finally {
     await runtime.close();
@@ -76,7 +79,7 @@ export async function measure({
 async function profileOf(
   model: string,
   mode: Mode,
-  options: Pick<MeasureOptions, "batch" | "imageSize" | "threads" | "device">,
+  options: Pick<MeasureOptions, "batch" | "imageSize" | "fuse" | "threads" | "device">,
 ): Promise<OpTime[]> {
   const steps = 3;
   const runtime = await openNode({ device: options.device, threads: options.threads });

@@ -9,6 +9,7 @@ import { initialWeights } from "../../nn/module.ts";
 import { matmul } from "../../ops/linalg.ts";
 import { adamw, chain } from "../../optim/optimizer.ts";
 import { cost } from "../../passes/cost.ts";
+import { fuse, targetOf } from "../../passes/fuse.ts";
 import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
 import { Classification } from "../../tasks/classify.ts";
 import { DeviceState } from "../../train/device-state.ts";
@@ -18,6 +19,8 @@ import { type Drawn, drawClassifier } from "../draw.ts";
 export interface WorkloadOptions {
   batch: number;
   imageSize?: number;
+  /** Fuses operations for inference. */
+  fuse?: boolean;
   /** Collects the time of every operation. */
   profile?: boolean;
 }
@@ -44,17 +47,20 @@ export async function openWorkload(
   const imageSize = options.imageSize ?? entry.preprocessing.imageSize;
   const drawn = drawClassifier(entry, { imageSize, classes, batch: options.batch });
   const shape = [options.batch, 3, imageSize, imageSize];
-  const open = mode === "inference" ? openInference : openTraining;
-  return open(runtime, drawn, shape, options.profile ?? false);
+  const { fuse = true, profile = false } = options;
+  return mode === "inference"
+    ? openInference(runtime, drawn, shape, { fuse, profile })
+    : openTraining(runtime, drawn, shape, profile);
 }
 
 async function openInference(
   runtime: Runtime,
   { model, graph }: Drawn,
   shape: number[],
-  profile: boolean,
+  { fuse: fused, profile }: { fuse: boolean; profile: boolean },
 ): Promise<Workload> {
-  const program = await runtime.compile(bindWeights(graph, model, initialWeights(model, 0)), { profile });
+  const bound = bindWeights(graph, model, initialWeights(model, 0));
+  const program = await runtime.compile(fused ? fuse(bound, { target: targetOf(runtime.device) }) : bound, { profile });
   const image = await runtime.upload(pictures(shape));
   return {
     macs: cost(graph).macs,

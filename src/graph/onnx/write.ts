@@ -41,8 +41,8 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
   return model.finish();
 }
 
-/** Identities removed, and what is no ONNX operator drawn from those that are. */
-function lower(graph: Graph): Graph {
+/** A graph as it is written: identities removed, and what is no ONNX operator drawn from those that are. */
+export function lower(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     if (node.op.name === "Identity") return [inputs[0] as Tensor];
     return node.op.lower?.(inputs, node.attrs);

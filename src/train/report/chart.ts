@@ -21,30 +21,33 @@ export interface ChartOptions {
   format?: (y: number) => string;
 }
 
-const frame = { width: 520, height: 300, left: 58, right: 14, top: 16, bottom: 42 };
+const frame = { width: 520, height: 300, right: 14, top: 16, bottom: 42 };
 
 /** A line chart as inline SVG, its colours those of the page. */
 export function lineChart({ title, x, y, series, mark, format = short }: ChartOptions): string {
   const shown = series.filter((s) => s.points.length > 0);
   const all = shown.flatMap((s) => s.points);
   if (all.length === 0) return "";
-  const xs = niceTicks(Math.min(0, ...all.map((p) => p[0])), Math.max(...all.map((p) => p[0])), 6);
+  const last = Math.max(...all.map((p) => p[0]));
+  const xs = niceTicks(Math.min(0, ...all.map((p) => p[0])), last, 6);
+  const xTicks = xs.ticks.filter((t) => t <= last);
   const ys = niceTicks(Math.min(...all.map((p) => p[1])), Math.max(...all.map((p) => p[1])), 5);
-  const atX = scale(xs.low, xs.high, frame.left, frame.width - frame.right);
+  const [xLabels, yLabels] = [labels(xTicks, short), labels(ys.ticks, format)];
+  const left = 30 + 7 * Math.max(...yLabels.map((label) => label.length)); // the axis's name, then its numbers
+  const atX = scale(xs.low, last, left, frame.width - frame.right);
   const atY = scale(ys.low, ys.high, frame.height - frame.bottom, frame.top);
-  const [xLabels, yLabels] = [labels(xs.ticks, short), labels(ys.ticks, format)];
   const legend = shown.filter((s) => !s.faint);
   const parts = [
     ...ys.ticks.map(
       (t, i) =>
-        `<line class="grid" x1="${frame.left}" x2="${frame.width - frame.right}" y1="${atY(t)}" y2="${atY(t)}"/><text class="tick" x="${frame.left - 8}" y="${atY(t)}" dy=".32em" text-anchor="end">${escaped(yLabels[i])}</text>`,
+        `<line class="grid" x1="${left}" x2="${frame.width - frame.right}" y1="${atY(t)}" y2="${atY(t)}"/><text class="tick" x="${left - 8}" y="${atY(t)}" dy=".32em" text-anchor="end">${escaped(yLabels[i])}</text>`,
     ),
-    ...xs.ticks.map(
+    ...xTicks.map(
       (t, i) =>
         `<text class="tick" x="${atX(t)}" y="${frame.height - frame.bottom + 18}" text-anchor="middle">${escaped(xLabels[i])}</text>`,
     ),
-    `<line class="axis" x1="${frame.left}" x2="${frame.width - frame.right}" y1="${frame.height - frame.bottom}" y2="${frame.height - frame.bottom}"/>`,
-    `<text class="label" x="${(frame.left + frame.width - frame.right) / 2}" y="${frame.height - 6}" text-anchor="middle">${escaped(x)}</text>`,
+    `<line class="axis" x1="${left}" x2="${frame.width - frame.right}" y1="${frame.height - frame.bottom}" y2="${frame.height - frame.bottom}"/>`,
+    `<text class="label" x="${(left + frame.width - frame.right) / 2}" y="${frame.height - 6}" text-anchor="middle">${escaped(x)}</text>`,
     `<text class="label" transform="translate(14 ${(frame.top + frame.height - frame.bottom) / 2}) rotate(-90)" text-anchor="middle">${escaped(y)}</text>`,
     mark ? markLine(mark, atX) : "",
     ...shown.map((s) => draw(s, atX, atY, format)),

@@ -146,7 +146,7 @@ function curves({ events }: Content): string {
       }),
     );
   }
-  return `<h2>How it learned</h2><p>Training pictures are seen cropped, flipped or changed, so their loss and accuracy look worse than they would on the pictures as they are.</p><div class="charts">${charts.join("")}</div>`;
+  return `<h2>How it learned</h2><p>Where training pictures are seen cropped, flipped, mixed or otherwise changed, their loss and accuracy look worse than they would on the pictures as they are.</p><div class="charts">${charts.join("")}</div>`;
 }
 
 /** Classes from the hardest to the easiest. */

@@ -2,6 +2,7 @@ import type { OpCase } from "../../support/cases.ts";
 import { cases as compare } from "./compare.ts";
 import { cases as conv } from "./conv.ts";
 import { cases as elementwise } from "./elementwise.ts";
+import { cases as fourier } from "./fourier.ts";
 import { cases as linalg } from "./linalg.ts";
 import { cases as move } from "./move.ts";
 import { cases as norm } from "./norm.ts";
@@ -16,6 +17,7 @@ export const kinds: Readonly<Record<string, readonly OpCase[]>> = {
   move,
   reduce,
   linalg,
+  fourier,
   conv,
   pool,
   norm,

@@ -1,6 +1,6 @@
 import { constant, type Tensor } from "../../../src/graph/tensor.ts";
 import * as ops from "../../../src/ops/index.ts";
-import { placeAlong } from "../../../src/ops/move.ts";
+import { placeAlong, waitFor } from "../../../src/ops/move.ts";
 import { array, at, ints, nd, randn, sumOver } from "../../support/arrays.ts";
 import { type OpCase, op } from "../../support/cases.ts";
 
@@ -254,6 +254,12 @@ export const cases: OpCase[] = [
     [randn([2, 3])],
     (x) => placeAlong(x, 1, 7, 2, 2),
     (x) => nd([2, 7], (i, j) => (j >= 2 && j % 2 === 0 ? at(x, i, j / 2 - 1) : 0)),
+  ),
+  op(
+    "waitFor",
+    [randn([2, 3])],
+    (x) => waitFor(x, constant(Float32Array.of(Number.NaN), [1], "float32")),
+    (x) => x,
   ),
   op("zerosLike", [randn([2, 3])], ops.zerosLike, () => nd([2, 3], () => 0), { wrt: [] }),
   op(

@@ -158,6 +158,15 @@ export const cases: OpCase[] = [
     },
   ),
   op(
+    "unitNorm",
+    [randn([2, 3, 5])],
+    (x) => ops.unitNorm(x),
+    (x) => {
+      const length = (n: number, l: number) => Math.hypot(...range(5).map((c) => at(x, n, l, c)));
+      return nd(x.shape, (n, l, c) => at(x, n, l, c) / length(n, l));
+    },
+  ),
+  op(
     "softmax: large numbers do not overflow",
     [nd([1, 4], (_, i) => 1000 + i)],
     (x) => ops.softmax(x),

@@ -1,0 +1,86 @@
+/**
+ * One model of each family beside ResNet-50: `node dist/bench/backbones.js [--rounds 5] [--batch 8] > docs/backbones.md`.
+ *
+ * Each model, ResNet-50 and a MatMul of 2048³ take turns, so that what else the machine does falls on all three.
+ */
+import { parseArgs } from "node:util";
+import { modelCost } from "../src/backbones/cost.ts";
+import { findModel, listModels } from "../src/backbones/index.ts";
+import { openMatmul, openWorkload } from "../src/cli/bench/workload.ts";
+import { openNode } from "../src/runtime/node.ts";
+import { median } from "./peers/table.ts";
+
+const { values } = parseArgs({
+  options: { rounds: { type: "string", default: "5" }, batch: { type: "string", default: "8" } },
+});
+const [rounds, batch] = [Number(values.rounds), Number(values.batch)];
+
+/** The first of its family that reads pictures, not thumbnails, unless a size that most papers compare is named here. */
+const compared = [
+  "vit_small_patch16_224",
+  "resnet50",
+  "poolformer_s12",
+  "mobilenetv3_large_100",
+  "mobile_former_294m",
+  "spectformer_h_s",
+  "tiny_vit_21m_224",
+];
+
+async function representatives(): Promise<string[]> {
+  const all = await listModels();
+  return [...new Set(all.map((model) => model.family))].map((family) => {
+    const models = all.filter((model) => model.family === family);
+    const large = models.filter((model) => model.preprocessing.imageSize >= 192);
+    return (large.find((model) => compared.includes(model.name)) ?? large[0] ?? models[0]).name;
+  });
+}
+
+const timed = async (step: () => Promise<void>): Promise<number> => {
+  const start = performance.now();
+  await step();
+  return performance.now() - start;
+};
+
+const runtime = await openNode();
+const reference = await openWorkload(runtime, "resnet50", "inference", { batch });
+const matmul = await openMatmul(runtime);
+await reference.step();
+
+const rows: string[] = [];
+for (const name of await representatives()) {
+  process.stderr.write(`${name}\n`);
+  const entry = await findModel(name);
+  const own = await openNode(); // what a model held goes with it
+  const work = await openWorkload(own, name, "inference", { batch });
+  await work.step();
+  const [ours, theirs, rates]: [number[], number[], number[]] = [[], [], []];
+  for (let round = 0; round < rounds; round++) {
+    ours.push(await timed(work.step));
+    theirs.push(await timed(reference.step));
+    rates.push(await matmul());
+  }
+  await own.close();
+  const { params, macs } = modelCost(entry);
+  const utilisation = work.macs / (median(ours) / 1000) / Math.max(...rates);
+  const cells = [
+    entry.family,
+    `\`${name}\``,
+    String(entry.preprocessing.imageSize),
+    (params / 1e6).toFixed(2),
+    (macs / 1e9).toFixed(2),
+    utilisation.toFixed(2),
+    (median(ours) / median(theirs)).toFixed(2),
+  ];
+  rows.push(`| ${cells.join(" | ")} |`);
+}
+await runtime.close();
+
+console.log(`# Backbones
+
+One model of each family; \`oriel models\` lists all. Parameters and multiply-adds are those of one image and 1000 classes. Inference at
+batch ${batch}, float32, on the engine's CPU provider: *utilisation* is the share of the best rate of a 2048³ MatMul, *time* that of ResNet-50
+in the same run, at each model's own image size. \`node dist/bench/backbones.js > docs/backbones.md\` makes this page.
+
+| family | model | image | parameters, M | multiply-adds, G | utilisation | time ÷ ResNet-50 |
+| --- | --- | --- | --- | --- | --- | --- |
+${rows.join("\n")}`);

@@ -1,0 +1,122 @@
+import { Graph, rewrite } from "../graph/graph.ts";
+import { isOpen, known } from "../graph/shape.ts";
+import { constantData, type Node, type Tensor } from "../graph/tensor.ts";
+import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
+import type { ConvAttrs } from "../ops/conv.ts";
+import { columnSums } from "../ops/linalg.ts";
+import { concat } from "../ops/move.ts";
+
+/** The largest block of channels of any processor that has them: what it divides, the others' 8 divides too. */
+const block = 16;
+
+/**
+ * Depthwise convolutions whose weights change, as in training, in the layout of the engine's fastest kernels: the engine itself
+ * rearranges only those with constant weights.  For ONNX Runtime on x64 processors; what it draws is for this machine, not for a file.
+ */
+export function depthwiseInBlocks(graph: Graph): Graph {
+  const toLast = new Set<Tensor>();
+  for (const node of graph.nodes) if (isTranspose(node, "0,2,3,1")) toLast.add(node.inputs[0]!);
+  const reorder = memo(drawBlocks);
+
+  const convolve = (y: Tensor, x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAttrs): Tensor => {
+    // At the border the kernels make one place at a time: where most places are border, there is to be none.
+    const border = known(w.shape[3]) > known(y.shape[3]);
+    const kernel = reorder(mapOf(w), none).reshape(w.shape);
+    const blocks = border
+      ? blockedConv(reorder(x, attrs.pads), kernel, bias, { ...attrs, pads: none })
+      : blockedConv(reorder(x, none), kernel, bias, attrs);
+    const channelsLast = toLast.has(y);
+    const z = fromBlocks(blocks, { channelsLast });
+    return channelsLast ? z.permute(0, 3, 1, 2) : z;
+  };
+
+  /** A few images side by side, where one has too few channels to fill blocks. */
+  const together = (y: Tensor, count: number, [x, w, bias]: readonly Tensor[], attrs: ConvAttrs): Tensor => {
+    if (count === 1) return convolve(y, x, w, bias, attrs);
+    const beside = (t: Tensor): Tensor =>
+      t.reshape([known(t.shape[0]) / count, count * known(t.shape[1]), ...t.shape.slice(2)]);
+    const repeat = (t: Tensor): Tensor => concat(new Array<Tensor>(count).fill(t), 0);
+    const wide = { ...attrs, group: count * attrs.group };
+    return convolve(beside(y), beside(x), repeat(w), bias && repeat(bias), wide).reshape(y.shape);
+  };
+
+  const outputs = rewrite(graph.outputs, (node, inputs) => {
+    const [x, w] = inputs as Tensor[];
+    // Back to where channels came last just before.
+    if (isTranspose(node, "0,2,3,1") && isTranspose(x.node, "0,3,1,2")) return [x.node.inputs[0]!];
+    // A bias's gradient: the map need not be turned round to be summed.
+    if (isMapSum(node) && isTranspose(x.node, "0,3,1,2")) return [columnSums(x.node.inputs[0]!)];
+    if (!isDepthwise(node, w)) return undefined;
+    const count = imagesToFill(x);
+    if (count === undefined) return undefined;
+    return [together(node.outputs[0], count, inputs as Tensor[], node.attrs)];
+  });
+  return new Graph(graph.inputs, outputs);
+}
+
+const isTranspose = ({ op, attrs }: Node, perm: string): boolean =>
+  op.name === "Transpose" && (attrs.perm as number[]).join() === perm;
+
+const isMapSum = ({ op, attrs }: Node): boolean =>
+  op.name === "ReduceSum" && (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
+
+/** A convolution over maps, each channel by a kernel of its own that is no constant. */
+function isDepthwise({ op, attrs }: Node, w: Tensor): boolean {
+  if (op.name !== "Conv" || op.domain !== "" || w.rank !== 4 || w.dtype !== "float32" || constantData(w)) return false;
+  const [outC, inC, ...kernel] = w.shape;
+  return inC === 1 && outC === attrs.group && kernel.some((k) => known(k) > 1);
+}
+
+/** How many images have, together, channels that fill blocks; undefined where no number of them does. */
+function imagesToFill(x: Tensor): number | undefined {
+  const [batch, channels] = [x.shape[0], known(x.shape[1])];
+  if (channels % block === 0) return 1;
+  if (isOpen(batch)) return undefined;
+  for (let count = 2; count <= block; count++)
+    if (batch % count === 0 && (count * channels) % block === 0) return count;
+  return undefined;
+}
+
+const none = [0, 0, 0, 0];
+
+/** Depthwise kernels as a map of as many channels.  [C, 1, K, L] -> [1, C, K, L], or the map that they were made of */
+function mapOf(w: Tensor): Tensor {
+  const from = viewed(w);
+  return from ?? w.reshape([1, w.shape[0], ...w.shape.slice(2)]);
+}
+
+/** The map that a reshape took for another number of images: its blocks lie in the same order. */
+function viewed(x: Tensor): Tensor | undefined {
+  const [from] = x.node.inputs;
+  const same = x.node.op.name === "Reshape" && from?.rank === 4 && known(from.shape[1]) % block === 0;
+  return same && from.shape[2] === x.shape[2] && from.shape[3] === x.shape[3] ? from : undefined;
+}
+
+type Reorder = (x: Tensor, pads: readonly number[]) => Tensor;
+
+/** Each tensor is reordered once for all that read it. */
+function memo(draw: (x: Tensor, pads: readonly number[], reorder: Reorder) => Tensor): Reorder {
+  const made = new Map<Tensor, Map<string, Tensor>>();
+  const reorder: Reorder = (x, pads) => {
+    const own = made.get(x) ?? new Map<string, Tensor>();
+    made.set(x, own);
+    const found = own.get(pads.join()) ?? draw(x, pads, reorder);
+    own.set(pads.join(), found);
+    return found;
+  };
+  return reorder;
+}
+
+/** A map in blocks, with zeros around it. */
+function drawBlocks(x: Tensor, pads: readonly number[], reorder: Reorder): Tensor {
+  const [top, left, bottom, right] = pads;
+  const from = viewed(x);
+  if (from) {
+    const y = reorder(from, pads);
+    return y.reshape([...x.shape.slice(0, 2), ...y.shape.slice(2)]);
+  }
+  const last = isTranspose(x.node, "0,3,1,2") ? x.node.inputs[0]! : undefined;
+  return last
+    ? toBlocks(last.pad(1, top, bottom).pad(2, left, right), { channelsLast: true })
+    : toBlocks(x.pad(2, top, bottom).pad(3, left, right), { channelsLast: false });
+}

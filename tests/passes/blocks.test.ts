@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gradients } from "../../src/autodiff/gradients.ts";
+import { Graph } from "../../src/graph/graph.ts";
+import { OpenDim } from "../../src/graph/shape.ts";
+import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
+import { conv } from "../../src/ops/index.ts";
+import { depthwiseInBlocks } from "../../src/passes/index.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
+import { randn } from "../support/arrays.ts";
+import { as, difference, runtime } from "../support/check.ts";
+
+interface Case {
+  batch: number;
+  channels: number;
+  size: readonly [number, number];
+  kernel: number;
+  stride?: number;
+  dilation?: number;
+  /** Whether channels come and go last. */
+  last?: boolean;
+}
+
+/** A depthwise convolution with its three gradients. */
+function drawn({ batch, channels, size, kernel, stride = 1, dilation = 1, last = false }: Case) {
+  const x = input(last ? [batch, ...size, channels] : [batch, channels, ...size]);
+  const w = input([channels, 1, kernel, kernel]);
+  const bias = input([channels]);
+  const padding = (dilation * (kernel - 1)) / 2;
+  const options = { stride, dilation, padding, groups: channels };
+  const map = conv(last ? x.permute(0, 3, 1, 2) : x, w, bias, options);
+  const y = last ? map.permute(0, 2, 3, 1) : map;
+  const seed = input(y.shape);
+  const [dx, dw, db] = gradients(y, [x, w, bias], { seed });
+  return new Graph(Object.entries({ x, w, bias, seed }), Object.entries({ y, dx, dw, db }));
+}
+
+/** Depthwise convolutions that are left as the engine has them. */
+const left = (graph: Graph): number =>
+  graph.nodes.filter(({ op, attrs }) => op.name.startsWith("Conv") && op.domain === "" && attrs.group > 1).length;
+
+async function run(graph: Graph, feeds: Record<string, HostTensor>, optimize: "all" | "extended") {
+  const program = await runtime.compile(graph, { optimize });
+  const outputs = (await program.run(feeds)) as Record<string, HostTensor>;
+  await program.release();
+  return outputs;
+}
+
+const cases: Readonly<Record<string, Case>> = {
+  "as many channels as fill blocks": { batch: 2, channels: 32, size: [9, 7], kernel: 7 },
+  "channels last": { batch: 2, channels: 16, size: [8, 8], kernel: 7, last: true },
+  "two images fill blocks": { batch: 2, channels: 24, size: [7, 7], kernel: 5 },
+  "stride 2": { batch: 2, channels: 16, size: [9, 8], kernel: 3, stride: 2 },
+  "dilated, four images": { batch: 4, channels: 4, size: [9, 9], kernel: 3, dilation: 2 },
+};
+
+for (const [what, one] of Object.entries(cases))
+  test(`depthwise convolutions in blocks: ${what}`, { skip: process.arch !== "x64" }, async () => {
+    const graph = drawn(one);
+    assert.equal(left(graph), 3);
+    const blocked = depthwiseInBlocks(graph);
+    assert.equal(left(blocked), one.stride ? 1 : 0); // a stride's input gradient is a transposed convolution
+    const feeds = Object.fromEntries(
+      [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]),
+    );
+    const [wanted, got] = [await run(graph, feeds, "extended"), await run(graph, feeds, "all")];
+    for (const name of Object.keys(wanted)) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
+    const transposes = (g: Graph) => g.nodes.filter((node) => node.op.name === "Transpose").length;
+    if (one.last) assert.equal(transposes(blocked), 0);
+  });
+
+test("what cannot be in blocks, and what the engine brings there itself, stays", () => {
+  assert.equal(left(depthwiseInBlocks(drawn({ batch: 3, channels: 20, size: [8, 8], kernel: 3 }))), 3);
+  const draw = (w: Tensor, batch: number | OpenDim): number => {
+    const x = input([batch, 16, 8, 8]);
+    const inputs: [string, Tensor][] = [["x", x]];
+    if (w.node.inputs.length === 0) inputs.push(["w", w]);
+    return left(depthwiseInBlocks(new Graph(inputs, [["y", conv(x, w, undefined, { groups: 16 })]])));
+  };
+  assert.equal(draw(constant(new Float32Array(144), [16, 1, 3, 3], "float32"), 2), 1);
+  assert.equal(draw(input([16, 1, 3, 3]), new OpenDim("N")), 0);
+});
