@@ -4,7 +4,7 @@ import { input } from "../graph/tensor.ts";
 import { type Module, parametersOf } from "../nn/module.ts";
 import { trace } from "../nn/trace.ts";
 import { type Cost, cost } from "../passes/cost.ts";
-import { createHead, sides } from "./backbone.ts";
+import { createHeads, logitsOf, sides } from "./backbone.ts";
 import type { ModelEntry } from "./index.ts";
 
 export interface ModelCost extends Cost {
@@ -26,11 +26,11 @@ export const parameterCount = (model: Module): number =>
 export function modelCost(entry: ModelEntry, options: ModelCostOptions = {}): ModelCost {
   const { imageSize = entry.preprocessing.imageSize, classes = 1000 } = options;
   const backbone = entry.create({ imageSize });
-  const head = createHead(backbone, classes);
+  const heads = createHeads(backbone, classes);
   const image = input([1, 3, ...sides(imageSize)]);
-  const logits = trace(backbone, {}, () => head.forward(backbone.embed(image))).result;
+  const logits = trace(backbone, {}, () => logitsOf(backbone, image, heads)).result;
   return {
-    params: parameterCount(backbone) + parameterCount(head),
+    params: [backbone, ...heads].reduce((sum, part) => sum + parameterCount(part), 0),
     ...cost(new Graph([["image", image]], [["logits", logits]])),
     imageSize: sides(imageSize),
   };

@@ -4,6 +4,7 @@
  */
 import { known, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { offsetBiases } from "../nn/adapt.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
 import { fixed, normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -120,7 +121,8 @@ class RelativeBias extends Module {
   constructor(heads: number, window: readonly number[]) {
     super();
     this.#window = window;
-    this.relativePositionBiasTable = this.param([(2 * window[0] - 1) * (2 * window[1] - 1), heads], truncatedNormal());
+    const offsets = (2 * window[0] - 1) * (2 * window[1] - 1);
+    this.relativePositionBiasTable = this.param([offsets, heads], truncatedNormal(), offsetBiases(window));
   }
   forward(): Tensor {
     return relativeBias(this.relativePositionBiasTable, this.#window);

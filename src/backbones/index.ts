@@ -39,6 +39,11 @@ const families: Readonly<Record<string, () => Promise<Family<any>>>> = {
   smt: () => import("./smt.ts"),
   spectformer: () => import("./spectformer.ts"),
   iformer: () => import("./iformer.ts"),
+  tiny_vit: () => import("./tiny-vit.ts"),
+  cvt: () => import("./cvt.ts"),
+  uniformer: () => import("./uniformer.ts"),
+  volo: () => import("./volo.ts"),
+  mobile_former: () => import("./mobile-former.ts"),
 };
 
 /** What is known of a model before it is made. */

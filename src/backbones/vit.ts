@@ -8,13 +8,12 @@ import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { positions } from "../nn/adapt.ts";
-import { projections } from "../nn/attention.ts";
+import { Attention } from "../nn/attention.ts";
 import { normal, truncatedNormal } from "../nn/init.ts";
-import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { Conv2d, DropPath, LayerNorm, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { concat, expandBatch } from "../ops/move.ts";
-import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, imagenet, sides, type Variant } from "./backbone.ts";
 import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
 
@@ -27,28 +26,6 @@ export interface ViTConfig {
 
 const eps = 1e-6;
 
-/** Each token attends to all (appendix A).  [N, L, D] -> [N, L, D] */
-class Attention extends Module {
-  qkv;
-  proj;
-  readonly #heads;
-  constructor(dim: number, heads: number) {
-    super();
-    this.#heads = heads;
-    this.qkv = new Linear(dim, 3 * dim);
-    this.proj = new Linear(dim, dim);
-  }
-  forward(x: Tensor): Tensor {
-    const [batch, tokens, dim] = [x.shape[0], known(x.shape[1]), known(x.shape[2])];
-    const heads = this.#heads;
-    const [q, k, v] = projections(this.qkv, x, heads).map((y) =>
-      y.reshape([batch, tokens, heads, dim / heads]).permute(0, 2, 1, 3),
-    ); // [N, heads, L, D / heads]
-    const mixed = softmax(q.matmul(k.mT)).matmul(v).permute(0, 2, 1, 3); // [N, L, heads, D / heads]
-    return this.proj.forward(mixed.reshape([batch, tokens, dim]));
-  }
-}
-
 /** Attention, then an MLP (equations 2 and 3).  [N, L, D] -> [N, L, D] */
 class Block extends Module {
   norm1;
@@ -59,7 +36,7 @@ class Block extends Module {
   constructor(dim: number, heads: number, rate: number) {
     super();
     this.norm1 = new LayerNorm(dim, { eps });
-    this.attn = new Attention(dim, heads);
+    this.attn = new Attention(dim, heads); // appendix A
     this.norm2 = new LayerNorm(dim, { eps });
     this.mlp = new Mlp(dim, 4 * dim);
     this.dropPath = new DropPath(rate);

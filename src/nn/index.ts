@@ -1,6 +1,6 @@
 export { Activation, type ActivationName, relu6 } from "./activation.ts";
 export { type Adapt, offsetBiases, patchKernel, pictureChannels, positions, type Values } from "./adapt.ts";
-export { attend, cutLinear, projections } from "./attention.ts";
+export { Attention, attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { BlurPool2d } from "./blur-pool.ts";
 export { convByImage } from "./conv-by-image.ts";

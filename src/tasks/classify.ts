@@ -1,4 +1,4 @@
-import { type Backbone, createHead } from "../backbones/backbone.ts";
+import { type Backbone, createHeads, headNames, logitsOf } from "../backbones/backbone.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { type CrossEntropyOptions, crossEntropy } from "../nn/losses.ts";
@@ -7,23 +7,24 @@ import type { Layer } from "../nn/sequential.ts";
 import { cast, greaterOrEqual, oneHot } from "../ops/compare.ts";
 
 /**
- * A backbone with a classifier on top, a linear one unless the family has another.  Its paths are those of published checkpoints: the backbone's own, and the
- * classifier where the family keeps it.  [N, 3, H, W] -> [N, classes]
+ * A backbone with a classifier on top, a linear one unless the family has another.  Its paths are those of published checkpoints: the
+ * backbone's own, and the classifier where the family keeps it.  [N, 3, H, W] -> [N, classes]
  */
 export class Classifier extends Module {
   readonly backbone: Backbone;
-  readonly head: Layer;
+  /** One, or several where the family has several; what they say together are the logits. */
+  readonly heads: readonly Layer[];
   constructor(backbone: Backbone, classes: number) {
     super();
     this.backbone = backbone;
-    this.head = createHead(backbone, classes);
+    this.heads = createHeads(backbone, classes);
   }
   override *parts(): Iterable<[string, Module | Tensor]> {
     yield* this.backbone.parts();
-    yield [this.backbone.headName, this.head];
+    for (const [i, name] of headNames(this.backbone).entries()) yield [name, this.heads[i]];
   }
   forward(image: Tensor): Tensor {
-    return this.head.forward(this.backbone.embed(image));
+    return logitsOf(this.backbone, image, this.heads);
   }
 }
 
@@ -47,7 +48,7 @@ export class Classification extends Module {
 }
 
 /** The share of images whose largest logit is at the largest target.  float32 [] */
-function countCorrect(logits: Tensor, target: Tensor): Tensor {
+export function countCorrect(logits: Tensor, target: Tensor): Tensor {
   const classes = known(logits.shape[1]);
   const best = cast(greaterOrEqual(logits, logits.max([1], true)), { to: "float32" });
   const wanted =

@@ -1,3 +1,4 @@
+import { headNames } from "../backbones/backbone.ts";
 import { findModel, type Preprocessing } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
 import { alignClasses, classWeights, type Dataset, openDataset, openSplits, splitDataset } from "../data/index.ts";
@@ -81,7 +82,7 @@ function drawStep(
       image: { dtype: "float32", shape: [batch, 3, imageSize, imageSize] },
       target: mixed ? { dtype: "float32", shape: [batch, classes] } : { dtype: "int32", shape: [batch] },
     },
-    frozen: freeze.length > 0 ? frozenBy(freeze, paths, model.backbone.headName) : undefined,
+    frozen: freeze.length > 0 ? frozenBy(freeze, paths, headNames(model.backbone)) : undefined,
     accumulate,
     ema,
     memoryBudget: memoryBudget === undefined ? undefined : bytesOfText(memoryBudget),

@@ -40,6 +40,18 @@ const published: Record<string, [number, number, number?]> = {
   cswin_tiny_224: [22.32, 4.3],
   cswin_small_224: [34.64, 6.9],
   cswin_base_224: [77.38, 15],
+  tiny_vit_5m_224: [5.39, 1.27, 11.25],
+  tiny_vit_11m_224: [11, 2.03, 13.49],
+  tiny_vit_21m_384: [21.22, 13.72, 77.83],
+  cvt_13_224: [20, 4.5],
+  cvt_13_384: [20, 16.3],
+  cvt_w24_384: [277, 193.2],
+  uniformer_small_plus_224: [24, 4.2],
+  uniformer_base_224: [50, 8.3],
+  mobile_former_294m: [11.4, 0.294],
+  mobile_former_508m: [14, 0.508],
+  volo_d1_224: [26.63, 6.94, 24.43],
+  volo_d5_512: [296.09, 425.09, 1105.37],
 };
 
 for (const [name, [params, macs, activations]] of Object.entries(published))

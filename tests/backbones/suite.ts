@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
-import { createHead } from "../../src/backbones/backbone.ts";
+import { createHeads } from "../../src/backbones/backbone.ts";
 import { modelCost, parameterCount } from "../../src/backbones/cost.ts";
 import type { Backbone, ModelEntry } from "../../src/backbones/index.ts";
 import { UsageError } from "../../src/base/errors.ts";
@@ -76,7 +76,8 @@ export function backboneSuite(entry: ModelEntry, runtime: () => Promise<Runtime>
     const paths = weightsOf(backbone).map((w) => w.path);
     assert.equal(new Set(paths).size, paths.length);
     const { params, macs, activations } = modelCost(entry, { classes: 7 });
-    assert.equal(params, parameterCount(backbone) + parameterCount(createHead(backbone, 7)));
+    const heads = createHeads(backbone, 7).reduce((sum, head) => sum + parameterCount(head), 0);
+    assert.equal(params, parameterCount(backbone) + heads);
     assert.ok(macs > 0 && activations > 0 && macs > activations);
   });
 

@@ -17,7 +17,7 @@ test("every system has a paper, and every file that it names is there", () => {
 });
 
 test("every family of models and every reference is part of a system", async () => {
-  const families = new Set((await listModels()).map(({ family }) => `src/backbones/${family}.ts`));
+  const families = new Set((await listModels()).map(({ family }) => `src/backbones/${family.replaceAll("_", "-")}.ts`));
   assert.deepEqual(
     [...families].filter((file) => !systems.some(({ code }) => code === file)),
     [],

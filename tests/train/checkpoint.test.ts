@@ -114,6 +114,15 @@ test("a classifier for other classes starts afresh, and that is told", async () 
   assert.equal(same.reset.length, 0);
 });
 
+test("all classifiers of a model start afresh together", async () => {
+  const path = join(home, "volo.safetensors");
+  const three = await description("volo_micro_32");
+  await saveCheckpoint(path, await initial(three), { ...three, config: {}, progress });
+  const two = await description("volo_micro_32", ["a", "b"]);
+  const { reset } = await loadWeights(path, await createModel(two), { name: two.model, classes: two.classes });
+  assert.deepEqual(reset, ["head.weight", "head.bias", "aux_head.weight", "aux_head.bias"]);
+});
+
 test("plain weights load by their names; a moving average goes before its parameter", async () => {
   const tensors = await initial(await swin);
   const stored = (data: Float32Array, shape: readonly number[]): StoredTensor => ({

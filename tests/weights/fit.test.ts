@@ -65,6 +65,28 @@ test("classes, channels, image and window: what is resized, from what to what, a
   assert.equal(loadedShare(vit), 1);
 });
 
+test("every family's tables of places are made for another image", async () => {
+  const shared = ["gcvit_xxtiny", "maxvit_tiny_tf_224", "spectformer_xs_224", "deit_tiny_patch16_224"];
+  for (const name of shared) {
+    // Two shapes suffice: what a table is made of is tested where it is made.
+    const at = async (imageSize: number) => weightsOf(await classifier(name, 10, { imageSize }));
+    const [before, after] = [await at(224), await at(320)];
+    const changed = after.filter(({ tensor }, i) => String(tensor.shape) !== String(before[i].tensor.shape));
+    const tables = changed.filter(({ path }) => /pos_embed|bias_table/.test(path));
+    assert.ok(tables.length > 0, name);
+    for (const { path, tensor, adapt } of tables) {
+      const shape = before.find((w) => w.path === path)!.tensor.shape as number[];
+      const values = { shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.5) };
+      const made = adapt?.(values, tensor.shape as number[]);
+      // What is the same everywhere stays so.
+      assert.ok(
+        made?.every((x) => Math.abs(x - 0.5) < 1e-6),
+        `${name} ${path}`,
+      );
+    }
+  }
+});
+
 test("as many classes, but others: the classifier starts afresh", async () => {
   const model = await classifier("swin_micro_32");
   const fit = fitWeights(model, fileOf(model), { otherClasses: true });

@@ -1,0 +1,1 @@
+export { TokenLabeling, type TokenLabelingOptions } from "./token-labeling.ts";
