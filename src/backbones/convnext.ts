@@ -92,6 +92,9 @@ class Mlp extends Module {
   }
 }
 
+/** A convolution over a map whose channels lie last.  [N, H, W, C] -> [N, H', W', C'] */
+const convolve = (conv: Conv2d, x: Tensor): Tensor => conv.forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1);
+
 /** Mixes space, then channels; scales and adds back (figure 4).  [N, H, W, C] -> [N, H, W, C] */
 class Block extends Module {
   gamma;
@@ -108,13 +111,10 @@ class Block extends Module {
     this.dropPath = new DropPath(rate);
   }
   forward(x: Tensor): Tensor {
-    const y = this.convDw.forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1);
-    return x.add(this.dropPath.forward(this.mlp.forward(this.norm.forward(y), this.gamma)));
+    const y = this.norm.forward(convolve(this.convDw, x));
+    return x.add(this.dropPath.forward(this.mlp.forward(y, this.gamma)));
   }
 }
-
-/** A convolution over a map whose channels lie last.  [N, H, W, C] -> [N, H', W', C'] */
-const convolve = (conv: Conv2d, x: Tensor): Tensor => conv.forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1);
 
 /** Pixels to vectors (section 2.2); the overlapping stems are timm's.  [N, 3, H, W] -> [N, H / 4, W / 4, C] */
 class Stem extends Module {

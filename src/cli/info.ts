@@ -5,15 +5,20 @@ import { staticSize } from "../graph/shape.ts";
 import { cost } from "../passes/cost.ts";
 import { Classifier } from "../tasks/classify.ts";
 import { namesIn } from "../weights/index.ts";
+import { openWeights } from "../weights/open-node.ts";
 import { arg, defineCommand } from "./command.ts";
 import { drawClassifier } from "./draw.ts";
+import { describeFile, infoOf, meansFile } from "./info/file.ts";
 import { layersOf, memoryOf } from "./info/layers.ts";
 import { bytes, count, styled, table } from "./out.ts";
+import { Progress } from "./progress.ts";
 
 export default defineCommand({
   name: "info",
-  summary: "One model: layers with shapes, parameters, multiply-adds, activation memory",
-  args: { model: arg("a model that `oriel models` lists") },
+  summary: "One model, layer by layer, or a file of weights: names, shapes, dtypes, metadata",
+  details: `A model: layers with shapes, parameters, multiply-adds, activation memory.  A file, a folder, an address or a name on the
+model hub: what it holds, of any format, without reading the weights.`,
+  args: { model: arg("a model that `oriel models` lists, or a .safetensors, torch or .onnx file") },
   flags: z.object({
     imageSize: z.int().min(1).optional().describe("side of the images; the model's own"),
     classes: z.int().min(1).default(1000).describe("classes of the classifier"),
@@ -22,13 +27,25 @@ export default defineCommand({
       .optional()
       .describe("list the weights instead, as published checkpoints name them"),
     depth: z.int().min(1).default(2).describe("how deep to look into modules"),
+    key: z.string().optional().describe("the part of a file to look at: state_dict_ema, backbone"),
   }),
   examples: [
     ["oriel info cswin_tiny_224", "stage by stage, block by block"],
     ["oriel info vit_base_patch16_224 --names transformers", "what Hugging Face's library calls the weights"],
     ["oriel info resnet50 --image-size 320 --depth 1", "what another image size costs"],
+    ["oriel info model.safetensors", "the tensors in a file, and what it says of itself"],
+    ["oriel info timm/resnet50.a1_in1k", "the same of weights on the model hub"],
   ],
-  async run({ model, imageSize, classes, depth, names: convention }, out) {
+  async run({ model, imageSize, classes, depth, names: convention, key }, out) {
+    if (meansFile(model)) {
+      const progress = new Progress();
+      const file = await openWeights(model, { key, onEvent: progress.on });
+      progress.clear();
+      const info = infoOf(file);
+      await file.close();
+      out.result(info, () => describeFile(info));
+      return;
+    }
     const entry = await findModel(model);
     const size = imageSize ?? entry.preprocessing.imageSize;
     if (convention) {

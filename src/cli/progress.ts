@@ -1,5 +1,5 @@
 import type { TrainEvent } from "../train/events.ts";
-import { count, duration, percent, styled } from "./out.ts";
+import { bytes, count, duration, percent, styled } from "./out.ts";
 import { describeWeights, weightsWarning } from "./weights-table.ts";
 
 /** Where progress goes, as far as it is used. */
@@ -36,6 +36,13 @@ export class Progress {
   /** Listens to one event; a function of its own, so that it can be handed over. */
   readonly on = (event: TrainEvent): void => {
     switch (event.type) {
+      case "download": {
+        const { from, file, done, total } = event;
+        const of =
+          total === undefined ? bytes(done) : `${bar(done / Math.max(1, total))}  ${bytes(done)} of ${bytes(total)}`;
+        this.#change(`downloading ${from} ${file}  ${of}`, done === total);
+        break;
+      }
       case "load": {
         this.line(describeLoad(event));
         const warning = event.what === "weights" ? weightsWarning(event) : undefined;

@@ -85,9 +85,10 @@ export class ThreadRuntime implements Runtime {
 
   async compile(graph: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
     const own = !(graph instanceof Uint8Array);
-    const prepared = own && (options.optimize ?? "all") === "all" ? (this.#thread.prepare?.(graph) ?? graph) : graph;
-    const model = prepared instanceof Uint8Array ? whole(prepared) : writeOnnx(prepared);
-    const request = { model, options, inPlace: prepared instanceof Uint8Array ? {} : inPlace(prepared) };
+    const { prepare } = this.#thread;
+    const drawn = own && prepare && (options.optimize ?? "all") === "all" ? prepare(graph) : graph;
+    const model = drawn instanceof Uint8Array ? whole(drawn) : writeOnnx(drawn);
+    const request = { model, options, inPlace: drawn instanceof Uint8Array ? {} : inPlace(drawn) };
     const { program, inputs, outputs } = await this.#call("compile", request, own ? [model.buffer] : []);
     return {
       inputs,

@@ -1,10 +1,12 @@
 import type { FitTable } from "../weights/fit.ts";
+import type { DownloadEvent } from "../weights/hub/index.ts";
 
 /**
  * What long work tells while it goes on: one stream that a progress bar, `metrics.jsonl` and a page read alike.  Epochs and steps
  * count from 0 where something is under way (`epoch`) and say how many are done otherwise (`step`, `done`).
  */
 export type TrainEvent =
+  | DownloadEvent
   | { type: "load"; what: "data"; train: number; val: number; classes: number }
   | { type: "load"; what: "model"; model: string; parameters: number; trained: number; imageSize: number }
   /** What became of the weights that a run starts from; `share` of the model's parameters are from them, 0…1. */

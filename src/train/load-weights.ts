@@ -1,14 +1,12 @@
 import { listModels } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
 import type { Classifier } from "../tasks/classify.ts";
-import { fileSource } from "../weights/file-source.ts";
 import { checkAnyLoaded, type Fit, fitWeights } from "../weights/fit.ts";
-import { headBytes, identify } from "../weights/identify.ts";
-import { SafetensorsFile } from "../weights/safetensors.ts";
-import type { ByteSource } from "../weights/source.ts";
+import { openWeights } from "../weights/open-node.ts";
 import { toFloat32 } from "../weights/stored.ts";
-import { readTorch } from "../weights/torch.ts";
-import { type CheckpointMetadata, isWeight, readMetadata, readTensors, type Tensors, weightsIn } from "./checkpoint.ts";
+import { unwrapNames } from "../weights/wrappings.ts";
+import { type CheckpointMetadata, isWeight, readMetadata, type Tensors, weightsIn } from "./checkpoint.ts";
+import type { OnEvent } from "./events.ts";
 import { checkFit } from "./match.ts";
 
 export interface LoadedWeights extends Fit {
@@ -29,9 +27,14 @@ const spare = /(^|\.)(num_batches_tracked|relative_position_index|relative_coord
 export async function loadWeights(
   path: string,
   model: Classifier,
-  { name, classes, partial = false }: { name: string; classes?: readonly string[]; partial?: boolean },
+  {
+    name,
+    classes,
+    partial = false,
+    onEvent,
+  }: { name: string; classes?: readonly string[]; partial?: boolean; onEvent?: OnEvent },
 ): Promise<LoadedWeights> {
-  const { tensors, metadata } = await readWeights(path);
+  const { tensors, metadata } = await readWeights(path, onEvent);
   const known = (await listModels()).find((entry) => entry.name === name || entry.aliases.includes(name));
   const otherClasses =
     classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
@@ -49,47 +52,37 @@ export interface Origin {
 }
 
 /** What a file says of its weights: what a run that began with them wrote, or the metadata of another program. */
-export async function originOf(path: string): Promise<Origin> {
-  const source = await fileSource(path);
-  try {
-    if (identify(await source.read(0, Math.min(source.size, headBytes))) !== undefined) return {};
-    const { metadata } = await SafetensorsFile.open(source);
-    const { licence, source: from } = readMetadata(metadata)?.config ?? {
-      licence: metadata.license ?? metadata.licence,
-      source: metadata.source,
-    };
-    return { licence, source: from };
-  } finally {
-    await source.close();
-  }
+export async function originOf(path: string, onEvent?: OnEvent): Promise<Origin> {
+  const { metadata, close } = await openWeights(path, { onEvent });
+  await close();
+  const { licence, source } = readMetadata(metadata)?.config ?? {
+    licence: metadata.license ?? metadata.licence,
+    source: metadata.source,
+  };
+  return { licence, source };
 }
 
-/** Every weight in a file, whatever wrote it. */
-export async function readWeights(path: string): Promise<{ tensors: Tensors; metadata?: CheckpointMetadata }> {
-  const source = await fileSource(path);
+/** Every weight at a path or under a name on the hub, whatever wrote it. */
+export async function readWeights(
+  path: string,
+  onEvent?: OnEvent,
+): Promise<{ tensors: Tensors; metadata?: CheckpointMetadata }> {
+  const file = await openWeights(path, { onEvent });
   try {
-    const looks = identify(await source.read(0, Math.min(source.size, headBytes)));
-    if (looks?.includes("torch")) return { tensors: await readTorchWeights(source) };
-    if (looks === "an ONNX model")
+    if (file.format === "onnx")
       throw new OrielError("foreign", {
         message: "an ONNX model holds its weights under names of its own",
         at: path,
         help: "give a .safetensors or torch file",
       });
-    const file = await SafetensorsFile.open(source);
     const metadata = readMetadata(file.metadata);
-    const tensors = await readTensors(file, (name) => (metadata ? isWeight(name) : !spare.test(name)));
+    const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+    for (const [name, tensor] of metadata ? file.tensors : unwrapNames(file.tensors)) {
+      if (metadata ? !isWeight(name) : spare.test(name)) continue;
+      tensors.set(name, { shape: tensor.shape, data: Float32Array.from(toFloat32(await tensor.read())) });
+    }
     return { tensors: weightsIn(tensors), metadata };
   } finally {
-    await source.close();
+    await file.close();
   }
-}
-
-async function readTorchWeights(source: ByteSource): Promise<Tensors> {
-  const { tensors } = await readTorch(source);
-  return new Map(
-    [...tensors]
-      .filter(([name]) => !spare.test(name))
-      .map(([name, tensor]) => [name, { shape: tensor.shape, data: Float32Array.from(toFloat32(tensor)) }]),
-  );
 }

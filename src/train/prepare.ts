@@ -32,7 +32,7 @@ export interface Prepared {
 /** Opens the data, draws the model and its training step. */
 export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
   const entry = await findModel(asked.model);
-  const origin = asked.weights === undefined || asked.resume ? {} : await originOf(asked.weights);
+  const origin = asked.weights === undefined || asked.resume ? {} : await originOf(asked.weights, emit);
   const { train, val } = await openData(asked);
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
   const out = asked.out ?? (asked.resume ? `runs/${entry.name}` : await freeFolder(entry.name));

@@ -28,7 +28,7 @@ export async function openStart(prepared: Prepared, checkpoint: string | undefin
   const weights = new Map<string, Float32Array<ArrayBuffer>>();
   if (config.weights !== undefined) {
     const { model: name, classes } = description;
-    const fit = await loadWeights(config.weights, model, { name, classes, partial: true });
+    const fit = await loadWeights(config.weights, model, { name, classes, partial: true, onEvent: emit });
     for (const [path, data] of fit.values) weights.set(path, data);
     emit({ type: "load", what: "weights", from: config.weights, share: loadedShare(fit), ...fitTable(fit) });
   }

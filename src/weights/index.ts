@@ -1,10 +1,25 @@
 export { fileSource } from "./file-source.ts";
 export { type Fit, type FitEntry, type FitRow, type FitTable, fitTable, fitWeights } from "./fit.ts";
-export { identify } from "./identify.ts";
+export {
+  type DownloadEvent,
+  type HubName,
+  type HubOptions,
+  type HubSettings,
+  hubFile,
+  hubSettings,
+  hubWeights,
+  parseHubName,
+} from "./hub/index.ts";
+export { identify, type WeightFormat } from "./identify.ts";
+export type { OpenOptions, WeightsFile, WeightsSource } from "./open.ts";
+export { openWeights, weightsPath } from "./open-node.ts";
 export { encodeSafetensors, type NamedTensors, SafetensorsFile, type TensorInfo } from "./safetensors.ts";
-export { saveSafetensors } from "./save-safetensors.ts";
+export { saveSafetensors, saveShardedSafetensors } from "./save-safetensors.ts";
+export { saveTorch } from "./save-torch.ts";
 export { type ByteSource, blobSource, bytesSource } from "./source.ts";
-export { type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
-export { readTorch, type TorchFile } from "./torch.ts";
+export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
+export { openTorch, readTorch, type TorchFile, type TorchOptions } from "./torch.ts";
 export { namesIn, type Translation, translate } from "./translate.ts";
+export { urlSource } from "./url-source.ts";
+export { unwrapNames } from "./wrappings.ts";
 export { writeFileSafely } from "./write-file.ts";

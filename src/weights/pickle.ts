@@ -1,6 +1,6 @@
 /**
  * Reads Python pickles as data: numbers, text, containers, and calls of the constructors that the caller lists.
- * No name is ever looked up or executed; what an unlisted one builds is a blank, and the name is reported.
+ * No name is ever looked up or executed; what an unlisted one builds is a blank, and the pickle is refused with its name.
  * Opcodes: https://github.com/python/cpython/blob/main/Lib/pickletools.py, protocols 2 to 5.
  */
 import { OrielError } from "../base/errors.ts";
@@ -34,36 +34,66 @@ class Blank {}
 const blank = new Blank();
 const hasBlank = (value: PickleValue) => value === blank || (Array.isArray(value) && value.includes(blank));
 
+/** Text or a number as text.  A list would be joined, and one that holds itself many times over has no end. */
+export function textOf(value: PickleValue): string {
+  if (["string", "number", "bigint", "boolean"].includes(typeof value) || value === null) return String(value);
+  throw new OrielError("malformed", "not a valid pickle: a container stands where a name belongs");
+}
+
 export interface PickleWorld {
   /** By Python's full name, `collections.OrderedDict`. */
   readonly names: ReadonlyMap<string, PickleName>;
   /** What an object kept outside the pickle, such as a torch storage, becomes. */
   persistent(id: readonly PickleValue[]): PickleValue;
+  /** What to do about unlisted names, for the error. */
+  help?: string;
 }
 
 export interface Unpickled {
   value: PickleValue;
   /** The byte after the pickle. */
   end: number;
-  /** Unlisted names; when there are any, `value` has blanks. */
-  refused: readonly string[];
 }
+
+/** Limits far above those of any weights: steps, what calls go through included, and bytes of an integer. */
+const mostSteps = 10_000_000;
+const longestInteger = 256;
+const mostNames = 20;
 
 /** The pickle that starts at byte `start`. */
 export function unpickle(bytes: Uint8Array, world: PickleWorld, start = 0): Unpickled {
   const machine = new Machine(bytes, world, start);
+  try {
+    const value = run(machine);
+    if (machine.refused.size === 0) return { value, end: machine.at };
+  } catch (cause) {
+    if (machine.refused.size === 0) throw cause; // else the names matter more than what broke after them
+  }
+  const refused = [...machine.refused];
+  throw new OrielError("refused", {
+    message: "the file names Python objects that are not weights; nothing of it was executed",
+    details:
+      refused.length > mostNames ? [...refused.slice(0, mostNames), `and ${refused.length - mostNames} more`] : refused,
+    help: world.help,
+  });
+}
+
+function run(machine: Machine): PickleValue {
   for (;;) {
     const at = machine.at;
-    const letter = String.fromCharCode(machine.take(1)[0]);
-    if (letter === ".") return { value: machine.pop(), end: machine.at, refused: [...machine.refused] };
-    const opcode = opcodes[letter];
-    if (!opcode) throw broken(at, `opcode ${JSON.stringify(letter)} is none that weights need`);
+    const code = machine.uint(1);
+    if (code === stop) return machine.pop();
+    const opcode = byCode[code];
+    if (!opcode) throw broken(at, `opcode ${JSON.stringify(String.fromCharCode(code))} is none that weights need`);
+    machine.spend(1);
     opcode(machine);
   }
 }
 
 const broken = (at: number, message: string) =>
   new OrielError("malformed", `not a valid pickle: ${message}, at byte ${at}`);
+
+const decoder = new TextDecoder();
 
 class Machine {
   at: number;
@@ -74,6 +104,7 @@ class Machine {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #world: PickleWorld;
+  #steps = 0;
 
   constructor(bytes: Uint8Array, world: PickleWorld, start: number) {
     this.#bytes = bytes;
@@ -82,19 +113,44 @@ class Machine {
     this.at = start;
   }
 
+  /** Counts work, so that a small pickle cannot ask for much: by size, not by what a few bytes repeat. */
+  spend(steps: number): void {
+    this.#steps += steps;
+    if (this.#steps > mostSteps) throw broken(this.at, `more than ${mostSteps} steps; weights need few`);
+  }
+
+  /** Counts what a call goes through: the items of its arguments. */
+  spendOn(args: PickleValue): void {
+    const sizes = (Array.isArray(args) ? args : [args]).map(sizeOf);
+    this.spend(sizes.reduce((sum, size) => sum + size, sizes.length));
+  }
+
+  protocol(): void {
+    const version = this.uint(1);
+    if (version < 2 || version > 5) throw broken(this.at - 1, `protocol ${version}; 2 to 5 are known`);
+  }
+
   take(length: number): Uint8Array {
-    const end = this.at + length;
-    if (end > this.#bytes.length)
-      throw new OrielError("truncated", `truncated: a pickle needs at least ${end} bytes, found ${this.#bytes.length}`);
-    const taken = this.#bytes.subarray(this.at, end);
-    this.at = end;
-    return taken;
+    const at = this.#pass(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** Goes over so many bytes, and says where they are. */
+  #pass(length: number): number {
+    const at = this.at;
+    if (at + length > this.#bytes.length) throw this.#truncated(at + length);
+    this.at = at + length;
+    return at;
+  }
+
+  #truncated(needed: number): OrielError {
+    const found = this.#bytes.length;
+    return new OrielError("truncated", `truncated: a pickle needs at least ${needed} bytes, found ${found}`);
   }
 
   /** An unsigned little-endian integer. */
   uint(size: 1 | 2 | 4 | 8): number {
-    const at = this.at;
-    this.take(size);
+    const at = this.#pass(size);
     if (size === 8) return Number(this.#view.getBigUint64(at, true));
     return size === 1
       ? this.#view.getUint8(at)
@@ -104,17 +160,16 @@ class Machine {
   }
 
   int32(): number {
-    this.take(4);
-    return this.#view.getInt32(this.at - 4, true);
+    return this.#view.getInt32(this.#pass(4), true);
   }
 
   float64(): number {
-    this.take(8);
-    return this.#view.getFloat64(this.at - 8, false);
+    return this.#view.getFloat64(this.#pass(8), false);
   }
 
   /** A little-endian two's complement integer of any length. */
   long(length: number): number | bigint {
+    if (length > longestInteger) throw broken(this.at, `an integer of ${length} bytes`);
     let value = 0n;
     const bytes = this.take(length);
     for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]);
@@ -123,7 +178,7 @@ class Machine {
   }
 
   utf8(length: number): string {
-    return new TextDecoder().decode(this.take(length));
+    return decoder.decode(this.take(length));
   }
 
   latin1(length: number): string {
@@ -134,7 +189,7 @@ class Machine {
 
   line(): string {
     const end = this.#bytes.indexOf(0x0a, this.at);
-    if (end < 0) throw broken(this.at, "a name has no end");
+    if (end < 0) throw this.#truncated(this.#bytes.length + 1);
     const text = this.utf8(end - this.at);
     this.at++;
     return text;
@@ -150,7 +205,7 @@ class Machine {
   }
 
   popText(): string {
-    return String(this.pop());
+    return textOf(this.pop());
   }
 
   /** The last value, left where it is. */
@@ -189,9 +244,18 @@ class Machine {
     this.push(found ?? blank);
   }
 
+  /** A name and its call in one, as protocol 0 has it. */
+  instance(module: string, name: string): void {
+    const args = this.popToMark();
+    this.name(module, name);
+    this.push(args);
+    this.call();
+  }
+
   call(): void {
     const args = this.pop();
     const callee = this.pop();
+    this.spendOn(args);
     // Blanks spread, so that every refused name is found and none reaches a constructor.
     if (callee instanceof Blank || hasBlank(args)) {
       this.push(blank);
@@ -204,6 +268,7 @@ class Machine {
 
   persistent(): void {
     const id = this.pop();
+    this.spendOn(id);
     if (!hasBlank(id) && !Array.isArray(id)) throw broken(this.at, "an outside object has no description");
     this.push(hasBlank(id) ? blank : this.#world.persistent(id as PickleValue[]));
   }
@@ -221,10 +286,18 @@ class Machine {
   setState(): void {
     const state = this.pop();
     const target = this.top();
+    this.spendOn([state]);
     if (target instanceof PickleObject && state instanceof Map)
       for (const [key, value] of state) target.fields.set(key, value);
   }
 }
+
+const sizeOf = (value: PickleValue): number =>
+  Array.isArray(value) || typeof value === "string" || value instanceof Uint8Array
+    ? value.length
+    : value instanceof Map || value instanceof Set
+      ? value.size
+      : 1;
 
 /** [key, value, key, value, ...] into a map. */
 function setPairs<M extends Map<PickleValue, PickleValue>>(map: M, values: readonly PickleValue[]): M {
@@ -234,7 +307,7 @@ function setPairs<M extends Map<PickleValue, PickleValue>>(map: M, values: reado
 
 /** What each opcode does, by its letter; text forms of protocol 0 are left out, since torch never writes them. */
 const opcodes: Record<string, (m: Machine) => void> = {
-  "\x80": (m) => m.take(1), // PROTO
+  "\x80": (m) => m.protocol(), // PROTO
   "\x95": (m) => m.take(8), // FRAME
   "(": (m) => m.mark(), // MARK
   "0": (m) => (m.stack.length === 0 ? m.popToMark() : m.pop()), // POP
@@ -284,9 +357,13 @@ const opcodes: Record<string, (m: Machine) => void> = {
   "\x94": (m) => m.memo.set(m.memo.size, m.top()), // MEMOIZE
 
   c: (m) => m.name(m.line(), m.line()), // GLOBAL
+  i: (m) => m.instance(m.line(), m.line()), // INST
   "\x93": (m) => m.name(...([m.popText(), m.popText()].reverse() as [string, string])), // STACK_GLOBAL
   R: (m) => m.call(), // REDUCE
   "\x81": (m) => m.call(), // NEWOBJ
   b: (m) => m.setState(), // BUILD
   Q: (m) => m.persistent(), // BINPERSID
 };
+
+const stop = ".".charCodeAt(0);
+const byCode = Array.from({ length: 256 }, (_, code) => opcodes[String.fromCharCode(code)]);

@@ -5,7 +5,7 @@
 import { nearest, OrielError, UsageError } from "../base/errors.ts";
 import { headBytes, identify } from "./identify.ts";
 import { type ByteSource, checkRange } from "./source.ts";
-import { countOf, dtypeBytes, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
+import { byteLengthOf, dtypeBits, type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
 
 export interface TensorInfo {
   readonly dtype: StoredDtype;
@@ -66,6 +66,13 @@ export class SafetensorsFile {
     return { dtype, shape, data: await this.#source.read(this.#start + range[0], range[1] - range[0]) };
   }
 
+  /** Every tensor by name, still in the file. */
+  get tensors(): Map<string, FileTensor> {
+    return new Map(
+      [...this.#infos].map(([name, { dtype, shape }]) => [name, { dtype, shape, read: () => this.read(name) }]),
+    );
+  }
+
   /** The values as float32, whatever they are stored as. */
   async readFloat32(name: string): Promise<Float32Array> {
     return toFloat32(await this.read(name));
@@ -92,6 +99,7 @@ function notSafetensors(source: ByteSource, head: Uint8Array): OrielError {
 }
 
 function parseHeader(source: ByteSource, bytes: Uint8Array): Header {
+  if (nesting(bytes) > 3) throw malformed(source, "its header is nested deeper than any tensor's description");
   let header: unknown;
   try {
     header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -106,15 +114,28 @@ function parseHeader(source: ByteSource, bytes: Uint8Array): Header {
   return { metadata: metadata as Record<string, string>, infos };
 }
 
+/** How deep brackets nest in JSON text: parsing millions of them, one in another, takes minutes. */
+function nesting(json: Uint8Array): number {
+  let [depth, deepest, quoted] = [0, 0, false];
+  for (let i = 0; i < json.length; i++) {
+    const byte = json[i];
+    if (byte === 0x22 /* " */) quoted = !quoted;
+    else if (quoted) i += byte === 0x5c /* \ */ ? 1 : 0;
+    else if (byte === 0x7b /* { */ || byte === 0x5b /* [ */) deepest = Math.max(deepest, ++depth);
+    else if (byte === 0x7d /* } */ || byte === 0x5d /* ] */) depth--;
+  }
+  return deepest;
+}
+
 function parseEntry(source: ByteSource, name: string, entry: unknown): TensorInfo {
   const { dtype, shape, data_offsets: range } = isRecord(entry) ? entry : {};
   if (typeof dtype !== "string") throw malformed(source, `tensor "${name}" has no dtype`);
-  if (!Object.hasOwn(dtypeBytes, dtype))
-    throw malformed(source, `tensor "${name}" is of dtype ${dtype}; known are ${Object.keys(dtypeBytes).join(", ")}`);
+  if (!Object.hasOwn(dtypeBits, dtype))
+    throw malformed(source, `tensor "${name}" is of dtype ${dtype}; known are ${Object.keys(dtypeBits).join(", ")}`);
   if (!isSizes(shape)) throw malformed(source, `tensor "${name}" has shape ${JSON.stringify(shape)}`);
   if (!isSizes(range) || range.length !== 2 || range[0] > range[1])
     throw malformed(source, `tensor "${name}" has offsets ${JSON.stringify(range)}`);
-  const expected = countOf(shape) * dtypeBytes[dtype as StoredDtype];
+  const expected = byteLengthOf(dtype as StoredDtype, shape);
   const found = range[1] - range[0];
   if (expected !== found)
     throw malformed(
@@ -150,33 +171,60 @@ function checkLayout(source: ByteSource, start: number, infos: ReadonlyMap<strin
     );
 }
 
-export type NamedTensors = Iterable<readonly [name: string, tensor: StoredTensor]>;
+/** Tensors to write, in memory or still in the file that they are copied from. */
+export type NamedTensors = Iterable<readonly [name: string, tensor: StoredTensor | FileTensor]>;
 
-/** The file as a list of parts to be written one after another: the header, then each tensor's own bytes, not copied. */
-export function safetensorsParts(tensors: NamedTensors, metadata: Readonly<Record<string, string>> = {}): Uint8Array[] {
-  const named = new Map<string, StoredTensor>();
+/** How a file will lie: its header, then the tensors in the order of their bytes. */
+export interface SafetensorsLayout {
+  header: Uint8Array;
+  tensors: readonly (readonly [name: string, tensor: StoredTensor | FileTensor])[];
+}
+
+/** Lays a file out; the same tensors in the same order give the same bytes. */
+export function layOutSafetensors(
+  tensors: NamedTensors,
+  metadata: Readonly<Record<string, string>> = {},
+): SafetensorsLayout {
+  const named = new Map<string, StoredTensor | FileTensor>();
   for (const [name, tensor] of tensors) {
-    checkWritable(name, tensor, named);
+    if (name === "__metadata__")
+      throw new UsageError(`a tensor cannot be named "__metadata__": safetensors keeps that name`);
+    if (named.has(name)) throw new UsageError(`two tensors are named "${name}"`);
+    if ("data" in tensor) checkLength(name, tensor, tensor.data);
     named.set(name, tensor);
   }
   // The header keeps the order given; the data goes by falling size of value, so that every tensor starts on its own boundary.
-  const laid = [...named].sort(([, a], [, b]) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype]);
+  const laid = [...named].sort(([, a], [, b]) => dtypeBits[b.dtype] - dtypeBits[a.dtype]);
   const ranges = new Map<string, [number, number]>();
   let at = 0;
-  for (const [name, { data }] of laid) {
-    ranges.set(name, [at, at + data.byteLength]);
-    at += data.byteLength;
+  for (const [name, { dtype, shape }] of laid) {
+    const end = at + byteLengthOf(dtype, shape);
+    ranges.set(name, [at, end]);
+    at = end;
   }
   // Put together by hand: an object would move names that look like numbers to the front.
   const entries = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
   for (const [name, { dtype, shape }] of named)
     entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: ranges.get(name) })}`);
-  return [framed(`{${entries.join(",")}}`), ...laid.map(([, { data }]) => data)];
+  return { header: framed(`{${entries.join(",")}}`), tensors: laid };
 }
 
-/** The whole file in memory; the same tensors in the same order give the same bytes. */
-export function encodeSafetensors(tensors: NamedTensors, metadata?: Readonly<Record<string, string>>): Uint8Array {
-  const parts = safetensorsParts(tensors, metadata);
+/** The bytes of a tensor, wherever it is; as many as its dtype and shape say. */
+export async function bytesOf(name: string, tensor: StoredTensor | FileTensor): Promise<Uint8Array> {
+  const { data } = "data" in tensor ? tensor : await tensor.read();
+  checkLength(name, tensor, data);
+  return data;
+}
+
+/** The whole file in memory. */
+export function encodeSafetensors(
+  tensors: Iterable<readonly [name: string, tensor: StoredTensor]>,
+  metadata?: Readonly<Record<string, string>>,
+): Uint8Array {
+  const given = [...tensors];
+  const inMemory = new Map(given);
+  const layout = layOutSafetensors(given, metadata);
+  const parts = [layout.header, ...layout.tensors.map(([name]) => inMemory.get(name)!.data)];
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
   let at = 0;
   for (const part of parts) {
@@ -196,11 +244,8 @@ function framed(header: string): Uint8Array {
   return bytes;
 }
 
-function checkWritable(name: string, { dtype, shape, data }: StoredTensor, others: ReadonlyMap<string, unknown>): void {
-  if (name === "__metadata__")
-    throw new UsageError(`a tensor cannot be named "__metadata__": safetensors keeps that name`);
-  if (others.has(name)) throw new UsageError(`two tensors are named "${name}"`);
-  const expected = countOf(shape) * dtypeBytes[dtype];
+function checkLength(name: string, { dtype, shape }: Pick<StoredTensor, "dtype" | "shape">, data: Uint8Array): void {
+  const expected = byteLengthOf(dtype, shape);
   if (expected === data.byteLength) return;
   throw new UsageError(`tensor "${name}", ${dtype} [${shape}], needs ${expected} bytes; ${data.byteLength} were given`);
 }

@@ -8,6 +8,8 @@ export interface ByteSource {
   readonly name?: string;
   /** Exactly `length` bytes from `offset`; throws when the source ends before. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Lets go of what it holds open, if anything. */
+  close?(): Promise<void>;
 }
 
 /** Bytes in memory; what is read are views of them. */

@@ -1,36 +1,54 @@
 import { OrielError } from "../base/errors.ts";
 
-/** Bytes per value of each dtype, by the names that safetensors gives them. */
-export const dtypeBytes = {
-  BOOL: 1,
-  U8: 1,
-  I8: 1,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-  U16: 2,
-  I16: 2,
-  F16: 2,
-  BF16: 2,
-  U32: 4,
-  I32: 4,
-  F32: 4,
-  U64: 8,
-  I64: 8,
-  F64: 8,
-  C64: 8,
+/** Bits per value of each dtype, by the names that safetensors gives them. */
+export const dtypeBits = {
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E4M3: 8,
+  F8_E5M2: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  F8_E8M0: 8,
+  U16: 16,
+  I16: 16,
+  F16: 16,
+  BF16: 16,
+  U32: 32,
+  I32: 32,
+  F32: 32,
+  U64: 64,
+  I64: 64,
+  F64: 64,
+  C64: 64,
 } as const;
 
-export type StoredDtype = keyof typeof dtypeBytes;
+export type StoredDtype = keyof typeof dtypeBits;
 
-/** A tensor as it lies in a file: row-major, little-endian bytes. */
+/** A tensor as it lies in a file: row-major, little-endian bytes; two `F4` in a byte, the first in its lower half. */
 export interface StoredTensor {
   readonly dtype: StoredDtype;
   readonly shape: readonly number[];
   readonly data: Uint8Array;
 }
 
+/** A tensor that is still in its file. */
+export interface FileTensor {
+  readonly dtype: StoredDtype;
+  readonly shape: readonly number[];
+  /** Its bytes, read now. */
+  read(): Promise<StoredTensor>;
+}
+
 /** Number of values of a shape; 1 for a scalar. */
 export const countOf = (shape: readonly number[]): number => shape.reduce((count, size) => count * size, 1);
+
+/** Bytes that a tensor takes; no whole number where values of less than a byte leave a rest. */
+export const byteLengthOf = (dtype: StoredDtype, shape: readonly number[]): number =>
+  (countOf(shape) * dtypeBits[dtype]) / 8;
 
 /** The values as float32: a view where the bytes are that already, else a copy; int64 and float64 are rounded. */
 export function toFloat32({ dtype, data }: Pick<StoredTensor, "dtype" | "data">): Float32Array {
@@ -39,14 +57,18 @@ export function toFloat32({ dtype, data }: Pick<StoredTensor, "dtype" | "data">)
       return view(Float32Array, data);
     case "F64":
       return Float32Array.from(view(Float64Array, data));
-    case "F16":
-      return looked(view(Uint16Array, data), halves());
     case "BF16":
-      return new Float32Array(Uint32Array.from(view(Uint16Array, data), (bits) => bits << 16).buffer);
+      return shifted(view(Uint16Array, data));
+    case "F16":
+      return looked(view(Uint16Array, data), dtype);
     case "F8_E4M3":
-      return looked(data, e4m3());
     case "F8_E5M2":
-      return looked(data, e5m2());
+    case "F8_E4M3FNUZ":
+    case "F8_E5M2FNUZ":
+    case "F8_E8M0":
+      return looked(data, dtype);
+    case "F4":
+      return looked(nibbles(data), dtype);
     case "I64":
       return Float32Array.from(view(BigInt64Array, data), Number);
     case "U64":
@@ -65,6 +87,9 @@ export function toFloat32({ dtype, data }: Pick<StoredTensor, "dtype" | "data">)
       return Float32Array.from(data);
     case "BOOL":
       return Float32Array.from(data, (byte) => (byte === 0 ? 0 : 1));
+    case "F6_E2M3":
+    case "F6_E3M2":
+      throw new OrielError("dtype", `no standard says how ${dtype} values are packed into bytes`);
     case "C64":
       throw new OrielError("dtype", "complex values have no float32 form");
   }
@@ -77,48 +102,77 @@ interface ArrayType<T> {
 
 /** The bytes as values; copied only when they start off the boundary that the type needs. */
 function view<T>(type: ArrayType<T>, bytes: Uint8Array): T {
-  const { buffer, byteOffset } = byteOffsetFits(type, bytes) ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % type.BYTES_PER_ELEMENT === 0;
+  const { buffer, byteOffset } = aligned ? bytes : new Uint8Array(bytes);
   return new type(buffer, byteOffset, bytes.byteLength / type.BYTES_PER_ELEMENT);
 }
 
-const byteOffsetFits = (type: { BYTES_PER_ELEMENT: number }, bytes: Uint8Array) =>
-  bytes.byteOffset % type.BYTES_PER_ELEMENT === 0;
+/** bfloat16 is the upper half of a float32. */
+function shifted(codes: Uint16Array): Float32Array {
+  const bits = new Uint32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) bits[i] = codes[i] << 16;
+  return new Float32Array(bits.buffer);
+}
 
-/** Small floats are decoded by a table of all of them, made when first asked for. */
-function looked(codes: Uint8Array | Uint16Array, table: Float32Array): Float32Array {
+/** Two codes of four bits a byte, the lower half first. */
+function nibbles(bytes: Uint8Array): Uint8Array {
+  const codes = new Uint8Array(2 * bytes.length);
+  for (let i = 0; i < bytes.length; i++) {
+    codes[2 * i] = bytes[i] & 15;
+    codes[2 * i + 1] = bytes[i] >> 4;
+  }
+  return codes;
+}
+
+interface FloatForm {
+  exponent: number;
+  mantissa: number;
+  bias: number;
+  /** Codes that are no number: those of IEEE, with infinities; all ones only; what would be -0; none. */
+  special: "ieee" | "all ones" | "minus zero" | "none";
+}
+
+/**
+ * Floats of few bits.  8 bits: Micikevicius et al., "FP8 Formats for Deep Learning" (2022), table 1; the forms without -0 (`FNUZ`):
+ * Noune et al., "8-bit Numerical Formats for Deep Neural Networks" (2022); F4: OCP Microscaling Formats 1.0, table 5.
+ */
+const forms = {
+  F16: { exponent: 5, mantissa: 10, bias: 15, special: "ieee" },
+  F8_E5M2: { exponent: 5, mantissa: 2, bias: 15, special: "ieee" },
+  F8_E4M3: { exponent: 4, mantissa: 3, bias: 7, special: "all ones" },
+  F8_E5M2FNUZ: { exponent: 5, mantissa: 2, bias: 16, special: "minus zero" },
+  F8_E4M3FNUZ: { exponent: 4, mantissa: 3, bias: 8, special: "minus zero" },
+  F4: { exponent: 2, mantissa: 1, bias: 1, special: "none" },
+} as const satisfies Partial<Record<StoredDtype, FloatForm>>;
+
+const tables = new Map<string, Float32Array>();
+
+/** Decodes by a table of all values, made when first asked for. */
+function looked(codes: Uint8Array | Uint16Array, dtype: keyof typeof forms | "F8_E8M0"): Float32Array {
+  const table = tables.get(dtype) ?? (dtype === "F8_E8M0" ? powersOfTwo() : valuesOf(forms[dtype]));
+  tables.set(dtype, table);
   const out = new Float32Array(codes.length);
   for (let i = 0; i < codes.length; i++) out[i] = table[codes[i]];
   return out;
 }
 
-const halves = once(() => floatTable({ exponentBits: 5, mantissaBits: 10, infinities: true }));
-const e5m2 = once(() => floatTable({ exponentBits: 5, mantissaBits: 2, infinities: true }));
-const e4m3 = once(() => floatTable({ exponentBits: 4, mantissaBits: 3, infinities: false }));
+/** E8M0, a scale: 2^(code - 127), and 255 is no number (OCP Microscaling Formats 1.0, section 5.4.1). */
+const powersOfTwo = () => Float32Array.from({ length: 256 }, (_, code) => (code === 255 ? NaN : 2 ** (code - 127)));
 
-/** Every value of an IEEE-like format; without infinities, only the code of all ones is not a number (Micikevicius et al. 2022, table 1). */
-function floatTable(form: { exponentBits: number; mantissaBits: number; infinities: boolean }): Float32Array {
-  const { exponentBits, mantissaBits, infinities } = form;
+/** Every value of a form, by code: sign, exponent, mantissa from the highest bit down. */
+function valuesOf({ exponent: exponentBits, mantissa: mantissaBits, bias, special }: FloatForm): Float32Array {
   const steps = 2 ** mantissaBits;
-  const top = 2 ** exponentBits - 1;
-  const bias = 2 ** (exponentBits - 1) - 1;
+  const half = 2 ** exponentBits * steps;
   const magnitude = (code: number): number => {
     const exponent = Math.floor(code / steps);
-    const mantissa = code % steps;
-    if (exponent === top && infinities) return mantissa === 0 ? Infinity : NaN;
-    if (exponent === top && mantissa === steps - 1) return NaN;
-    if (exponent === 0) return (mantissa / steps) * 2 ** (1 - bias);
-    return (1 + mantissa / steps) * 2 ** (exponent - bias);
+    const fraction = (code % steps) / steps;
+    if (special === "ieee" && exponent === half / steps - 1) return fraction === 0 ? Infinity : NaN;
+    if (special === "all ones" && code === half - 1) return NaN;
+    return exponent === 0 ? fraction * 2 ** (1 - bias) : (1 + fraction) * 2 ** (exponent - bias);
   };
-  const half = (top + 1) * steps;
-  return Float32Array.from({ length: 2 * half }, (_, code) =>
+  const values = Float32Array.from({ length: 2 * half }, (_, code) =>
     code < half ? magnitude(code) : -magnitude(code - half),
   );
-}
-
-function once<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
+  if (special === "minus zero") values[half] = NaN;
+  return values;
 }

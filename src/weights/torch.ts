@@ -3,17 +3,19 @@
  * Formats: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
  */
 import { OrielError, UsageError } from "../base/errors.ts";
-import { headBytes, identify } from "./identify.ts";
+import { formatOf, headBytes, identify } from "./identify.ts";
 import type { PickleValue } from "./pickle.ts";
 import type { ByteSource } from "./source.ts";
-import { countOf, dtypeBytes, type StoredTensor } from "./stored.ts";
-import { openLegacy, openZip, type TorchContents } from "./torch-files.ts";
-import { StridedTensor } from "./torch-names.ts";
+import { byteLengthOf, countOf, dtypeBits, type FileTensor, type StoredTensor } from "./stored.ts";
+import { openLegacy, openZip } from "./torch-files.ts";
+import type { StridedTensor } from "./torch-names.ts";
+import { findWeights, unwrapNames } from "./wrappings.ts";
+import type { Region } from "./zip.ts";
 
-export interface TorchFile {
+/** What a torch file holds; `Tensor` is `FileTensor` while they are in the file, `StoredTensor` once they are read. */
+export interface TorchFile<Tensor = StoredTensor> {
   readonly format: "zip" | "legacy";
-  /** By name, without a `module.` or `_orig_mod.` that all of them begin with. */
-  readonly tensors: Map<string, StoredTensor>;
+  readonly tensors: Map<string, Tensor>;
   /** The entries they were found under, outermost first: `["state_dict"]`. */
   readonly path: readonly string[];
   /** Other entries of the file that hold tensors, for `key`: `["state_dict_ema", "optimizer"]`. */
@@ -22,136 +24,87 @@ export interface TorchFile {
   readonly facts: ReadonlyMap<string, number | bigint | string | boolean>;
 }
 
-/** The weights of a torch file; `key` names the entry to take when the usual one is not wanted, such as `state_dict_ema`. */
-export async function readTorch(source: ByteSource, options: { key?: string } = {}): Promise<TorchFile> {
-  const looks = identify(await source.read(0, Math.min(source.size, headBytes)));
-  const format = looks?.includes("zip") ? "zip" : looks?.includes("torch") ? "legacy" : undefined;
+/** `key` names the entry to take when the usual one is not wanted, `state_dict_ema`, or one and a part of it, `teacher.backbone`. */
+export interface TorchOptions {
+  key?: string;
+}
+
+/** Reads what a torch file describes; each tensor is read from the file when it is asked for.  Names are those of the file. */
+export async function openTorch(source: ByteSource, options: TorchOptions = {}): Promise<TorchFile<FileTensor>> {
+  const head = await source.read(0, Math.min(source.size, headBytes));
+  const format = formatOf(head) === "torch" ? "zip" : formatOf(head) === "torch-legacy" ? "legacy" : undefined;
   try {
+    const looks = identify(head);
     if (!format) throw new OrielError("foreign", `not a torch file${looks ? `: it looks like ${looks}` : ""}`);
-    const contents = await (format === "zip" ? openZip(source) : openLegacy(source));
-    const { weights, path } = findWeights(contents.root, options.key);
-    const root = contents.root instanceof Map ? [...contents.root] : [];
-    return {
-      format,
-      path,
-      tensors: await loadAll(stripCommon(flatten(weights)), contents.load),
-      others: root
-        .filter(([key, value]) => key !== path[0] && path.length > 0 && holdsTensors(value))
-        .map(([key]) => String(key)),
-      facts: new Map(root.filter(([, value]) => isPlain(value)).map(([key, value]) => [String(key), value])),
-    };
+    const { root, locate } = await (format === "zip" ? openZip(source) : openLegacy(source));
+    const { tensors, path, others } = findWeights(root, options.key);
+    const lazy = [...tensors].map(([name, tensor]): [string, FileTensor] => {
+      const read = async () =>
+        within(source, async () => readTensor(source, name, tensor, await locate(tensor.storage)));
+      return [name, { dtype: tensor.dtype, shape: tensor.shape, read }];
+    });
+    return { format, tensors: new Map(lazy), path, others, facts: factsOf(root) };
   } catch (cause) {
-    if (!(cause instanceof OrielError) || cause instanceof UsageError || cause.facts.at) throw cause;
-    throw new OrielError(cause.code, { ...cause.facts, at: source.name });
+    throw located(cause, source);
   }
 }
 
-const isPlain = (value: PickleValue) => ["number", "bigint", "string", "boolean"].includes(typeof value);
+/** All the weights of a torch file, by name without a `module.` or the like that all of them begin with. */
+export async function readTorch(source: ByteSource, options: TorchOptions = {}): Promise<TorchFile> {
+  const file = await openTorch(source, options);
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, tensor] of unwrapNames(file.tensors)) tensors.set(name, await tensor.read());
+  return { ...file, tensors };
+}
 
-/** Weights lie a few containers deep; a file that goes further means to exhaust the stack. */
-const deepest = 64;
-
-/** Entries that people keep weights under, the commonest first. */
-const wrappings = [
-  "state_dict",
-  "model_state_dict",
-  "model_state",
-  "model",
-  "network",
-  "net",
-  "params",
-  "weights",
-  "module",
-];
-
-/** Descends through the wrappings. */
-function findWeights(root: PickleValue, key?: string): { weights: PickleValue; path: string[] } {
-  const path: string[] = [];
-  let weights = root;
-  if (key !== undefined) {
-    if (!(root instanceof Map) || !holdsTensors(root.get(key))) {
-      const choices =
-        root instanceof Map ? [...root].filter(([, value]) => holdsTensors(value)).map(([name]) => name) : [];
-      throw new UsageError(`no tensors under "${key}"; there are some under: ${choices.join(", ")}`);
-    }
-    weights = root.get(key);
-    path.push(key);
+async function within<T>(source: ByteSource, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    throw located(cause, source);
   }
-  while (weights instanceof Map && path.length < deepest) {
-    const inside: ReadonlyMap<PickleValue, PickleValue> = weights;
-    // A state dict is flat, so an entry with entries of its own is a wrapping, even where tensors lie beside it.
-    const wrapping = wrappings.find((name) => inside.get(name) instanceof Map && holdsTensors(inside.get(name)));
-    if (!wrapping) break;
-    path.push(wrapping);
-    weights = inside.get(wrapping);
-  }
-  if (!holdsTensors(weights)) throw new OrielError("no-tensors", "the file holds no tensors");
-  return { weights, path };
 }
 
-const holdsTensors = (value: PickleValue) => flatten(value).size > 0;
-
-/** Every tensor at any depth, its keys joined by dots; a lone tensor is called "tensor". */
-function flatten(root: PickleValue): Map<string, StridedTensor> {
-  const found = new Map<string, StridedTensor>();
-  const seen = new Set<PickleValue>(); // a pickled list may contain itself, or be contained a thousand times over
-  const visit = (value: PickleValue, path: readonly string[]): void => {
-    if (value instanceof StridedTensor) found.set(path.join(".") || "tensor", value);
-    if (!(value instanceof Map || Array.isArray(value)) || seen.has(value)) return;
-    if (path.length > deepest) throw new OrielError("malformed", `containers nested more than ${deepest} deep`);
-    seen.add(value);
-    for (const [key, item] of value.entries()) visit(item, [...path, String(key)]);
-  };
-  visit(root, []);
-  return found;
+/** An error that says which file it is about. */
+function located(cause: unknown, source: ByteSource): unknown {
+  if (!(cause instanceof OrielError) || cause instanceof UsageError || cause.facts.at) return cause;
+  return new OrielError(cause.code, { ...cause.facts, at: source.name });
 }
 
-/** What DataParallel (`module.`) and torch.compile (`_orig_mod.`) put before every name. */
-function stripCommon<T>(tensors: ReadonlyMap<string, T>): Map<string, T> {
-  const prefix = ["module.", "_orig_mod."].find((start) => [...tensors.keys()].every((name) => name.startsWith(start)));
-  if (!prefix || tensors.size === 0) return new Map(tensors);
-  return stripCommon(new Map([...tensors].map(([name, tensor]) => [name.slice(prefix.length), tensor])));
-}
+type Fact = number | bigint | string | boolean;
+const isFact = (value: PickleValue): value is Fact => ["number", "bigint", "string", "boolean"].includes(typeof value);
 
-async function loadAll(
-  tensors: ReadonlyMap<string, StridedTensor>,
-  load: TorchContents["load"],
-): Promise<Map<string, StoredTensor>> {
-  const loaded = new Map<string, StoredTensor>();
-  for (const [name, tensor] of tensors) loaded.set(name, rowMajor(name, tensor, await load(tensor.storage)));
-  return loaded;
-}
+const factsOf = (root: PickleValue): Map<string, Fact> =>
+  new Map(root instanceof Map ? [...root].filter(([key, value]) => typeof key === "string" && isFact(value)) : []);
 
 /** An expanded tensor may be far larger than its file; beyond this it is taken for an attack, not for weights. */
 const largestExpansion = 2 ** 28;
 
-/** A tensor's values in row-major order: a view of its storage where they lie so, else a copy. */
-function rowMajor(name: string, tensor: StridedTensor, bytes: Uint8Array): StoredTensor {
-  const { storage, offset, shape, strides } = tensor;
-  const { dtype } = storage;
-  const unit = dtypeBytes[dtype];
+/** A tensor's values in row-major order: the bytes as they lie where they lie so, else gathered. */
+async function readTensor(source: ByteSource, name: string, tensor: StridedTensor, at: Region): Promise<StoredTensor> {
+  const { dtype, shape, strides, offset } = tensor;
+  const unit = dtypeBits[dtype] / 8;
   const count = countOf(shape);
-  const first = storage.start + offset;
-  const last = count === 0 ? first - 1 : first + shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis], 0);
-  if ((last + 1) * unit > bytes.byteLength)
+  if (count === 0) return { dtype, shape, data: new Uint8Array() };
+  const last = offset + shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis], 0);
+  if ((last + 1) * unit > at.length)
     throw new OrielError(
       "malformed",
-      `not a valid torch file: tensor "${name}" reaches value ${last} of a storage of ${Math.floor(bytes.byteLength / unit)}`,
+      `not a valid torch file: tensor "${name}" reaches value ${last} of a storage of ${Math.floor(at.length / unit)}`,
     );
-  if (isRowMajor(shape, strides)) return { dtype, shape, data: bytes.subarray(first * unit, (first + count) * unit) };
-  if (count * unit > Math.max(bytes.byteLength, largestExpansion))
-    throw new OrielError(
-      "unsupported",
-      `tensor "${name}" [${shape}] is expanded from a storage of ${bytes.byteLength} bytes`,
-    );
-  return { dtype, shape, data: gather(bytes.slice(first * unit, (last + 1) * unit), unit, shape, strides, count) };
+  const bytes = byteLengthOf(dtype, shape);
+  if (isRowMajor(shape, strides)) return { dtype, shape, data: await source.read(at.at + offset * unit, bytes) };
+  if (bytes > Math.max(at.length, largestExpansion))
+    throw new OrielError("unsupported", `tensor "${name}" [${shape}] is expanded from a storage of ${at.length} bytes`);
+  const span = await source.read(at.at + offset * unit, (last + 1 - offset) * unit);
+  return { dtype, shape, data: gather(span.slice(), unit as 1 | 2 | 4 | 8, shape, strides, count) };
 }
 
 /** Whether each axis steps over exactly the axes after it; the stride of an axis of size 1 never counts. */
 function isRowMajor(shape: readonly number[], strides: readonly number[]): boolean {
   let step = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
-    if (shape[axis] !== 1 && strides[axis] !== step) return countOf(shape) === 0;
+    if (shape[axis] !== 1 && strides[axis] !== step) return false;
     step *= shape[axis];
   }
   return true;

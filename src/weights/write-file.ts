@@ -5,11 +5,14 @@ import { OrielError } from "../base/errors.ts";
 /** Writes under way, by path: a second one to the same path waits, since both use the same temporary name. */
 const underWay = new Map<string, Promise<void>>();
 
+/** A file's bytes, in pieces of any length. */
+type Parts = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
 /**
  * Writes a file beside its place and renames it there once it is on the disk, so that a reader, a kill or a full disk meets
  * the old file or the new one, whole.  A kill leaves `<path>.part` behind, which the next write replaces.
  */
-export async function writeFileSafely(path: string, parts: Iterable<Uint8Array>): Promise<void> {
+export async function writeFileSafely(path: string, parts: Parts): Promise<void> {
   const target = resolve(path);
   const before = underWay.get(target) ?? Promise.resolve();
   const write = before.catch(() => {}).then(() => writeAndRename(target, parts));
@@ -23,12 +26,12 @@ export async function writeFileSafely(path: string, parts: Iterable<Uint8Array>)
   }
 }
 
-async function writeAndRename(path: string, parts: Iterable<Uint8Array>): Promise<void> {
+async function writeAndRename(path: string, parts: Parts): Promise<void> {
   const part = `${path}.part`;
   const file = await open(part, "w");
   try {
     try {
-      for (const bytes of parts) await writeAll(file, bytes);
+      for await (const bytes of parts) await writeAll(file, bytes);
       await file.sync();
     } finally {
       await file.close();

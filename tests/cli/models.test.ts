@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { json, oriel, refused, temporaryFolder } from "./helpers.ts";
 
 const folder = temporaryFolder();
@@ -46,6 +47,32 @@ test("info: layers with shapes, parameters, multiply-adds, memory", async () => 
   assert.deepEqual(found.layers.find(({ path }) => path === "layers.1")?.shape, [1, 28, 28, 192]);
   const { stdout } = await oriel(folder, "info", "swin_tiny_patch4_window7_224");
   assert.match(stdout, /layers\.1 +\[1, 28, 28, 192\]/);
+});
+
+test("info: what a file of weights holds, without reading them", async () => {
+  const path = fileURLToPath(new URL("../../../tests/weights/files/zip.pth", import.meta.url));
+  const info = await json<{
+    format: string;
+    path: string[];
+    others: string[];
+    metadata: Record<string, string>;
+    tensors: { name: string; dtype: string; shape: number[] }[];
+    values: number;
+    dtypes: Record<string, { tensors: number; values: number; bytes: number }>;
+  }>(folder, "info", path);
+  assert.deepEqual([info.format, info.path, info.others], ["torch", ["model"], ["optimizer"]]);
+  assert.deepEqual(info.metadata, { epoch: "3", arch: "tiny", best: "0.5" });
+  assert.deepEqual(info.tensors[0], { name: "module.plain", dtype: "F32", shape: [6, 4] });
+  assert.equal(
+    info.values,
+    Object.values(info.dtypes).reduce((sum, { values }) => sum + values, 0),
+  );
+  assert.deepEqual(info.dtypes.F16, { tensors: 1, values: 24, bytes: 48 });
+  const { stdout } = await oriel(folder, "info", path);
+  assert.match(stdout, /torch, zip form; under "model"; other entries with tensors, for --key: optimizer/);
+  const part = await json<{ tensors: unknown[] }>(folder, "info", path, "--key", "optimizer");
+  assert.deepEqual(part.tensors, [{ name: "state.0.momentum", dtype: "F32", shape: [2] }]);
+  await refused(folder, ["info", "absent.safetensors"], 1, /no such file/);
 });
 
 test("info: a model that is not there, with the nearest names", async () => {

@@ -11,6 +11,7 @@ import { Classifier } from "../../src/tasks/classify.ts";
 import { fusedGraph, inferenceGraph } from "../../src/train/model.ts";
 import { missingWebGpu } from "../runtime/software-driver.ts";
 
+const missing = await missingWebGpu();
 const runtime = await openNode();
 after(() => runtime.close());
 
@@ -75,7 +76,7 @@ test("a trained model is fused, for any number of pictures, and says the same", 
   assert.ok((await distance(bindWeights(inferenceGraph(vit, 64), vit, weights), fused, [2, 3, 64, 64])) < 1e-5);
 });
 
-test("what is fused for WebGPU runs there, and nothing of it falls back", { skip: await missingWebGpu() }, async () => {
+test("what is fused for WebGPU runs there, and nothing of it falls back", { skip: missing }, async () => {
   const { create } = await findModel("vit_tiny_patch16_224");
   const model = new Classifier(create({ imageSize: 32 }), 10);
   const values = initialWeights(model, 2);

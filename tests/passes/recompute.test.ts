@@ -27,7 +27,7 @@ function budgetOf(graph: Graph, share: number): number {
 
 const models = [
   { model: "swin_micro_32", batch: 16, share: 0.75 },
-  { model: "cswin_micro_32", batch: 16, share: 0.75 },
+  { model: "cswin_micro_32", batch: 16, share: 0.85 },
   { model: "resnet20_cifar", batch: 16, share: 0.85 },
 ] as const;
 

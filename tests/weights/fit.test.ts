@@ -66,7 +66,7 @@ test("classes, channels, image and window: what is resized, from what to what, a
 });
 
 test("every family's tables of places are made for another image", async () => {
-  const shared = ["gcvit_xxtiny", "maxvit_tiny_tf_224", "spectformer_xs_224", "deit_tiny_patch16_224"];
+  const shared = ["gcvit_xxtiny", "maxvit_tiny_tf_224", "spectformer_xs_224", "deit_tiny_patch16_224", "volo_d1_224"];
   for (const name of shared) {
     // Two shapes suffice: what a table is made of is tested where it is made.
     const at = async (imageSize: number) => weightsOf(await classifier(name, 10, { imageSize }));

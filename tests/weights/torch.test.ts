@@ -6,7 +6,7 @@ import { OrielError } from "../../src/base/errors.ts";
 import { fileSource } from "../../src/weights/file-source.ts";
 import { bytesSource } from "../../src/weights/source.ts";
 import { type StoredTensor, toFloat32 } from "../../src/weights/stored.ts";
-import { readTorch } from "../../src/weights/torch.ts";
+import { openTorch, readTorch } from "../../src/weights/torch.ts";
 import { madeFile, sharedCheckpoint } from "./files.ts";
 
 /** [dtype, shape, first digits of the sha256 of the bytes, sum] as PyTorch reads it; see files/make.py. */
@@ -24,6 +24,15 @@ const dtypes: Record<string, string> = {
   int8: "I8",
   uint8: "U8",
   bool: "BOOL",
+  float8_e4m3fn: "F8_E4M3",
+  float8_e5m2: "F8_E5M2",
+  float8_e4m3fnuz: "F8_E4M3FNUZ",
+  float8_e5m2fnuz: "F8_E5M2FNUZ",
+  float8_e8m0fnu: "F8_E8M0",
+  uint16: "U16",
+  uint32: "U32",
+  uint64: "U64",
+  complex64: "C64",
 };
 
 function assertSame(tensors: ReadonlyMap<string, StoredTensor>, described: Described): void {
@@ -32,7 +41,9 @@ function assertSame(tensors: ReadonlyMap<string, StoredTensor>, described: Descr
     const tensor = tensors.get(name)!;
     assert.deepEqual([tensor.dtype, tensor.shape], [dtypes[dtype], shape], name);
     assert.equal(createHash("sha256").update(tensor.data).digest("hex").slice(0, 16), digest, name);
-    const found = toFloat32(tensor).reduce((total, value) => total + value, 0);
+    // Sums are of finite values; complex ones have none.
+    const values = tensor.dtype === "C64" ? [] : [...toFloat32(tensor)];
+    const found = values.reduce((total, value) => total + (Number.isFinite(value) ? value : 0), 0);
     assert.ok(Math.abs(found - sum) <= 1e-4 * (1 + Math.abs(sum)), `${name}: sums to ${found}, not ${sum}`);
   }
 }
@@ -56,6 +67,17 @@ for (const name of ["zip", "zip-protocol4", "legacy", "legacy-protocol5"])
     );
   });
 
+for (const name of ["kinds", "kinds-legacy"])
+  test(`${name}: dtypes of torch 2, each code of 8-bit floats, and tensors with attributes are as PyTorch reads them`, async () => {
+    const file = await read(bytesOf(`${name}.pth`));
+    assertSame(file.tensors, expected.kinds);
+    assert.deepEqual([file.path, [...file.facts]], [["ema"], [["epoch", 1]]]);
+    for (const [dtype, [digest]] of Object.entries(expected.float32)) {
+      const values = toFloat32(file.tensors.get(dtype)!).map((value) => (Number.isNaN(value) ? -1.5 : value));
+      assert.equal(createHash("sha256").update(values).digest("hex").slice(0, 16), digest, dtype);
+    }
+  });
+
 for (const name of ["resnet20-12fca82f.th", "fastestdet.pth"]) {
   const { path, skip } = sharedCheckpoint(name);
   test(`${name}: every tensor is as PyTorch reads it`, { skip }, async () => {
@@ -77,6 +99,19 @@ test("a key chooses another entry", async () => {
     read(bytesOf("zip.pth"), { key: "ema" }),
     /no tensors under "ema"; there are some under: model, optimizer/,
   );
+});
+
+test("of several weights the teacher's are taken; a key of entries and names chooses others", async () => {
+  const chosen = async (key?: string) => {
+    const { tensors, path, others } = await openTorch(bytesSource(bytesOf("wrapped.pth")), { key });
+    return [[...tensors.keys()], path, others];
+  };
+  assert.deepEqual(await chosen(), [["module.backbone.a", "module.head.b"], ["teacher"], ["student", "state_dict"]]);
+  assert.deepEqual(await chosen("student"), [["backbone.a", "head.b"], ["student"], ["teacher", "state_dict"]]);
+  assert.deepEqual((await chosen("teacher.module.backbone")).slice(0, 2), [["a"], ["teacher", "module", "backbone"]]);
+  assert.deepEqual((await chosen("state_dict.model")).slice(0, 2), [["a"], ["state_dict", "model"]]);
+  const { tensors } = await readTorch(bytesSource(bytesOf("wrapped.pth")));
+  assert.deepEqual([...tensors.keys()], ["backbone.a", "head.b"]);
 });
 
 /** A legacy file whose contents are the given pickle, with no storages. */

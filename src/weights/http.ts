@@ -1,0 +1,122 @@
+/** Requests that outlast bad connections; the same in Node and in a page. */
+import { OrielError } from "../base/errors.ts";
+
+export interface HttpOptions {
+  headers?: Readonly<Record<string, string>>;
+  signal?: AbortSignal;
+  /** How often a request is tried, and seconds of pause after the first failure, twice as long after each further one. */
+  tries?: number;
+  pause?: number;
+  /** Seconds of silence after which a connection counts as lost. */
+  patience?: number;
+}
+
+/** A failure that may pass: no connection, a busy server, an answer cut short. */
+export class PassingError extends OrielError {
+  constructor(message: string, at: string, cause?: unknown) {
+    super("unreachable", { message, at, cause, help: "check the connection and try again" });
+    this.name = "PassingError";
+  }
+}
+
+/** Does the work again while it fails in a passing way. */
+export async function retrying<T>(work: () => Promise<T>, { tries = 5, pause = 0.5, signal }: HttpOptions): Promise<T> {
+  for (let left = tries - 1, seconds = pause; ; left--, seconds *= 2) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof PassingError) || left <= 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      signal?.throwIfAborted();
+    }
+  }
+}
+
+/** An answer whose body is read in pieces; `close` ends the connection, read to the end or not. */
+export interface Answer {
+  response: Response;
+  pieces(): AsyncGenerator<Uint8Array>;
+  close(): void;
+}
+
+/** One request.  A lost connection, a silent one and a server in trouble are passing errors; any other answer is the caller's to judge. */
+export async function ask(
+  url: URL,
+  init: { method?: string; redirect?: RequestRedirect; headers?: Readonly<Record<string, string>> },
+  { signal, patience = 30 }: HttpOptions,
+): Promise<Answer> {
+  const lost = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const awake = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => lost.abort(), 1000 * patience);
+  };
+  const stop = () => lost.abort();
+  signal?.addEventListener("abort", stop, { once: true });
+  const close = () => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+    lost.abort();
+  };
+  const failure = (cause: unknown): unknown => {
+    close();
+    if (signal?.aborted) return signal.reason;
+    return new PassingError(`no answer from ${url.host}: ${reasonOf(cause)}`, shown(url), cause);
+  };
+  signal?.throwIfAborted();
+  awake();
+  try {
+    const response = await fetch(url, { ...init, signal: lost.signal });
+    if (response.status >= 500 || response.status === 408 || response.status === 429) {
+      close();
+      throw new PassingError(`${url.host} answered ${response.status} ${response.statusText}`.trim(), shown(url));
+    }
+    const pieces = async function* () {
+      const reader = response.body?.getReader();
+      try {
+        for (;;) {
+          awake();
+          const { value, done } = (await reader?.read()) ?? { value: undefined, done: true };
+          if (done) return;
+          yield value as Uint8Array;
+        }
+      } catch (cause) {
+        throw failure(cause);
+      } finally {
+        close();
+      }
+    };
+    return { response, pieces, close };
+  } catch (cause) {
+    throw cause instanceof OrielError ? cause : failure(cause);
+  }
+}
+
+/** fetch says only that it failed; what failed stands in the cause. */
+const reasonOf = (error: unknown): string => {
+  const { name, message, cause } = error as Error & { cause?: { code?: string; message?: string } };
+  if (name === "AbortError") return "it fell silent";
+  return cause?.code ?? cause?.message ?? message;
+};
+
+/** The whole body, of at most so many bytes. */
+export async function bodyOf(answer: Answer, most: number): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  for await (const piece of answer.pieces()) {
+    length += piece.byteLength;
+    if (length > most)
+      throw new OrielError("http", { message: `an answer of more than ${most} bytes`, at: answer.response.url });
+    pieces.push(piece);
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.byteLength;
+  }
+  return bytes;
+}
+
+/** An address without what may be secret in it. */
+export const shown = (url: URL): string => `${url.origin}${url.pathname}`;
