@@ -6,13 +6,14 @@ import { UsageError } from "../src/base/errors.ts";
 import { fnv1a } from "../src/base/philox.ts";
 import { Graph } from "../src/graph/graph.ts";
 import { staticSize } from "../src/graph/shape.ts";
-import { input, type Tensor } from "../src/graph/tensor.ts";
+import { constant, input, type Tensor } from "../src/graph/tensor.ts";
 import { crossEntropy } from "../src/nn/losses.ts";
 import { weightsOf } from "../src/nn/module.ts";
 import { Rng } from "../src/nn/rng.ts";
 import { trace } from "../src/nn/trace.ts";
 import type { Feeds, HostTensor, Runtime, Value } from "../src/runtime/runtime.ts";
 import { Classifier } from "../src/tasks/classify.ts";
+import { blocks } from "./golden-blocks.ts";
 
 const pair = z.tuple([z.number(), z.number()]);
 const shapes = z.record(z.string(), z.array(z.int()));
@@ -87,9 +88,10 @@ const outputLimit = 1e-4;
 const smoothLimit = 1e-3;
 /**
  * Where ReLU or a maximum decides, the reference itself moves when it runs in float32: a few of millions of units change side.
- * Measured with PyTorch on resnet50: the median error of norms is 4e-4, single norms move by 7e-3, projections by 3e-2.
+ * Measured with PyTorch on resnet50: the median error of norms is 4e-4, single norms move by 7e-3, projections by 3e-2; on spnasnet_100
+ * 5e-4, 8e-3 and 3e-2.
  */
-const kinkedLimits = { medianNorm: 1e-3, norm: 1e-2, projection: 5e-2 };
+const kinkedLimits = { medianNorm: 1e-3, norm: 1.5e-2, projection: 5e-2 };
 
 /** Operations whose derivative jumps. */
 const kinks = new Set(
@@ -151,16 +153,26 @@ const difference = (ours: readonly number[], theirs: readonly number[]): number 
 /** What a reference did that the published model does not do, as options of ours.  GC ViT: images of a batch were mixed. */
 const quirks: Readonly<Record<string, object>> = { gcvit_xxtiny: { queries: "tiled" } };
 
+/** What a golden file is about: a classifier, or a layer alone; undefined where it does not exist. */
+async function goldenModule({ name, input, eval: { shape } }: Golden) {
+  if (Object.hasOwn(blocks, name)) return blocks[name]();
+  const entry = await goldenModel(name);
+  const [, inChannels, height, width] = input;
+  return entry && new Classifier(entry.create({ ...quirks[name], imageSize: [height, width], inChannels }), shape[1]);
+}
+
+/** The loss of a golden file: cross-entropy, or without targets the mean of the outputs weighed by a probe. */
+function goldenLoss(outputs: Tensor, targets: Tensor): Tensor {
+  if (targets.shape[0] !== 0) return crossEntropy(outputs, targets);
+  const probe = Float32Array.from(uniform("probe:loss", staticSize(outputs.shape)));
+  return outputs.mul(constant(probe, outputs.shape as number[], "float32")).mean();
+}
+
 /** Compares a model with its golden file; undefined where the model does not exist. */
 export async function checkGolden(golden: Golden, runtime: Runtime): Promise<GoldenResult | undefined> {
-  const entry = await goldenModel(golden.name);
-  if (!entry) return undefined;
-  const [batch, inChannels, height, width] = golden.input;
-  const classes = golden.eval.shape[1];
-  const model = new Classifier(
-    entry.create({ ...quirks[golden.name], imageSize: [height, width], inChannels }),
-    classes,
-  );
+  const model = await goldenModule(golden);
+  if (!model) return undefined;
+  const each = staticSize(golden.eval.shape.slice(1));
   const weights = weightsOf(model);
   const mismatches = compareShapes(golden, weights);
   if (mismatches.length > 0)
@@ -170,7 +182,7 @@ export async function checkGolden(golden: Golden, runtime: Runtime): Promise<Gol
   const named = weights.map((w): [string, Tensor] => [w.path, w.tensor]);
   const values: Record<string, HostTensor> = {
     image: float32(golden.input, Float32Array.from(uniform("input", staticSize(golden.input)))),
-    targets: { dtype: "int32", shape: [batch], data: Int32Array.from(golden.targets) },
+    targets: { dtype: "int32", shape: [golden.targets.length], data: Int32Array.from(golden.targets) },
     seed: { dtype: "uint32", shape: [], data: Uint32Array.of(1) },
   };
   for (const { path, tensor } of weights) {
@@ -182,11 +194,11 @@ export async function checkGolden(golden: Golden, runtime: Runtime): Promise<Gol
   const forward = new Graph([["image", image], ...named], [["logits", logits]]);
   const evaluated = await run(runtime, forward, values);
 
-  const [targets, seed] = [input([batch], "int32"), input([], "uint32")];
+  const [targets, seed] = [input([golden.targets.length], "int32"), input([], "uint32")];
   const trained = weights.filter((w) => w.kind === "parameter");
   const { result } = trace(model, { training: true, rng: new Rng(seed) }, () => {
     const trainLogits = model.forward(image);
-    const loss = crossEntropy(trainLogits, targets);
+    const loss = goldenLoss(trainLogits, targets);
     const wrt = trained.map((w) => w.tensor);
     return { trainLogits, loss, grads: gradients(loss, wrt) };
   });
@@ -208,7 +220,7 @@ export async function checkGolden(golden: Golden, runtime: Runtime): Promise<Gol
     return { path, norm: relative(ours[0], theirs[0], scale), projection: relative(ours[1], theirs[1], scale) };
   });
   const head = golden.eval.head.flatMap((row, n) =>
-    row.map((x, i) => relative(evaluated.logits[n * classes + i], x, golden.eval.fingerprint[0])),
+    row.map((x, i) => relative(evaluated.logits[n * each + i], x, golden.eval.fingerprint[0])),
   );
   const compared = {
     name: golden.name,

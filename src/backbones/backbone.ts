@@ -1,8 +1,9 @@
 import { nearest, UsageError } from "../base/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Initializer } from "../nn/init.ts";
-import type { Linear } from "../nn/layers.ts";
+import { Linear } from "../nn/layers.ts";
 import type { Module } from "../nn/module.ts";
+import type { Layer } from "../nn/sequential.ts";
 import type { FamilyNames } from "./names.ts";
 
 /** How pictures are prepared for a model: what timm calls its pretrained configuration. */
@@ -38,20 +39,26 @@ export interface Backbone extends Module {
   embed(image: Tensor): Tensor;
   /** Where published checkpoints keep the classifier: "head", "head.fc", "fc". */
   readonly headName: string;
+  /** A classifier, where it is more than a linear layer.  [N, dim] -> [N, classes] */
+  createHead?(classes: number): Layer;
   /** Further classifiers that published checkpoints keep, as wide as the first one. */
   readonly otherHeads?: readonly string[];
   /**
    * What all classifiers say together, the first of `heads` being that of `headName`.  Without it there is one, and it reads `embed`.
    * [N, 3, H, W] -> [N, classes]
    */
-  logits?(image: Tensor, heads: readonly Linear[]): Tensor;
+  logits?(image: Tensor, heads: readonly Layer[]): Tensor;
 }
 
 /** Where a backbone's checkpoints keep its classifiers, the first one first. */
 export const headNames = ({ headName, otherHeads = [] }: Backbone): string[] => [headName, ...otherHeads];
 
+/** New classifiers for these places. */
+export const createHeads = (backbone: Backbone, classes: number): Layer[] =>
+  headNames(backbone).map(() => backbone.createHead?.(classes) ?? new Linear(backbone.dim, classes));
+
 /** What an image is classified as.  [N, 3, H, W] -> [N, classes] */
-export const logitsOf = (backbone: Backbone, image: Tensor, heads: readonly Linear[]): Tensor =>
+export const logitsOf = (backbone: Backbone, image: Tensor, heads: readonly Layer[]): Tensor =>
   backbone.logits ? backbone.logits(image, heads) : heads[0].forward(backbone.embed(image));
 
 /** What a caller may change about any model; some families know more. */

@@ -1,11 +1,10 @@
 import { Graph } from "../graph/graph.ts";
 import { staticSize } from "../graph/shape.ts";
 import { input } from "../graph/tensor.ts";
-import { Linear } from "../nn/layers.ts";
 import { type Module, parametersOf } from "../nn/module.ts";
 import { trace } from "../nn/trace.ts";
 import { type Cost, cost } from "../passes/cost.ts";
-import { headNames, logitsOf, sides } from "./backbone.ts";
+import { createHeads, logitsOf, sides } from "./backbone.ts";
 import type { ModelEntry } from "./index.ts";
 
 export interface ModelCost extends Cost {
@@ -27,7 +26,7 @@ export const parameterCount = (model: Module): number =>
 export function modelCost(entry: ModelEntry, options: ModelCostOptions = {}): ModelCost {
   const { imageSize = entry.preprocessing.imageSize, classes = 1000 } = options;
   const backbone = entry.create({ imageSize });
-  const heads = headNames(backbone).map(() => new Linear(backbone.dim, classes));
+  const heads = createHeads(backbone, classes);
   const image = input([1, 3, ...sides(imageSize)]);
   const logits = trace(backbone, {}, () => logitsOf(backbone, image, heads)).result;
   return {

@@ -1,7 +1,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type ConvOptions, conv, samePadding } from "../ops/conv.ts";
+import { type ConvOptions, conv, eachAxis, samePadding } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { batchNorm, batchNormTraining, groupNorm, layerNorm } from "../ops/norm.ts";
@@ -28,7 +28,7 @@ export class Linear extends Module {
 }
 
 export interface Conv2dOptions extends Omit<ConvOptions, "padding"> {
-  kernel: number;
+  kernel: number | readonly [number, number];
   /** "same", as TensorFlow pads: H' = ⌈H / stride⌉, and where the padding is odd its larger part is at the end. */
   padding?: ConvOptions["padding"] | "same";
   bias?: boolean;
@@ -49,7 +49,8 @@ export class Conv2d extends Module {
     super();
     const { groups = 1, stride = 1 } = options;
     const adapt = groups > 1 ? undefined : stride === kernel ? patchKernel : pictureChannels;
-    this.weight = this.param([outputs, inputs / groups, kernel, kernel], initial ?? init.uniformFanIn, adapt);
+    const shape = [outputs, inputs / groups, ...eachAxis(kernel, 2)];
+    this.weight = this.param(shape, initial ?? init.uniformFanIn, adapt);
     this.bias = bias ? this.param([outputs], init.zeros) : undefined;
     this.#padding = padding;
     this.#options = options;
@@ -65,7 +66,7 @@ export class Conv2d extends Module {
   #paddingOf(x: Tensor): ConvOptions["padding"] {
     if (this.#padding !== "same") return this.#padding;
     const size = x.shape.slice(2).map((s) => known(s, "a map's side"));
-    return samePadding(size, known(this.weight.shape[2]), this.#options.stride);
+    return samePadding(size, this.weight.shape.slice(2) as number[], this.#options.stride);
   }
 }
 

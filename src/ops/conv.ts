@@ -266,9 +266,14 @@ export interface ConvOptions {
 }
 
 /** TensorFlow's padding for a map of ⌈S / stride⌉: what is odd goes to the end.  Starts, then ends. */
-export function samePadding(size: readonly number[], kernel: number, stride: number | readonly number[] = 1): number[] {
+export function samePadding(
+  size: readonly number[],
+  kernel: number | readonly number[],
+  stride: number | readonly number[] = 1,
+): number[] {
+  const sides = eachAxis(kernel, size.length);
   const missing = eachAxis(stride, size.length).map((by, i) =>
-    Math.max(0, (Math.ceil(size[i] / by) - 1) * by + kernel - size[i]),
+    Math.max(0, (Math.ceil(size[i] / by) - 1) * by + sides[i] - size[i]),
   );
   return [...missing.map((m) => m >> 1), ...missing.map((m) => m - (m >> 1))];
 }

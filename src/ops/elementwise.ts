@@ -199,11 +199,21 @@ export const gelu = defineOp({
 /** x σ(x), also called swish. */
 export const silu = (x: Tensor): Tensor => x.mul(sigmoid(x));
 
-/** x min(max(x + 3, 0), 6) / 6.  Howard et al., "Searching for MobileNetV3" (2019), section 5.2. */
-export const hardSwish = (x: Tensor): Tensor => x.mul(hardSigmoid(x));
+/** min(max(alpha · x + beta, 0), 1); no gradient flows where it is cut. */
+const hardSigmoidOp = defineOp<["x"], { alpha: number; beta: number }>({
+  onnx: "HardSigmoid",
+  inputs: ["x"],
+  infer: same,
+  // ⌈y⌉ - ⌊y⌋ is 1 where 0 < y < 1, else 0.
+  vjp: (_, dy, { y, attrs: { alpha } }) => ({ x: dy.mul(ceil(y).sub(floor(y))).mul(alpha) }),
+  form: ({ alpha, beta }) => ({ attributes: { alpha: new FloatAttr(alpha), beta: new FloatAttr(beta) } }),
+});
 
 /** min(max(x + 3, 0), 6) / 6 */
-export const hardSigmoid = (x: Tensor): Tensor => clip(x.add(3), { min: 0, max: 6 }).mul(1 / 6);
+export const hardSigmoid = (x: Tensor): Tensor => hardSigmoidOp(x, { alpha: 1 / 6, beta: 0.5 });
+
+/** x min(max(x + 3, 0), 6) / 6.  Howard et al., "Searching for MobileNetV3" (2019), section 5.2. */
+export const hardSwish = (x: Tensor): Tensor => x.mul(hardSigmoid(x));
 
 /** x where x > 0, else α (eˣ - 1).  Clevert et al., "Exponential Linear Units" (2016). */
 export const elu = (x: Tensor, alpha = 1): Tensor =>

@@ -1,23 +1,23 @@
-import { type Backbone, headNames, logitsOf } from "../backbones/backbone.ts";
+import { type Backbone, createHeads, headNames, logitsOf } from "../backbones/backbone.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { Linear } from "../nn/layers.ts";
 import { type CrossEntropyOptions, crossEntropy } from "../nn/losses.ts";
 import { Module } from "../nn/module.ts";
+import type { Layer } from "../nn/sequential.ts";
 import { cast, greaterOrEqual, oneHot } from "../ops/compare.ts";
 
 /**
- * A backbone with a linear classifier on top.  Its paths are those of published checkpoints: the backbone's own, and the
- * classifier where the family keeps it.  [N, 3, H, W] -> [N, classes]
+ * A backbone with a classifier on top, a linear one unless the family has another.  Its paths are those of published checkpoints: the
+ * backbone's own, and the classifier where the family keeps it.  [N, 3, H, W] -> [N, classes]
  */
 export class Classifier extends Module {
   readonly backbone: Backbone;
   /** One, or several where the family has several; what they say together are the logits. */
-  readonly heads: readonly Linear[];
+  readonly heads: readonly Layer[];
   constructor(backbone: Backbone, classes: number) {
     super();
     this.backbone = backbone;
-    this.heads = headNames(backbone).map(() => new Linear(backbone.dim, classes));
+    this.heads = createHeads(backbone, classes);
   }
   override *parts(): Iterable<[string, Module | Tensor]> {
     yield* this.backbone.parts();

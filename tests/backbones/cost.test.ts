@@ -4,7 +4,8 @@ import { modelCost } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 
 // Millions of parameters, billions of multiply-adds and millions of activations, as published: by timm for its models, else by the
-// official repositories or papers.
+// official repositories or papers. Multiply-adds of the smallest models are the papers', since timm counts norms
+// too.
 const published: Record<string, [number, number, number?]> = {
   swin_tiny_patch4_window7_224: [28.29, 4.51, 17.06],
   swin_s3_base_224: [71.13, 13.69, 48.26],
@@ -18,6 +19,14 @@ const published: Record<string, [number, number, number?]> = {
   resnet18: [11.69, 1.82, 2.48],
   resnet50: [25.56, 4.11, 11.11],
   resnet152: [60.19, 11.56, 22.56],
+  resnetrs101: [63.62, 6.04, 12.7],
+  mobilenetv2_100: [3.5, 0.3],
+  mobilenetv3_large_100: [5.48, 0.219, 4.41],
+  mobilenetv3_large_150d: [14.62, 1.03, 12.35],
+  mnasnet_a1: [3.89, 0.312, 6.23],
+  mnasnet_140: [7.12, 0.6, 7.71],
+  fbnetv3_g: [16.62, 1.28, 14.87],
+  ghostnetv2_160: [12.39, 0.399],
   convnext_nano: [15.59, 2.46, 8.37],
   convnext_tiny: [28.59, 4.47, 13.44],
   poolformer_s12: [11.92, 1.82, 5.53],

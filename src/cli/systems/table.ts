@@ -29,7 +29,16 @@ const families: readonly (Evidence & { name: string; family: string })[] = [
   { name: "CSWin Transformer", family: "cswin", golden: ["CSWin_64_12211_tiny_224"] },
   { name: "Swin Transformer V2", family: "swinv2", golden: ["swinv2_tiny_window8_256"] },
   { name: "ViT and DeiT", family: "vit", golden: ["vit_tiny_patch16_224", "deit_tiny_patch16_224"] },
-  { name: "ResNet", family: "resnet", golden: ["resnet18", "resnet50"] },
+  { name: "ResNet and ResNet-RS", family: "resnet", golden: ["resnet18", "resnet50", "resnetrs50"] },
+  { name: "MobileNet V2", family: "mobilenetv2", golden: ["mobilenetv2_100"] },
+  { name: "MobileNet V3", family: "mobilenetv3", golden: ["mobilenetv3_small_100"] },
+  { name: "MnasNet", family: "mnasnet", golden: ["mnasnet_100", "mnasnet_small"] },
+  { name: "FBNet and FBNetV3", family: "fbnet", golden: ["fbnetc_100", "fbnetv3_b"] },
+  { name: "Single-Path NAS", family: "spnasnet", golden: ["spnasnet_100"] },
+  { name: "ProxylessNAS", family: "proxyless", golden: ["proxyless_mobile"] },
+  { name: "GhostNet and GhostNetV2", family: "ghostnet", golden: ["ghostnetv2_100"] },
+  { name: "MicroNet", family: "micronet", golden: ["micronet_m1_224"] },
+  { name: "AttNet", family: "attnet", golden: ["attnet_xxs_224"] },
   { name: "DaViT", family: "davit", golden: ["davit_tiny"] },
   { name: "MaxViT", family: "maxvit", golden: ["maxvit_tiny_tf_224"] },
   { name: "ConvNeXt and ConvNeXt V2", family: "convnext", golden: ["convnext_tiny", "convnextv2_atto"] },
@@ -47,7 +56,33 @@ const families: readonly (Evidence & { name: string; family: string })[] = [
 ];
 
 /** Operators and methods. */
-const others: readonly System[] = [];
+const others: readonly System[] = [
+  {
+    name: "Dynamic ReLU",
+    paper: "Chen et al., Dynamic ReLU (2020), https://arxiv.org/abs/2003.10027",
+    code: "src/nn/dynamic-relu.ts",
+    golden: ["dynamic_relu_b"],
+    tests: ["tests/nn/operators.test.ts"],
+  },
+  {
+    name: "Dynamic Convolution",
+    paper: "Chen et al., Dynamic Convolution (2020), https://arxiv.org/abs/1912.03458",
+    code: "src/nn/dynamic-conv.ts",
+    golden: ["dynamic_conv2d"],
+  },
+  {
+    name: "Disentangled Non-Local",
+    paper: "Yin et al., Disentangled Non-Local Neural Networks (2020), https://arxiv.org/abs/2006.06668",
+    code: "src/nn/non-local.ts",
+    golden: ["dnl_block_in"],
+  },
+  {
+    name: "Involution",
+    paper: "Li et al., Involution (2021), https://arxiv.org/abs/2103.06255",
+    code: "src/nn/involution.ts",
+    tests: ["tests/nn/operators.test.ts"],
+  },
+];
 
 /** Every system that is built. */
 export async function listSystems(): Promise<System[]> {

@@ -142,8 +142,9 @@ export const cases: OpCase[] = [
   // The engine fuses it to QuickGelu, which it has in float32 alone.
   unary("silu", randn([5]), ops.silu, (x) => x * sigmoid(x), float32),
   unary("mish", randn([5]), ops.mish, (x) => x * Math.tanh(softplus(x)), float32),
-  unary("hardSigmoid", hard, ops.hardSigmoid, hardSigmoid),
-  unary("hardSwish", hard, ops.hardSwish, (x) => x * hardSigmoid(x)),
+  // The engine has HardSigmoid in float32 alone.
+  unary("hardSigmoid", hard, ops.hardSigmoid, hardSigmoid, float32),
+  unary("hardSwish", hard, ops.hardSwish, (x) => x * hardSigmoid(x), float32),
   unary(
     "elu",
     apart([6]),

@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gradients } from "../../src/autodiff/gradients.ts";
+import { parameterCount } from "../../src/backbones/cost.ts";
+import { findModel } from "../../src/backbones/index.ts";
+import { deepen, divisible } from "../../src/backbones/mobile.ts";
+import { UsageError } from "../../src/base/errors.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { parametersOf } from "../../src/nn/module.ts";
+import { trace } from "../../src/nn/trace.ts";
+
+test("MobileNetV2 with dynamic ReLU: parameters beside each norm, and a gradient for each", async () => {
+  const entry = await findModel("mobilenetv2_micro_32");
+  const plain = parameterCount(entry.create({ activation: "relu" }));
+  assert.equal(plain, parameterCount(entry.create()));
+  const image = input([2, 3, 32, 32]);
+  for (const [activation, each] of [
+    ["dynamic-relu-a", () => 1],
+    ["dynamic-relu-b", (channels: number) => channels],
+  ] as const) {
+    const model = entry.create({ activation });
+    // The channels of every norm that an activation follows: stem, blocks (inner ones twice), head.
+    const channels = [16, 16, 48, 48, 72, 72, 72, 72, 96, 96, 128];
+    const added = channels.map((c) => (c + 1) * (c / 4) + (c / 4 + 1) * 4 * each(c)).reduce((a, b) => a + b);
+    assert.equal(parameterCount(model) - plain, added);
+    const parameters = parametersOf(model).map((w) => w.tensor);
+    const found = trace(model, { training: true }, () => gradients(model.embed(image).mean(), parameters)).result;
+    assert.deepEqual(
+      found.map((g) => g.shape),
+      parameters.map((p) => p.shape),
+    );
+  }
+  assert.throws(
+    () => entry.create({ activation: "tanh" }),
+    (error) => error instanceof UsageError && /relu6 or relu or dynamic-relu-a/.test(error.message),
+  );
+});
+
+test("channels are rounded and stages deepened as published", () => {
+  assert.deepEqual(
+    [0.35 * 16, 0.75 * 24, 1.4 * 96, 12].map((c) => divisible(c)),
+    [8, 24, 136, 16],
+  );
+  const [stage] = deepen([[1, 1, 2].map((repeats) => ({ block: "inverted", kernel: 3, channels: 80, repeats }))], 1.2);
+  assert.equal(
+    stage.reduce((sum, { repeats = 1 }) => sum + repeats, 0),
+    5,
+  );
+});
