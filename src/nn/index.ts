@@ -37,6 +37,7 @@ export {
   type Weight,
   weightsOf,
 } from "./module.ts";
+export { importOnnx, OnnxModule, type OnnxModuleOptions } from "./onnx-module.ts";
 export { Rng } from "./rng.ts";
 export { SqueezeExcite, type SqueezeExciteOptions } from "./squeeze-excite.ts";
 export { currentRng, isTraining, type TraceOptions, trace, updateBuffer } from "./trace.ts";

@@ -14,10 +14,14 @@ export class Classifier extends Module {
   readonly backbone: Backbone;
   /** One, or several where the family has several; what they say together are the logits. */
   readonly heads: readonly Linear[];
-  constructor(backbone: Backbone, classes: number) {
+  constructor(
+    backbone: Backbone,
+    classes: number,
+    heads: readonly Linear[] = headNames(backbone).map(() => new Linear(backbone.dim, classes)),
+  ) {
     super();
     this.backbone = backbone;
-    this.heads = headNames(backbone).map(() => new Linear(backbone.dim, classes));
+    this.heads = heads;
   }
   override *parts(): Iterable<[string, Module | Tensor]> {
     yield* this.backbone.parts();
