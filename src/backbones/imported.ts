@@ -22,7 +22,17 @@ export interface FoundHead {
 }
 
 /** What may stand behind a classifier without changing what is classified. */
-const behind = new Set(["Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Reshape", "Squeeze", "Cast", "Dropout"]);
+const behind = new Set([
+  "Softmax",
+  "LogSoftmax",
+  "Sigmoid",
+  "Identity",
+  "Flatten",
+  "Reshape",
+  "Squeeze",
+  "Cast",
+  "Dropout",
+]);
 
 /**
  * Finds the classifier of an imported model: the last Gemm, or MatMul and Add, before the output.  A softmax behind it is left
@@ -41,7 +51,12 @@ export function findHead(model: OnnxModel): FoundHead {
   let node = maker.get(graph.outputs[0]);
   while (node && behind.has(node.op)) node = maker.get(node.inputs[0]);
   const constantOf = (name: string): Matrix | undefined => matrixOf(name, model, maker);
-  if (node?.op === "Gemm" && number(node, "alpha", 1) === 1 && number(node, "beta", 1) === 1 && !number(node, "transA", 0)) {
+  if (
+    node?.op === "Gemm" &&
+    number(node, "alpha", 1) === 1 &&
+    number(node, "beta", 1) === 1 &&
+    !number(node, "transA", 0)
+  ) {
     const [features, weight, bias] = node.inputs;
     const w = constantOf(weight);
     if (w) return head(features, number(node, "transB", 0) ? w : transposed(w), bias ? constantOf(bias) : undefined);
@@ -80,11 +95,7 @@ interface Matrix {
   values(): Float32Array<ArrayBuffer>;
 }
 
-function matrixOf(
-  name: string,
-  { graph, at }: OnnxModel,
-  maker: ReadonlyMap<string, OnnxNode>,
-): Matrix | undefined {
+function matrixOf(name: string, { graph, at }: OnnxModel, maker: ReadonlyMap<string, OnnxNode>): Matrix | undefined {
   const node = maker.get(name);
   const found: OnnxTensor | undefined = graph.initializers.get(name) ?? (constantIn(node) as OnnxTensor | undefined);
   if (found)
@@ -96,8 +107,7 @@ function matrixOf(
   return node.op === "Identity" ? { ...source, name } : transposed(source);
 }
 
-const constantIn = (node: OnnxNode | undefined) =>
-  node?.op === "Constant" ? node.attributes.get("value") : undefined;
+const constantIn = (node: OnnxNode | undefined) => (node?.op === "Constant" ? node.attributes.get("value") : undefined);
 
 /** [A, B] -> [B, A] */
 function transposed(matrix: Matrix): Matrix {
@@ -180,4 +190,3 @@ function checkImageInput({ inputs, at }: OnnxModel): void {
     help: name && dtype === "uint8" ? "export it with --input float32" : undefined,
   });
 }
-

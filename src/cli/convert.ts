@@ -22,7 +22,9 @@ export default defineCommand({
     out.result(made, () => {
       const lines = [`wrote ${made.file}: ${made.tensors} tensors, ${bytes(made.bytes)} of ${made.from} as ${made.to}`];
       if (made.difference !== undefined)
-        lines.push(`drew ${made.model} and ran both: the answers differ by ${made.difference.toExponential(1)} at most`);
+        lines.push(
+          `drew ${made.model} and ran both: the answers differ by ${made.difference.toExponential(1)} at most`,
+        );
       else lines.push("names, types and bits are those of the source");
       return lines.join("\n");
     });

@@ -25,12 +25,18 @@ export default defineCommand({
       .default("float32")
       .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
     output: z.enum(["logits", "probabilities"]).default("logits").describe("what the model gives"),
-    preprocess: z.boolean().default(false).describe("--input uint8 --output probabilities: all but the resizing inside"),
+    preprocess: z
+      .boolean()
+      .default(false)
+      .describe("--input uint8 --output probabilities: all but the resizing inside"),
     target: z
       .enum(["onnx", "webgpu", "node", "web", "triton"])
       .default("onnx")
-      .describe("where it runs: anywhere, on WebGPU by ONNX Runtime's own operators, in Node, in a page, on a Triton server"),
-    opset: z.int().optional().describe(`version of ONNX's operators, ${opsets[0]} to ${opsets.at(-1)} (21)`),
+      .describe("where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server"),
+    opset: z
+      .int()
+      .optional()
+      .describe(`version of ONNX's operators, ${opsets[0]} to ${opsets.at(-1)} (21)`),
     externalData: z.boolean().default(false).describe("write the weights to <file>.data; above 2 GB they always are"),
     licence: z.string().optional().describe("who may use the weights for what, such as MIT"),
     source: z.string().optional().describe("where the weights come from"),
@@ -66,7 +72,9 @@ export default defineCommand({
       [
         `wrote ${files.join(", ")}, ${bytes(size)}: ${model} for ${classes.length} classes`,
         `ran it beside the checkpoint: the answers differ by ${difference.toExponential(1)} at most`,
-        triton ? `put the folder ${file} into the server's model repository` : `try it: oriel predict ${file} <images…>`,
+        triton
+          ? `put the folder ${file} into the server's model repository`
+          : `try it: oriel predict ${file} <images…>`,
       ].join("\n"),
     );
   },

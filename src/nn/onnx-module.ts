@@ -3,7 +3,7 @@ import { floatsOf } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
 import { type OnnxModel, type OnnxNode, type OnnxTensor, readModel, valuesOf } from "../graph/onnx/model.ts";
 import type { ModelValue } from "../graph/onnx/read.ts";
-import { type Dim, isOpen, sameDim, type Shape } from "../graph/shape.ts";
+import { type Dim, isOpen, type Shape, sameDim } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
 import { batchNorm } from "../ops/norm.ts";
 import { drawOnnx, neededNodes, type Training } from "../ops/onnx/draw.ts";
@@ -77,7 +77,10 @@ export class OnnxModule extends Module {
       return [name, input(own, dtype === "float16" ? "float32" : dtype)];
     });
     const drawn = this.forward(...inputs.map(([, tensor]) => tensor));
-    return new Graph([...inputs, ...this.#weights], this.#outputs.map((name, i): [string, Tensor] => [name, drawn[i]]));
+    return new Graph(
+      [...inputs, ...this.#weights],
+      this.#outputs.map((name, i): [string, Tensor] => [name, drawn[i]]),
+    );
   }
 }
 
@@ -107,7 +110,11 @@ const training: Training = {
   batchNorm: ({ x, scale, bias, mean, variance }, { epsilon, momentum }) =>
     // Statistics that no weight holds cannot be learnt anew.
     isBuffer(mean) && isBuffer(variance)
-      ? batchNormUpdating(x, { weight: scale, bias, runningMean: mean, runningVar: variance }, { eps: epsilon, momentum: 1 - momentum })
+      ? batchNormUpdating(
+          x,
+          { weight: scale, bias, runningMean: mean, runningVar: variance },
+          { eps: epsilon, momentum: 1 - momentum },
+        )
       : batchNorm(x, scale, bias, mean, variance, { epsilon }),
   dropout,
 };
@@ -148,8 +155,6 @@ const steering: Readonly<Record<string, readonly number[] | "all">> = {
   GreaterOrEqual: "all",
   Less: "all",
   LessOrEqual: "all",
-  Max: "all",
-  Min: "all",
   QuantizeLinear: "all",
   DequantizeLinear: "all",
 };
@@ -206,7 +211,8 @@ function preparation({ graph, inputs }: OnnxModel): Set<OnnxNode> {
   const nodes = new Set<OnnxNode>();
   for (const node of graph.nodes) {
     if (!plain.has(node.op) || !node.inputs.some((name) => raw.has(name))) continue;
-    if (!node.inputs.every((name) => raw.has(name) || name === "" || smallConstant(graph.initializers.get(name)))) continue;
+    if (!node.inputs.every((name) => raw.has(name) || name === "" || smallConstant(graph.initializers.get(name))))
+      continue;
     nodes.add(node);
     for (const name of node.outputs) raw.add(name);
   }
@@ -216,4 +222,3 @@ function preparation({ graph, inputs }: OnnxModel): Set<OnnxNode> {
 /** A number for each channel, at most. */
 const smallConstant = (tensor: OnnxTensor | undefined): boolean =>
   tensor !== undefined && tensor.shape.reduce((a, b) => a * b, 1) <= 4;
-

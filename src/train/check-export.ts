@@ -45,8 +45,7 @@ export async function checkExport(file: string, { plain, values, told }: Origin)
           for (let p = 0; p < area; p++)
             image[(n * 3 + c) * area + p] = (bytes[(n * area + p) * 3 + c] / 255 - mean[c]) / std[c];
       const pixels = new ort.Tensor("float32", image, [batch, 3, imageSize, imageSize]);
-      const fed =
-        told.input === "uint8" ? new ort.Tensor("uint8", bytes, [batch, imageSize, imageSize, 3]) : pixels;
+      const fed = told.input === "uint8" ? new ort.Tensor("uint8", bytes, [batch, imageSize, imageSize, 3]) : pixels;
       const { [told.output]: answer } = await written.run({ image: fed });
       const { logits } = await origin.run({ ...weights, image: pixels });
       worst = Math.max(worst, difference(answer?.data as Float32Array, wanted(logits.data as Float32Array, told)));
@@ -65,7 +64,9 @@ export async function checkExport(file: string, { plain, values, told }: Origin)
 function wanted(logits: Float32Array, { output, classes }: ModelMetadata): Float32Array {
   if (output === "logits") return logits;
   const count = classes.length;
-  const rows = Array.from({ length: logits.length / count }, (_, i) => softmaxOf(logits.slice(i * count, (i + 1) * count)));
+  const rows = Array.from({ length: logits.length / count }, (_, i) =>
+    softmaxOf(logits.slice(i * count, (i + 1) * count)),
+  );
   return Float32Array.from(rows.flat());
 }
 

@@ -118,7 +118,10 @@ function initializersOf(model: OnnxModel): Omit<Read, "format"> {
       data: tensorBytes(tensor, model.at),
     });
   if (tensors.size === 0)
-    throw new OrielError("onnx", { message: "the model has no initialisers: there are no weights in it", at: model.at });
+    throw new OrielError("onnx", {
+      message: "the model has no initialisers: there are no weights in it",
+      at: model.at,
+    });
   return { tensors, metadata: model.metadata };
 }
 
@@ -128,7 +131,7 @@ async function toOnnx(source: string, file: string, read: Read, name: string | u
   if (from === "onnx") throw new UsageError("the file is an ONNX model already");
   const done = { from, to: "onnx" as const, file, ...measure(read.tensors) };
   if (metadata?.format === "oriel") {
-    const { model, difference } = await exportModel(source, file);
+    const { model, difference } = await exportModel(source, file, { fuse: false });
     return { ...done, model, difference };
   }
   if (name === undefined)
@@ -143,6 +146,6 @@ async function toOnnx(source: string, file: string, read: Read, name: string | u
   const description = { model, classes, preprocessing };
   const drawn = await createModel(description);
   const { values } = await loadWeights(source, drawn, { name: model });
-  const { difference } = await exportClassifier({ description, model: drawn, values }, file);
+  const { difference } = await exportClassifier({ description, model: drawn, values }, file, { fuse: false });
   return { ...done, model, difference };
 }

@@ -7,6 +7,7 @@ import { readMetadata } from "../graph/onnx/read.ts";
 import { constantBytes, largestFile, type Opset, writeOnnx, writeOnnxParts } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
+import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
 import { softmax } from "../ops/norm.ts";
 import type { Target } from "../passes/fuse.ts";
@@ -14,8 +15,8 @@ import { forOpset } from "../passes/opset.ts";
 import { refused } from "../passes/webgpu.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { failure, writeFileSafely } from "../weights/write-file.ts";
-import { openCheckpoint } from "./checkpoint.ts";
 import { checkExport } from "./check-export.ts";
+import { openCheckpoint } from "./checkpoint.ts";
 import { openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, inferenceGraph, type ModelDescription } from "./model.ts";
@@ -45,6 +46,8 @@ export interface ExportOptions {
   target?: ExportTarget;
   /** Version of ONNX's operators, 21 by default. */
   opset?: Opset;
+  /** Whether norms and scales are multiplied into the weights, which is faster; false leaves every weight as it is, to train on. */
+  fuse?: boolean;
   /** Writes the weights to a file of their own beside the model, `<file>.data`.  Above 2 GB they always are. */
   externalData?: boolean;
   /** Who may use the weights for what, such as "MIT"; goes into the metadata. */
@@ -107,7 +110,10 @@ export async function exportClassifier(
   const told: ModelMetadata = { model: name, classes, preprocessing, input, output, licence, source };
 
   const plain = inferenceGraph(model, preprocessing.imageSize);
-  let graph = fusedGraph(model, preprocessing.imageSize, values, target === "webgpu" ? target : "onnx");
+  let graph =
+    options.fuse === false
+      ? bindWeights(plain, model, values)
+      : fusedGraph(model, preprocessing.imageSize, values, target === "webgpu" ? target : "onnx");
   if (input === "uint8") graph = takingBytes(graph, preprocessing);
   if (output === "probabilities") graph = givingProbabilities(graph);
   graph = forOpset(graph, opset);
@@ -144,7 +150,15 @@ export async function exportClassifier(
   }
 }
 
-function describe({ model, classes, preprocessing, input, output, licence, source }: ModelMetadata): Record<string, string> {
+function describe({
+  model,
+  classes,
+  preprocessing,
+  input,
+  output,
+  licence,
+  source,
+}: ModelMetadata): Record<string, string> {
   const { imageSize, mean, std } = preprocessing;
   const layouts = {
     float32: `RGB, float32 [N, 3, ${imageSize}, ${imageSize}], (pixel / 255 - mean) / std with mean ${mean.join(" ")} and std ${std.join(" ")}`,
@@ -201,4 +215,3 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
   const classes = JSON.parse(labels) as string[];
   return { model, classes, preprocessing: rest, input, output, licence: license, source };
 }
-

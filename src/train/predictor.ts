@@ -1,12 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
-import { targetOf } from "../passes/fuse.ts";
 import type { Graph } from "../graph/graph.ts";
 import { externalTensors, readModel } from "../graph/onnx/model.ts";
 import { bindWeights } from "../nn/bind.ts";
 import { initialWeights } from "../nn/module.ts";
 import { OnnxModule } from "../nn/onnx-module.ts";
+import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { openOnnxModel } from "../weights/onnx-model.ts";
@@ -58,9 +58,7 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
 }
 
 async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
-  const { name: model, preprocessing } = isOnnx(name)
-    ? { name, ...(await openImported(name)) }
-    : await findModel(name);
+  const { name: model, preprocessing } = isOnnx(name) ? { name, ...(await openImported(name)) } : await findModel(name);
   if (classes) return { model, classes, preprocessing };
   throw new UsageError({
     message: "these weights do not say what their classes are",

@@ -38,7 +38,8 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
   const entry = imported
     ? { name: importedName, stem: stemOf(asked.model), preprocessing: imported.preprocessing }
     : await findModel(asked.model).then((found) => ({ ...found, stem: found.name }));
-  if (imported && asked.dropPath > 0) throw new UsageError("an imported model has no blocks that --drop-path could drop");
+  if (imported && asked.dropPath > 0)
+    throw new UsageError("an imported model has no blocks that --drop-path could drop");
   const origin = asked.resume ? {} : imported ? imported.origin : asked.weights ? await originOf(asked.weights) : {};
   const { train, val } = await openData(asked);
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });

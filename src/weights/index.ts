@@ -1,6 +1,7 @@
 export { fileSource } from "./file-source.ts";
 export { type Fit, type FitEntry, type FitRow, type FitTable, fitTable, fitWeights } from "./fit.ts";
 export { identify } from "./identify.ts";
+export { filesBeside, openOnnxModel } from "./onnx-model.ts";
 export { encodeSafetensors, type NamedTensors, SafetensorsFile, type TensorInfo } from "./safetensors.ts";
 export { saveSafetensors } from "./save-safetensors.ts";
 export { type ByteSource, blobSource, bytesSource } from "./source.ts";

@@ -51,7 +51,11 @@ export async function besideModel(model: string, location: string): Promise<stri
   const file = join(folder, location);
   if (!inside(folder, file)) throw refuse("which lies outside its folder");
   const real = await realpath(file).catch((cause) => {
-    throw new OrielError("not-found", { message: `the weights of the model lie in ${location}, which is not there`, at: model, cause });
+    throw new OrielError("not-found", {
+      message: `the weights of the model lie in ${location}, which is not there`,
+      at: model,
+      cause,
+    });
   });
   if (!inside(await realpath(folder), real)) throw refuse("which leads outside its folder");
   return file;

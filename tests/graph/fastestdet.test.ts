@@ -34,15 +34,24 @@ const open = (): OnnxModule => importOnnx(new Uint8Array(readFileSync(file.path)
 async function picture(): Promise<HostTensor> {
   const pixels = await sharp(photo.path).resize(side, side, { fit: "fill" }).removeAlpha().raw().toBuffer();
   const area = side * side;
-  const data = Float32Array.from({ length: 3 * area }, (_, i) => pixels[(i % area) * 3 + 2 - Math.floor(i / area)] / 255);
+  const data = Float32Array.from(
+    { length: 3 * area },
+    (_, i) => pixels[(i % area) * 3 + 2 - Math.floor(i / area)] / 255,
+  );
   return { dtype: "float32", shape: [1, 3, side, side], data };
 }
 
 test("the detector answers as plain ONNX Runtime has it, for one picture and for two", { skip }, async () => {
   const image = await picture();
   const session = await ort.InferenceSession.create(file.path, { logSeverityLevel: 3 });
-  const plain = await session.run({ "input.1": new ort.Tensor("float32", image.data as Float32Array, [1, 3, side, side]) });
-  const wanted: HostTensor = { dtype: "float32", shape: plain["758"].dims, data: plain["758"].data as Float32Array<ArrayBuffer> };
+  const plain = await session.run({
+    "input.1": new ort.Tensor("float32", image.data as Float32Array, [1, 3, side, side]),
+  });
+  const wanted: HostTensor = {
+    dtype: "float32",
+    shape: plain["758"].dims,
+    data: plain["758"].data as Float32Array<ArrayBuffer>,
+  };
   const module = open();
   const bound = bindWeights(module.graph(), module, initialWeights(module, 0));
   const { 758: got } = await runGraph(bound, { "input.1": image });
@@ -79,7 +88,9 @@ async function torchKernels(): Promise<Kernel[]> {
     const after = entries.slice(i + 1).find(([other]) => !other.startsWith(name.replace(/weight$/, "")))?.[0] ?? "";
     const norm = after.replace(/weight$/, "");
     if (!tensors.has(`${norm}running_mean`)) return [{ name, weight, bias }];
-    const [gain, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((n) => values(norm + n));
+    const [gain, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((n) =>
+      values(norm + n),
+    );
     const factors = Array.from(gain, (g, c) => g / Math.sqrt(variance[c] + 1e-5));
     const each = weight.length / channels;
     return [
@@ -125,13 +136,19 @@ test("its gradients agree with differences", { skip }, async () => {
   const parameters = parametersOf(module);
   const image = await picture();
   const loss = graph.outputs.get("758")!.square().mean();
-  const grads = gradients(loss, parameters.map((p) => p.tensor));
+  const grads = gradients(
+    loss,
+    parameters.map((p) => p.tensor),
+  );
   const outputs: [string, Tensor][] = grads.map((g, i) => [`d:${parameters[i].path}`, g]);
   const values = initialWeights(module, 0);
   const feeds = (weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Record<string, HostTensor> => ({
     "input.1": image,
     ...Object.fromEntries(
-      parameters.map(({ path, tensor }) => [path, { dtype: "float32", shape: tensor.shape as number[], data: weights.get(path)! }]),
+      parameters.map(({ path, tensor }) => [
+        path,
+        { dtype: "float32", shape: tensor.shape as number[], data: weights.get(path)! },
+      ]),
     ),
   });
   const found = await runGraph(new Graph(graph.inputs, outputs), feeds(values));
@@ -204,7 +221,11 @@ test("Grad-CAM of a file: the gradient of a score by a value inside", { skip }, 
   assert.deepEqual(weights.shape, maps.shape);
   const named = parametersOf(inside).map((p): [string, Tensor] => [p.path, p.tensor]);
   const heat = weights.mean([2, 3], true).mul(maps).sum([1]);
-  const bound = bindWeights(new Graph([["image", image], ...named], [["heat", heat]]), inside, initialWeights(inside, 0));
+  const bound = bindWeights(
+    new Graph([["image", image], ...named], [["heat", heat]]),
+    inside,
+    initialWeights(inside, 0),
+  );
   const { heat: map } = await runGraph(bound, { image: await picture() });
   assert.deepEqual([...map.shape], [1, 22, 22]);
   assert.ok((map.data as Float32Array).some((v) => v > 0) && (map.data as Float32Array).every(Number.isFinite));

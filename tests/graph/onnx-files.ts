@@ -1,9 +1,15 @@
-import { type DType, dataOf, bytesView, dtypeCodes } from "../../src/graph/dtype.ts";
+import { bytesView, type DType, dataOf, dtypeCodes } from "../../src/graph/dtype.ts";
 import { ProtoWriter } from "../../src/graph/onnx/proto.ts";
 
 // ONNX models written by hand, field by field, as other exporters may write them.
 
-export type Attribute = number | string | { float: number } | readonly number[] | { floats: readonly number[] } | Weight;
+export type Attribute =
+  | number
+  | string
+  | { float: number }
+  | readonly number[]
+  | { floats: readonly number[] }
+  | Weight;
 
 /** A tensor of the file.  `form` says how its values lie there. */
 export interface Weight {
@@ -64,7 +70,9 @@ export function handModel({ opset, nodes, inputs, outputs, weights = {}, inputTy
       );
     for (const [name, shape] of Object.entries(inputs)) g.message(11, (v) => value(v, name, shape));
     for (const name of outputs)
-      g.message(12, (v) => v.string(1, name).message(2, (t) => t.message(1, (x) => x.int(1, dtypeCodes[inputTypes[name] ?? "float32"]))));
+      g.message(12, (v) =>
+        v.string(1, name).message(2, (t) => t.message(1, (x) => x.int(1, dtypeCodes[inputTypes[name] ?? "float32"]))),
+      );
   });
   model.message(8, (o) => o.string(1, "").int(2, opset));
   for (const [domain, version] of Object.entries(domains)) model.message(8, (o) => o.string(1, domain).int(2, version));

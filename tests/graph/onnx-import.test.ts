@@ -41,12 +41,19 @@ async function agrees(model: HandModel, { batch = 2, tolerance = 1e-5 } = {}): P
   const session: Session = await ort.InferenceSession.create(bytes, { logSeverityLevel: 3 });
   const wanted = await session.run(
     Object.fromEntries(
-      Object.entries(feeds).map(([name, { shape, data }]) => [name, new ort.Tensor("float32", data as Float32Array, shape as number[])]),
+      Object.entries(feeds).map(([name, { shape, data }]) => [
+        name,
+        new ort.Tensor("float32", data as Float32Array, shape as number[]),
+      ]),
     ),
   );
   for (const name of model.outputs) {
     const { dims, data } = wanted[name];
-    const error = difference(got[name], { dtype: "float32", shape: dims, data: Float32Array.from(data as Float32Array, Number) });
+    const error = difference(got[name], {
+      dtype: "float32",
+      shape: dims,
+      data: Float32Array.from(data as Float32Array, Number),
+    });
     assert.ok(error <= tolerance, `${name}: ${error}`);
     assert.deepEqual(bindShape(graph.outputs.get(name)!.shape, batch), [...dims]);
   }
@@ -60,7 +67,11 @@ const node = (
   domain?: string,
 ): HandNode => ({ op, inputs, outputs, attributes, domain });
 
-const noise = (shape: readonly number[]): Weight => w(shape, numbers(randn(shape)).map((v) => 0.3 * v));
+const noise = (shape: readonly number[]): Weight =>
+  w(
+    shape,
+    numbers(randn(shape)).map((v) => 0.3 * v),
+  );
 
 test("tensors of every type, in every form", () => {
   const values: Partial<Record<DType, number[]>> = {
@@ -106,7 +117,14 @@ test("a tensor whose values do not fit its shape is refused", () => {
     assert.throws(broken(write), (error) => error instanceof OrielError && message.test(error.message));
   refuses((t) => t.int(1, 2).int(2, 1).bytes(9, new Uint8Array(4)), /needs 8 bytes for \[2\]; it has 4/);
   refuses((t) => t.int(1, -1).int(2, 1), /has the shape \[-1\]/);
-  refuses((t) => t.int(1, 2 ** 40).int(1, 2 ** 40).int(2, 1), /has the shape/);
+  refuses(
+    (t) =>
+      t
+        .int(1, 2 ** 40)
+        .int(1, 2 ** 40)
+        .int(2, 1),
+    /has the shape/,
+  );
   refuses((t) => t.int(1, 1).int(2, 22), /is of int4/);
   refuses((t) => t.int(1, 1).int(2, 8), /is of text/);
 });
@@ -117,7 +135,14 @@ const versions: Readonly<Record<string, HandModel>> = {
     opset: 11,
     inputs: { x: ["N", 3, 8, 8] },
     outputs: ["y"],
-    weights: { k: noise([4, 3, 3, 3]), b: noise([4]), pads: ints(0, 0, 1, 0, 0, 0, 1, 2), lo: w([], [-0.5]), hi: w([], [1]), value: w([], [0.5]) },
+    weights: {
+      k: noise([4, 3, 3, 3]),
+      b: noise([4]),
+      pads: ints(0, 0, 1, 0, 0, 0, 1, 2),
+      lo: w([], [-0.5]),
+      hi: w([], [1]),
+      value: w([], [0.5]),
+    },
     nodes: [
       node("Conv", ["x", "k", "b"], ["c"], { strides: [2, 2], auto_pad: "SAME_UPPER" }),
       node("Pad", ["c", "pads", "value"], ["p"], { mode: "constant" }),
@@ -134,7 +159,17 @@ const versions: Readonly<Record<string, HandModel>> = {
     opset: 13,
     inputs: { x: ["batch", 6, 4, 4] },
     outputs: ["y", "z"],
-    weights: { zero: w([], [0], "int64"), one: w([], [1], "int64"), two: ints(2), rest: ints(-1), axes: ints(0), from: ints(2), to: ints(2 ** 31), three: ints(3), cut: ints(2, 4) },
+    weights: {
+      zero: w([], [0], "int64"),
+      one: w([], [1], "int64"),
+      two: ints(2),
+      rest: ints(-1),
+      axes: ints(0),
+      from: ints(2),
+      to: ints(2 ** 31),
+      three: ints(3),
+      cut: ints(2, 4),
+    },
     nodes: [
       node("Shape", ["x"], ["shape"]),
       node("Gather", ["shape", "zero"], ["n"], { axis: 0 }),
@@ -159,7 +194,17 @@ const versions: Readonly<Record<string, HandModel>> = {
     opset: 13,
     inputs: { x: ["N", 4, 3] },
     outputs: ["y"],
-    weights: { token: noise([1, 1, 3]), place: ints(0), end: ints(1), size: ints(1, 3), i0: ints(-1), i1: ints(-100), i2: ints(1), i3: ints(-2), times: ints(1, 2, 1) },
+    weights: {
+      token: noise([1, 1, 3]),
+      place: ints(0),
+      end: ints(1),
+      size: ints(1, 3),
+      i0: ints(-1),
+      i1: ints(-100),
+      i2: ints(1),
+      i3: ints(-2),
+      times: ints(1, 2, 1),
+    },
     nodes: [
       node("Shape", ["x"], ["shape"]),
       node("Slice", ["shape", "place", "end", "place"], ["n"]),
@@ -219,7 +264,11 @@ const versions: Readonly<Record<string, HandModel>> = {
     weights: {
       sx: w([], [0.05]),
       zx: w([], [128], "uint8"),
-      k: w([2, 3, 3, 3], Array.from({ length: 54 }, (_, i) => ((i * 37) % 255) - 127), "int8"),
+      k: w(
+        [2, 3, 3, 3],
+        Array.from({ length: 54 }, (_, i) => ((i * 37) % 255) - 127),
+        "int8",
+      ),
       sk: w([2], [0.01, 0.02]),
       zk: w([2], [0, 0], "int8"),
     },
@@ -243,7 +292,8 @@ const versions: Readonly<Record<string, HandModel>> = {
     ],
   },
 };
-for (const [name, model] of Object.entries(versions)) test(name, () => agrees(model, name.startsWith("quantised") ? { tolerance: 2e-2 } : {}));
+for (const [name, model] of Object.entries(versions))
+  test(name, () => agrees(model, name.startsWith("quantised") ? { tolerance: 2e-2 } : {}));
 
 for (const [kind, all] of Object.entries(kinds))
   test(`every operation of ours is read back: ${kind}`, async () => {
@@ -312,7 +362,9 @@ test("half precision is computed in float32, other axes are asked for by name", 
   const module = importOnnx(model);
   assert.throws(() => module.graph(), /open axes width.*\n.*sizes: \{ sizes: \{ "width": 224 \} \}/);
   const graph = bindWeights(module.graph({ sizes: { width: 4 } }), module, initialWeights(module, 0));
-  const { y } = await runGraph(graph, { x: as({ dtype: "float32", shape: [1, 4], data: Float32Array.of(1, 1, 1, 1) }, "float32") });
+  const { y } = await runGraph(graph, {
+    x: as({ dtype: "float32", shape: [1, 4], data: Float32Array.of(1, 1, 1, 1) }, "float32"),
+  });
   assert.deepEqual(numbers(y), [16, 12.5]);
   assert.deepEqual(
     weightsOf(module).map(({ path, kind }) => [path, kind]),
@@ -357,7 +409,12 @@ test("masks and what prepares a picture are no parameters; statistics are buffer
 
 test("weights keep their names, and large ones may lie in a file beside the model", () => {
   const x = input([new OpenDim("N"), 4]);
-  const weight = constant(Float32Array.from({ length: 4 * 300 }, (_, i) => i), [4, 300], "float32", "head.weight");
+  const weight = constant(
+    Float32Array.from({ length: 4 * 300 }, (_, i) => i),
+    [4, 300],
+    "float32",
+    "head.weight",
+  );
   const bias = constant(new Float32Array(300), [300], "float32", "head.bias");
   const graph = new Graph([["x", x]], [["y", x.matmul(weight).add(bias)]]);
   const whole = readModel(writeOnnx(graph));
@@ -367,6 +424,12 @@ test("weights keep their names, and large ones may lie in a file beside the mode
   const { external, shape } = apart.graph.initializers.get("head.bias")!;
   // Each begins where a page of memory does.
   assert.deepEqual([external, shape], [{ location: "weights.bin", offset: 8192, length: 1200 }, [300]]);
-  assert.equal(data.reduce((sum, part) => sum + part.length, 0), 8192 + 1200);
-  assert.throws(() => importOnnx(model).graph().nodes.length && initialWeights(importOnnx(model), 0), /lie in weights.bin/);
+  assert.equal(
+    data.reduce((sum, part) => sum + part.length, 0),
+    8192 + 1200,
+  );
+  assert.throws(
+    () => importOnnx(model).graph().nodes.length && initialWeights(importOnnx(model), 0),
+    /lie in weights.bin/,
+  );
 });

@@ -48,7 +48,10 @@ test("weights of a model that is known become ONNX", { skip: torch.skip }, async
   const { tensors } = await readTorch(await fileSource(torch.path));
   const [conv] = [...tensors.keys()].filter((name) => name.endsWith("conv1.weight"));
   const [kernel] = [...initializers].filter(([name]) => conv.endsWith(name));
-  assert.deepEqual(Buffer.from((kernel[1].data as Float32Array).buffer, (kernel[1].data as Float32Array).byteOffset, 432 * 4), Buffer.from(tensors.get(conv)!.data));
+  assert.deepEqual(
+    Buffer.from((kernel[1].data as Float32Array).buffer, (kernel[1].data as Float32Array).byteOffset, 432 * 4),
+    Buffer.from(tensors.get(conv)!.data),
+  );
 });
 
 test("what cannot be done is said", async () => {
@@ -76,7 +79,10 @@ test("weights beside a model are read from its folder and nowhere else", async (
     ["there.bin", /is not there/],
   ] as const) {
     write("bad.onnx", location);
-    await assert.rejects(openOnnxModel(at("bad.onnx")), (error) => error instanceof OrielError && message.test(error.message));
+    await assert.rejects(
+      openOnnxModel(at("bad.onnx")),
+      (error) => error instanceof OrielError && message.test(error.message),
+    );
   }
   writeFileSync(at("short.bin"), new Uint8Array(100));
   write("short.onnx", "short.bin");

@@ -33,7 +33,11 @@ async function foreign({ classes = 10, batch = new OpenDim("batch") as OpenDim |
   const image = input([batch, 3, 32, 32]);
   const [[, logits]] = [...inferenceGraph(model, 32).bind(new Map([["image", image]])).outputs];
   const weights = weightsOf(model).map((w): [string, typeof image] => [w.path, w.tensor]);
-  return bindWeights(new Graph([["pixels", image], ...weights], [["scores", softmax(logits)]]), model, initialWeights(model, 1));
+  return bindWeights(
+    new Graph([["pixels", image], ...weights], [["scores", softmax(logits)]]),
+    model,
+    initialWeights(model, 1),
+  );
 }
 
 before(async () => void (await writePictures(data, { side: 32 })));
@@ -48,7 +52,7 @@ test("a model of another tool is fine-tuned: its weights, a new head, and a run 
   rmSync(file);
 
   const best = await SafetensorsFile.open(await fileSource(join(out, "best.safetensors")));
-  const original = weightsOf((await foreignModule(out)));
+  const original = weightsOf(await foreignModule(out));
   for (const { path } of original) assert.ok(best.has(path), path);
   assert.deepEqual(best.info("linear.weight").shape, [3, 64]);
   assert.ok(original.some((w) => w.kind === "buffer" && w.path.endsWith("running_mean")));
@@ -108,7 +112,8 @@ test("exports: probabilities of bytes, weights apart, older operators, a server'
       got.top.map((t) => t.label),
       wanted.top.map((t) => t.label),
     );
-    got.top.forEach(({ probability }, i) => assert.ok(Math.abs(probability - wanted.top[i].probability) < 1e-4));
+    for (const [i, { probability }] of got.top.entries())
+      assert.ok(Math.abs(probability - wanted.top[i].probability) < 1e-4);
   };
   const file = join(home, "whole.onnx");
   await exportModel(best, file, { input: "uint8", output: "probabilities", source: "a test", opset: 18 });
