@@ -32,7 +32,9 @@ export default defineCommand({
     target: z
       .enum(["onnx", "webgpu", "node", "web", "triton"])
       .default("onnx")
-      .describe("where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server"),
+      .describe(
+        "where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server",
+      ),
     opset: z
       .int()
       .optional()

@@ -316,7 +316,9 @@ for (const [kind, all] of Object.entries(kinds))
 
 test("every operator of the table can be read", () => {
   const fused = (name: string): boolean => name.startsWith("com.microsoft.");
-  const missing = [...registry.keys()].filter((name) => !readOperators.includes(name));
+  // What the engine rearranges for one processor belongs into no file.
+  const shared = [...registry.keys()].filter((name) => !name.startsWith("com.microsoft.nchwc."));
+  const missing = shared.filter((name) => !readOperators.includes(name));
   assert.deepEqual(missing, []);
   assert.ok(readOperators.filter(fused).length >= 3);
 });
