@@ -7,7 +7,18 @@ export { modelCost, parameterCount } from "./backbones/cost.ts";
 export { type Backbone, findModel, listModels, type ModelEntry, type Preprocessing } from "./backbones/index.ts";
 export { nearest, OrielError, ShapeError, UsageError } from "./base/errors.ts";
 export { constant, Graph, input, OpenDim, printGraph, scalar, type Tensor, writeOnnx } from "./graph/index.ts";
-export { bindWeights, crossEntropy, initialWeights, Module, parametersOf, Rng, trace, weightsOf } from "./nn/index.ts";
+export {
+  bindWeights,
+  crossEntropy,
+  importOnnx,
+  initialWeights,
+  Module,
+  OnnxModule,
+  parametersOf,
+  Rng,
+  trace,
+  weightsOf,
+} from "./nn/index.ts";
 export { adamw, chain, clipNorm, cosine, lamb, type Optimizer, sgd } from "./optim/index.ts";
 export { cost } from "./passes/cost.ts";
 export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } from "./runtime/runtime.ts";

@@ -8,6 +8,7 @@ export const commands: Readonly<Record<string, () => Promise<{ default: Command 
   evaluate: () => import("./evaluate.ts"),
   predict: () => import("./predict.ts"),
   export: () => import("./export.ts"),
+  convert: () => import("./convert.ts"),
   bench: () => import("./bench.ts"),
   systems: () => import("./systems.ts"),
   doctor: () => import("./doctor.ts"),

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { z } from "zod";
 import { UsageError } from "../base/errors.ts";
+import { type Opset, opsets } from "../graph/index.ts";
 import { exportModel, exportTrainStep } from "../train/index.ts";
 import { arg, defineCommand } from "./command.ts";
 import { bytes } from "./out.ts";
@@ -14,7 +15,7 @@ export default defineCommand({
     "(.safetensors), and what to feed it (.json).",
   args: {
     checkpoint: arg("a checkpoint; with --train-step also a run's config.json, for its beginning"),
-    file: arg("the file to write, .onnx"),
+    file: arg("the file to write, .onnx; for Triton a folder"),
   },
   flags: z.object({
     trainStep: z.boolean().default(false).describe("export the training step instead of the model"),
@@ -23,19 +24,34 @@ export default defineCommand({
       .enum(["float32", "uint8"])
       .default("float32")
       .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
+    output: z.enum(["logits", "probabilities"]).default("logits").describe("what the model gives"),
+    preprocess: z
+      .boolean()
+      .default(false)
+      .describe("--input uint8 --output probabilities: all but the resizing inside"),
     target: z
-      .enum(["onnx", "webgpu"])
+      .enum(["onnx", "webgpu", "node", "web", "triton"])
       .default("onnx")
-      .describe("operators to use: the standard's, or also those that ONNX Runtime has on WebGPU"),
+      .describe(
+        "where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server",
+      ),
+    opset: z
+      .int()
+      .optional()
+      .describe(`version of ONNX's operators, ${opsets[0]} to ${opsets.at(-1)} (21)`),
+    externalData: z.boolean().default(false).describe("write the weights to <file>.data; above 2 GB they always are"),
     licence: z.string().optional().describe("who may use the weights for what, such as MIT"),
+    source: z.string().optional().describe("where the weights come from"),
   }),
   examples: [
     ["oriel export runs/cswin_tiny_224/best.safetensors model.onnx", "a model that any ONNX Runtime can run"],
-    ["oriel export best.safetensors model.onnx --input uint8", "normalising by itself: give it the pixels"],
+    ["oriel export best.safetensors model.onnx --preprocess", "give it the pixels, it gives probabilities"],
+    ["oriel export best.safetensors flowers --target triton", "a folder for the model repository of a Triton server"],
     ["oriel export runs/micro/config.json step.onnx --train-step", "training, as a file"],
   ],
-  async run({ checkpoint, file, trainStep, batches, ...options }, out) {
-    if (!file.toLowerCase().endsWith(".onnx"))
+  async run({ checkpoint, file, trainStep, batches, preprocess, opset, ...options }, out) {
+    const triton = options.target === "triton";
+    if (!triton && !file.toLowerCase().endsWith(".onnx"))
       throw new UsageError({ message: `the file to write is ${file}`, help: "give it a name that ends in .onnx" });
     if (!trainStep && batches > 0) throw new UsageError("--batches goes with --train-step");
     if (trainStep) {
@@ -48,12 +64,19 @@ export default defineCommand({
       );
       return;
     }
-    const { model, classes, input } = await exportModel(checkpoint, file, options);
-    const { size } = await stat(file);
-    out.result({ model, file, bytes: size, classes: classes.length, input }, () =>
+    if (opset !== undefined && !(opsets as readonly number[]).includes(opset))
+      throw new UsageError({ message: `--opset is ${opset}`, help: `${opsets.join(", ")} can be written` });
+    const both = preprocess ? ({ input: "uint8", output: "probabilities" } as const) : {};
+    const made = await exportModel(checkpoint, file, { ...options, ...both, opset: opset as Opset | undefined });
+    const { model, classes, input, output, files, difference } = made;
+    const size = (await Promise.all(files.map((path) => stat(path)))).reduce((sum, { size }) => sum + size, 0);
+    out.result({ model, file, files, bytes: size, classes: classes.length, input, output, difference }, () =>
       [
-        `wrote ${file}, ${bytes(size)}: ${model} for ${classes.length} classes`,
-        `try it: oriel predict ${file} <images…>`,
+        `wrote ${files.join(", ")}, ${bytes(size)}: ${model} for ${classes.length} classes`,
+        `ran it beside the checkpoint: the answers differ by ${difference.toExponential(1)} at most`,
+        triton
+          ? `put the folder ${file} into the server's model repository`
+          : `try it: oriel predict ${file} <images…>`,
       ].join("\n"),
     );
   },

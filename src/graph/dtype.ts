@@ -97,6 +97,23 @@ function roundToEven(x: number): number {
   return rest > 0.5 || (rest === 0.5 && low % 2 === 1) ? low + 1 : low;
 }
 
+/** Values as float32: the same array where it is one, half precision decoded, whole numbers rounded. */
+export function floatsOf(dtype: DType, data: Data): Float32Array<ArrayBuffer> {
+  if (data instanceof Float32Array) return data;
+  if (dtype === "bfloat16") return new Float32Array(Uint32Array.from(data as Uint16Array, (bits) => bits << 16).buffer);
+  if (dtype === "float16") return Float32Array.from(data as Uint16Array, halfValue);
+  return Float32Array.from(data as Iterable<number | bigint>, Number);
+}
+
+/** The number that the bits of a float16 stand for. */
+function halfValue(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const mantissa = bits & 1023;
+  if (exponent === 31) return mantissa === 0 ? sign * Infinity : NaN;
+  return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25));
+}
+
 /** The bytes of `data`, not copied. */
 export const bytesView = (data: Data): Uint8Array<ArrayBuffer> =>
   new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

@@ -124,9 +124,9 @@ export function input(shape: Shape, dtype: DType = "float32"): Tensor {
   return new Node(leaf, [], {}, [{ dtype, shape }], scope()).outputs[0];
 }
 
-/** Values known while drawing. */
-export function constant(data: Data, shape: readonly number[], dtype: DType): Tensor {
-  return new Node(constantOp, [], { data }, [{ dtype, shape }], scope()).outputs[0];
+/** Values known while drawing.  One with a name keeps it when the graph is written: weights do. */
+export function constant(data: Data, shape: readonly number[], dtype: DType, name?: string): Tensor {
+  return new Node(constantOp, [], { data, name }, [{ dtype, shape }], scope()).outputs[0];
 }
 
 /** One number, as a tensor without axes. */

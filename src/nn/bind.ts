@@ -18,7 +18,7 @@ export function bindWeights(
     });
   const bound = weights.map(({ path, tensor }): [string, Tensor] => [
     path,
-    constant(values.get(path)!, tensor.shape as number[], "float32"),
+    constant(values.get(path)!, tensor.shape as number[], "float32", path),
   ]);
   return graph.bind(new Map(bound));
 }

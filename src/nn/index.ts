@@ -44,6 +44,7 @@ export {
   weightsOf,
 } from "./module.ts";
 export { DisentangledNonLocal } from "./non-local.ts";
+export { importOnnx, OnnxModule, type OnnxModuleOptions } from "./onnx-module.ts";
 export { Rng } from "./rng.ts";
 export { type Layer, Sequential, type Step } from "./sequential.ts";
 export { SqueezeExcite, type SqueezeExciteOptions } from "./squeeze-excite.ts";

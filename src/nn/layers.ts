@@ -14,10 +14,14 @@ import { currentRng, isTraining, updateBuffer } from "./trace.ts";
 export class Linear extends Module {
   weight;
   bias;
-  constructor(inputs: number, outputs: number, options: { bias?: boolean; init?: init.Initializer } = {}) {
+  constructor(
+    inputs: number,
+    outputs: number,
+    options: { bias?: boolean; init?: init.Initializer; biasInit?: init.Initializer } = {},
+  ) {
     super();
     this.weight = this.param([outputs, inputs], options.init ?? init.truncatedNormal());
-    this.bias = (options.bias ?? true) ? this.param([outputs], init.zeros) : undefined;
+    this.bias = (options.bias ?? true) ? this.param([outputs], options.biasInit ?? init.zeros) : undefined;
   }
   /** `scale` multiplies what comes out, a number for each output: given to the weights it costs next to nothing. */
   forward(x: Tensor, scale?: Tensor): Tensor {
@@ -128,17 +132,26 @@ export class BatchNorm2d extends Module {
     this.#momentum = options.momentum ?? 0.1;
   }
   forward(x: Tensor): Tensor {
-    const epsilon = this.#eps;
-    if (!isTraining()) return batchNorm(x, this.weight, this.bias, this.runningMean, this.runningVar, { epsilon });
-    const count = x.shape.reduce<number>((n, d, i) => (i === 1 ? n : n * known(d, "the batch")), 1);
-    if (count < 2)
-      throw new UsageError("batch norm needs more than one value for each channel: use a larger batch or image");
-    const { y, mean, variance } = batchNormTraining(x, this.weight, this.bias, epsilon);
-    const towards = (old: Tensor, now: Tensor): Tensor => old.mul(1 - this.#momentum).add(now.mul(this.#momentum));
-    updateBuffer(this.runningMean, towards(this.runningMean, mean));
-    updateBuffer(this.runningVar, towards(this.runningVar, variance.mul(count / (count - 1))));
-    return y;
+    const [eps, momentum] = [this.#eps, this.#momentum];
+    if (isTraining()) return batchNormUpdating(x, this, { eps, momentum });
+    return batchNorm(x, this.weight, this.bias, this.runningMean, this.runningVar, { epsilon: eps });
   }
+}
+
+/** Batch norm as it trains: by the batch's own statistics, which the running ones follow. */
+export function batchNormUpdating(
+  x: Tensor,
+  { weight, bias, runningMean, runningVar }: Readonly<Record<"weight" | "bias" | "runningMean" | "runningVar", Tensor>>,
+  { eps, momentum }: { eps: number; momentum: number },
+): Tensor {
+  const count = x.shape.reduce<number>((n, d, i) => (i === 1 ? n : n * known(d, "the batch")), 1);
+  if (count < 2)
+    throw new UsageError("batch norm needs more than one value for each channel: use a larger batch or image");
+  const { y, mean, variance } = batchNormTraining(x, weight, bias, eps);
+  const towards = (old: Tensor, now: Tensor): Tensor => old.mul(1 - momentum).add(now.mul(momentum));
+  updateBuffer(runningMean, towards(runningMean, mean));
+  updateBuffer(runningVar, towards(runningVar, variance.mul(count / (count - 1))));
+  return y;
 }
 
 /**
@@ -193,17 +206,19 @@ export class Dropout extends Module {
     this.#rate = rate;
   }
   forward(x: Tensor): Tensor {
-    if (!isTraining() || this.#rate === 0) return x;
-    const keep = 1 - this.#rate;
-    return x.mul(
-      currentRng()
-        .bernoulli(
-          keep,
-          x.shape.map((d) => known(d, "every axis")),
-        )
-        .mul(1 / keep),
-    );
+    return isTraining() && this.#rate > 0 ? dropout(x, this.#rate) : x;
   }
+}
+
+/** Single values dropped at random, the others scaled up. */
+export function dropout(x: Tensor, rate: number): Tensor {
+  const keep = 1 - rate;
+  const shape = x.shape.map((d) => known(d, "every axis"));
+  return x.mul(
+    currentRng()
+      .bernoulli(keep, shape)
+      .mul(1 / keep),
+  );
 }
 
 /** Two linear layers with an activation between.  [...B, dim] -> [...B, dim] */

@@ -88,7 +88,7 @@ export const shapeOf = defineOp<["x"], { start: number; end: number }>({
 });
 
 /** Repeats axes of size 1 as `sizes` asks, int64: for what is open while drawing. */
-const expandTo = defineOp<["x", "sizes"], { shape: Shape }>({
+export const expandTo = defineOp<["x", "sizes"], { shape: Shape }>({
   onnx: "Expand",
   inputs: ["x", "sizes"],
   infer: ({ x }, { shape }) => ({ dtype: x.dtype, shape }),

@@ -10,8 +10,8 @@ export function valuesOf(x: Tensor | undefined): Float32Array<ArrayBuffer> | und
 }
 
 /** A float32 constant. */
-export const weights = (values: ArrayLike<number>, shape: readonly number[]): Tensor =>
-  constant(dataOf("float32", values), shape, "float32");
+export const weights = (values: ArrayLike<number>, shape: readonly number[], name?: string): Tensor =>
+  constant(dataOf("float32", values), shape, "float32", name);
 
 const arithmetic: Readonly<Record<string, (a: number, b: number) => number>> = {
   Add: (a, b) => a + b,

@@ -160,6 +160,7 @@ function rescaled(found: Weighted, factors: ArrayLike<number>, shifts?: ArrayLik
   const scaled = weights(
     values.map((value, i) => value * factors[Math.floor(i / inner) % size]),
     shape,
+    named(w),
   );
   const old = valuesOf(bias);
   const next =
@@ -167,10 +168,14 @@ function rescaled(found: Weighted, factors: ArrayLike<number>, shifts?: ArrayLik
       ? weights(
           Float32Array.from({ length: size }, (_, i) => (old?.[i] ?? 0) * factors[i] + (shifts?.[i] ?? 0)),
           [size],
+          named(bias) ?? named(w)?.replace(/weight$/, "bias"),
         )
       : undefined;
   return redraw(node, next ? [node.inputs[0], scaled, next] : [node.inputs[0], scaled]);
 }
+
+/** The name that a weight keeps when another is multiplied into it. */
+const named = (x: Tensor | undefined): string | undefined => x?.node.attrs.name as string | undefined;
 
 /** The axis of channels in what a weighted node makes, seen behind reshapes that keep it last. */
 function channelsOf(y: Tensor, { node, channels }: Weighted): number | undefined {

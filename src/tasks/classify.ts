@@ -14,10 +14,10 @@ export class Classifier extends Module {
   readonly backbone: Backbone;
   /** One, or several where the family has several; what they say together are the logits. */
   readonly heads: readonly Layer[];
-  constructor(backbone: Backbone, classes: number) {
+  constructor(backbone: Backbone, classes: number, heads: readonly Layer[] = createHeads(backbone, classes)) {
     super();
     this.backbone = backbone;
-    this.heads = createHeads(backbone, classes);
+    this.heads = heads;
   }
   override *parts(): Iterable<[string, Module | Tensor]> {
     yield* this.backbone.parts();

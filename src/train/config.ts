@@ -18,7 +18,10 @@ export const trainSchema = z.strictObject({
     .union([z.number().gt(0).lt(1), z.string().min(1)])
     .optional()
     .describe("validation pictures, or the fraction of every class to set aside (0.1 where data holds no val)"),
-  model: z.string().min(1).describe("name of the model; `oriel models` lists them"),
+  model: z
+    .string()
+    .min(1)
+    .describe("name of the model; `oriel models` lists them; or an .onnx file that another tool exported"),
   modelOptions: z
     .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
     .optional()

@@ -4,6 +4,7 @@ import type { MixOptions, TrainTransform } from "../data/index.ts";
 import { adamw, chain, clipNorm, lamb, type Optimizer, type PerParameter, sgd } from "../optim/optimizer.ts";
 import { constantRate, cosine, oneCycle, polynomial, type Schedule, stepped } from "../optim/schedule.ts";
 import type { TrainConfig } from "./config.ts";
+import { isOnnx } from "./imported.ts";
 
 /** A config whose defaults have been worked out: what `config.json` holds. */
 export type ResolvedConfig = TrainConfig &
@@ -23,7 +24,7 @@ export function resolveConfig(
 ): ResolvedConfig {
   const imageSize = config.imageSize ?? preprocessing.imageSize;
   const batch = config.batch ?? defaultBatch(imageSize, pictures, config.accumulate);
-  const lr = config.lr ?? defaultRate(config.optimizer, batch, imageSize) * (config.weights === undefined ? 1 : 0.1);
+  const lr = config.lr ?? defaultRate(config.optimizer, batch, imageSize) * (isTrained(config) ? 0.1 : 1);
   const adaptive = config.optimizer !== "sgd";
   return {
     ...config,
@@ -38,6 +39,9 @@ export function resolveConfig(
     clip: config.clip ?? (adaptive ? 1 : 0),
   };
 }
+
+/** Whether a run begins with weights that somebody trained. */
+const isTrained = ({ model, weights }: TrainConfig): boolean => weights !== undefined || isOnnx(model);
 
 /** A set of a few dozen pictures still gets several steps an epoch. */
 function defaultBatch(imageSize: number, pictures: number, parts: number): number {

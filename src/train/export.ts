@@ -1,16 +1,26 @@
+import { mkdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { Preprocessing } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { readMetadata } from "../graph/onnx/read.ts";
-import { writeOnnx } from "../graph/onnx/write.ts";
+import { constantBytes, largestFile, type Opset, writeOnnx, writeOnnxParts } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
+import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
+import { softmax } from "../ops/norm.ts";
 import type { Target } from "../passes/fuse.ts";
-import { writeFileSafely } from "../weights/write-file.ts";
+import { forOpset } from "../passes/opset.ts";
+import { refused } from "../passes/webgpu.ts";
+import type { Classifier } from "../tasks/classify.ts";
+import { failure, writeFileSafely } from "../weights/write-file.ts";
+import { checkExport } from "./check-export.ts";
 import { openCheckpoint } from "./checkpoint.ts";
+import { openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
-import { createModel, fusedGraph, type ModelDescription } from "./model.ts";
+import { fusedGraph, inferenceGraph, type ModelDescription } from "./model.ts";
+import { tritonFiles } from "./triton.ts";
 import { version } from "./version.ts";
 
 /**
@@ -20,12 +30,30 @@ import { version } from "./version.ts";
  */
 export type ExportInput = "float32" | "uint8";
 
+/** What an exported model gives: `logits`, or the `probabilities` that a softmax makes of them. */
+export type ExportOutput = "logits" | "probabilities";
+
+/**
+ * Where an exported model is to run.  "onnx", the default, and "node" use standard operators alone; "webgpu" also ONNX Runtime's own,
+ * which are faster there; "web" is for a page: standard operators, and an error where WebGPU lacks one; "triton" makes the folder of
+ * a model that a Triton server wants.
+ */
+export type ExportTarget = Target | "node" | "web" | "triton";
+
 export interface ExportOptions {
   input?: ExportInput;
-  /** "onnx", the default, uses standard operators alone; "webgpu" also ONNX Runtime's own, which are faster there. */
-  target?: Target;
+  output?: ExportOutput;
+  target?: ExportTarget;
+  /** Version of ONNX's operators, 21 by default. */
+  opset?: Opset;
+  /** Whether norms and scales are multiplied into the weights, which is faster; false leaves every weight as it is, to train on. */
+  fuse?: boolean;
+  /** Writes the weights to a file of their own beside the model, `<file>.data`.  Above 2 GB they always are. */
+  externalData?: boolean;
   /** Who may use the weights for what, such as "MIT"; goes into the metadata. */
   licence?: string;
+  /** Where the weights come from: an address, a paper. */
+  source?: string;
   /** More metadata, as it is. */
   metadata?: Readonly<Record<string, string>>;
 }
@@ -33,36 +61,104 @@ export interface ExportOptions {
 /** What the metadata of an exported model says. */
 export interface ModelMetadata extends ModelDescription {
   input: ExportInput;
+  output: ExportOutput;
   licence?: string;
   /** Where the weights come from that the model was trained on from. */
   source?: string;
 }
 
-/**
- * Writes a checkpoint as an ONNX model: input `image` for any number of pictures, output `logits` [N, classes], of which softmax
- * gives the probabilities.  Preprocessing, labels and licence are in its metadata.
- */
-export async function exportModel(
-  checkpoint: string,
-  file: string,
-  options: ExportOptions = {},
-): Promise<ModelMetadata> {
-  const { metadata: description } = await openCheckpoint(checkpoint);
-  const { source } = description.config;
-  const { input = "float32", target = "onnx", licence = description.config.licence, metadata = {} } = options;
-  const model = await createModel(description);
-  const { values } = await loadWeights(checkpoint, model, { name: description.model });
-  const graph = fusedGraph(model, description.preprocessing.imageSize, values, target);
-  const { model: name, classes, preprocessing } = description;
-  const bytes = writeOnnx(input === "uint8" ? takingBytes(graph, preprocessing) : graph, {
-    name,
-    metadata: { ...describe({ model: name, classes, preprocessing, input, licence, source }), ...metadata },
-  });
-  await writeFileSafely(file, [bytes]);
-  return { model: name, classes, preprocessing, input, licence, source };
+/** An exported model: what it says of itself, and where it lies. */
+export interface Exported extends ModelMetadata {
+  /** The first is the model. */
+  files: readonly string[];
+  /** The largest difference from the model that it came from, for pictures of noise, relative to the largest answer. */
+  difference: number;
 }
 
-function describe({ model, classes, preprocessing, input, licence, source }: ModelMetadata): Record<string, string> {
+/** Weights of more bytes than this leave room for nothing else in one file. */
+const largestInside = largestFile - 2 ** 24;
+
+/**
+ * Writes a checkpoint as an ONNX model: input `image` for any number of pictures, output `logits` [N, classes] or `probabilities`.
+ * Preprocessing, labels, licence and source are in its metadata.  What was written is run by ONNX Runtime before it takes its place,
+ * and must answer as the model does that it came from.
+ */
+export async function exportModel(checkpoint: string, file: string, options: ExportOptions = {}): Promise<Exported> {
+  const { metadata: description } = await openCheckpoint(checkpoint);
+  const model = await openModel(description, checkpoint);
+  const { values } = await loadWeights(checkpoint, model, { name: description.model });
+  const { licence = description.config.licence, source = description.config.source } = options;
+  return exportClassifier({ description, model, values }, file, { ...options, licence, source });
+}
+
+/** A classifier and what is known of it. */
+export interface Trained {
+  description: ModelDescription;
+  model: Classifier;
+  values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
+}
+
+/** Writes a classifier with its weights as an ONNX model, checked as `exportModel` says. */
+export async function exportClassifier(
+  { description, model, values }: Trained,
+  file: string,
+  options: ExportOptions = {},
+): Promise<Exported> {
+  const { input = "float32", output = "logits", target = "onnx", opset = 21, metadata = {} } = options;
+  const { model: name, classes, preprocessing } = description;
+  const { licence, source } = options;
+  const told: ModelMetadata = { model: name, classes, preprocessing, input, output, licence, source };
+
+  const plain = inferenceGraph(model, preprocessing.imageSize);
+  let graph =
+    options.fuse === false
+      ? bindWeights(plain, model, values)
+      : fusedGraph(model, preprocessing.imageSize, values, target === "webgpu" ? target : "onnx");
+  if (input === "uint8") graph = takingBytes(graph, preprocessing);
+  if (output === "probabilities") graph = givingProbabilities(graph);
+  graph = forOpset(graph, opset);
+  if (target === "web") checkWeb(graph);
+
+  const folder = target === "triton" ? join(file, "1") : dirname(file);
+  const onnx = target === "triton" ? "model.onnx" : basename(file);
+  const data = `${onnx}.data`;
+  const written = { name, opset, metadata: { ...describe(told), ...metadata } };
+  const apart = options.externalData || constantBytes(graph) > largestInside;
+  const parts = apart
+    ? writeOnnxParts(graph, { ...written, location: data })
+    : { model: writeOnnx(graph, written), data: [] };
+  const checking = join(folder, `${onnx}.checking`);
+  try {
+    if (target === "triton") await mkdir(folder, { recursive: true });
+    await rm(checking, { recursive: true, force: true });
+    await mkdir(checking);
+  } catch (cause) {
+    throw failure(cause, join(folder, onnx));
+  }
+  try {
+    const names = apart ? [onnx, data] : [onnx];
+    if (apart) await writeFileSafely(join(checking, data), parts.data);
+    await writeFileSafely(join(checking, onnx), [parts.model]);
+    const difference = await checkExport(join(checking, onnx), { plain, values, told });
+    // The weights first: a model never lies there without them.
+    for (const made of names.toReversed()) await rename(join(checking, made), join(folder, made));
+    const files = names.map((made) => join(folder, made));
+    if (target === "triton") files.push(...(await tritonFiles(file, told)));
+    return { ...told, files, difference };
+  } finally {
+    await rm(checking, { recursive: true, force: true });
+  }
+}
+
+function describe({
+  model,
+  classes,
+  preprocessing,
+  input,
+  output,
+  licence,
+  source,
+}: ModelMetadata): Record<string, string> {
   const { imageSize, mean, std } = preprocessing;
   const layouts = {
     float32: `RGB, float32 [N, 3, ${imageSize}, ${imageSize}], (pixel / 255 - mean) / std with mean ${mean.join(" ")} and std ${std.join(" ")}`,
@@ -72,9 +168,9 @@ function describe({ model, classes, preprocessing, input, licence, source }: Mod
     producer: `oriel ${version}`,
     model,
     labels: JSON.stringify(classes),
-    preprocessing: JSON.stringify({ ...preprocessing, input }),
+    preprocessing: JSON.stringify({ ...preprocessing, input, output }),
     image: layouts[input],
-    logits: "[N, classes] before softmax",
+    [output]: output === "logits" ? "[N, classes] before softmax" : "[N, classes], each row sums to 1",
     ...(licence === undefined ? {} : { license: licence }),
     ...(source === undefined ? {} : { source }),
   };
@@ -91,6 +187,19 @@ function takingBytes(graph: Graph, { imageSize, mean, std }: Preprocessing): Gra
   return new Graph([["image", bytes]], outputs);
 }
 
+const givingProbabilities = (graph: Graph): Graph =>
+  new Graph(graph.inputs, [["probabilities", softmax(graph.outputs.get("logits")!)]]);
+
+function checkWeb(graph: Graph): void {
+  const left = refused(graph.nodes);
+  if (left.length === 0) return;
+  throw new OrielError("export", {
+    message: `${left.length} operations of the model have no place on WebGPU`,
+    details: [...new Set(left)].slice(0, 8),
+    help: "export it for node: ONNX Runtime then runs those on the processor",
+  });
+}
+
 /** What an exported model says of itself. */
 export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): ModelMetadata {
   const { metadata } = readMetadata(bytes, at);
@@ -101,6 +210,8 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
       at,
       help: "models that `oriel export` writes do",
     });
-  const { input, ...rest } = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput };
-  return { model, classes: JSON.parse(labels) as string[], preprocessing: rest, input, licence: license, source };
+  const told = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput; output?: ExportOutput };
+  const { input, output = "logits", ...rest } = told;
+  const classes = JSON.parse(labels) as string[];
+  return { model, classes, preprocessing: rest, input, output, licence: license, source };
 }

@@ -11,10 +11,21 @@ export {
   type TrainConfigInput,
   trainSchema,
 } from "./config.ts";
+export { type Converted, type ConvertFormat, type ConvertOptions, convert } from "./convert.ts";
 export { type EvaluateOptions, evaluate } from "./evaluate.ts";
 export type { EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
-export { type ExportOptions, exportModel, type ModelMetadata, readModelMetadata } from "./export.ts";
+export {
+  type Exported,
+  type ExportInput,
+  type ExportOptions,
+  type ExportOutput,
+  type ExportTarget,
+  exportModel,
+  type ModelMetadata,
+  readModelMetadata,
+} from "./export.ts";
 export { type ExportStepOptions, exportTrainStep, type StepDescription } from "./export-step.ts";
+export { openModel } from "./imported.ts";
 export { type LoadedWeights, loadWeights } from "./load-weights.ts";
 export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";

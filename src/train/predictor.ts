@@ -1,13 +1,20 @@
 import { readFile } from "node:fs/promises";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import { externalTensors, readModel } from "../graph/onnx/model.ts";
+import { bindWeights } from "../nn/bind.ts";
+import { initialWeights } from "../nn/module.ts";
+import { OnnxModule } from "../nn/onnx-module.ts";
 import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
+import { openOnnxModel } from "../weights/onnx-model.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { readModelMetadata } from "./export.ts";
+import { isOnnx, openImported, openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
-import { createModel, fusedGraph, type ModelDescription } from "./model.ts";
+import { fusedGraph, type ModelDescription } from "./model.ts";
 import type { Logits } from "./run-evaluation.ts";
 
 export interface PredictorOptions extends NodeOptions {
@@ -29,7 +36,7 @@ export async function openPredictor(path: string, options: PredictorOptions = {}
 
 async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {
   const description = name === undefined ? (await openCheckpoint(path)).metadata : await describe(name, classes, path);
-  const model = await createModel(description);
+  const model = await openModel(description, name === undefined ? path : undefined);
   const { values, reset } = await loadWeights(path, model, { name: description.model });
   if (reset.length > 0)
     throw new UsageError({
@@ -51,7 +58,7 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
 }
 
 async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
-  const { name: model, preprocessing } = await findModel(name);
+  const { name: model, preprocessing } = isOnnx(name) ? { name, ...(await openImported(name)) } : await findModel(name);
   if (classes) return { model, classes, preprocessing };
   throw new UsageError({
     message: "these weights do not say what their classes are",
@@ -62,19 +69,28 @@ async function describe(name: string, classes: readonly string[] | undefined, pa
 
 async function openOnnx(path: string, options: PredictorOptions): Promise<Predictor> {
   const bytes = new Uint8Array(await readFile(path));
-  const { input, ...description } = readModelMetadata(bytes, path);
+  const { input, output, ...description } = readModelMetadata(bytes, path);
   const runtime = await openNode({ device: options.device, threads: options.threads });
-  const program = await runtime.compile(bytes);
+  const program = await runtime.compile(await inOneFile(bytes, path));
   return {
     ...description,
     close: () => runtime.close(),
     logits: async (data, shape) => {
       const image: HostTensor =
         input === "uint8" ? pixelsOf(data, shape, description) : { dtype: "float32", shape, data };
-      const { logits } = await program.run({ image }, { transfer: true });
-      return (logits as HostTensor).data as Float32Array;
+      const found = (await program.run({ image }, { transfer: true }))[output] as HostTensor;
+      const values = found.data as Float32Array;
+      // A softmax of logarithms gives the probabilities back.
+      return output === "logits" ? values : values.map((p) => Math.log(Math.max(p, 1e-30)));
     },
   };
+}
+
+/** A model whose weights lie in other files, as one that the engine can be handed. */
+async function inOneFile(bytes: Uint8Array<ArrayBuffer>, path: string): Promise<Uint8Array<ArrayBuffer> | Graph> {
+  if (externalTensors(readModel(bytes, path)).length === 0) return bytes;
+  const module = new OnnxModule(await openOnnxModel(path));
+  return bindWeights(module.graph(), module, initialWeights(module, 0));
 }
 
 /** The bytes that normalised values came from.  [N, 3, H, W] -> [N, H, W, 3] */

@@ -10,6 +10,7 @@ import type { TrainConfig } from "./config.ts";
 import { bytesOfText, mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
 import { frozenBy } from "./freeze.ts";
+import { type Imported, importedClassifier, importedName, isOnnx, openImported, stemOf } from "./imported.ts";
 import { layerRates } from "./layer-depth.ts";
 import { originOf } from "./load-weights.ts";
 import { type Loaders, openLoaders } from "./loaders.ts";
@@ -24,6 +25,8 @@ export interface Prepared {
   val: Dataset;
   description: ModelDescription;
   model: Classifier;
+  /** Where the model comes from a file. */
+  imported?: Imported;
   task: Classification;
   step: TrainStep;
   loaders: Loaders;
@@ -31,19 +34,30 @@ export interface Prepared {
 
 /** Opens the data, draws the model and its training step. */
 export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
-  const entry = await findModel(asked.model);
-  const origin = asked.weights === undefined || asked.resume ? {} : await originOf(asked.weights, emit);
+  const imported = isOnnx(asked.model) ? await openImported(asked.model, asked.imageSize, asked.out) : undefined;
+  const entry = imported
+    ? { name: importedName, stem: stemOf(asked.model), preprocessing: imported.preprocessing }
+    : await findModel(asked.model).then((found) => ({ ...found, stem: found.name }));
+  if (imported && asked.dropPath > 0)
+    throw new UsageError("an imported model has no blocks that --drop-path could drop");
+  const origin = asked.resume
+    ? {}
+    : imported
+      ? imported.origin
+      : asked.weights
+        ? await originOf(asked.weights, emit)
+        : {};
   const { train, val } = await openData(asked);
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
-  const out = asked.out ?? (asked.resume ? `runs/${entry.name}` : await freeFolder(entry.name));
-  const config = {
-    ...resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out),
-    model: entry.name,
-  };
+  const out = asked.out ?? (asked.resume ? `runs/${entry.stem}` : await freeFolder(entry.stem));
+  const resolved = resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out);
+  const config = { ...resolved, model: imported ? asked.model : entry.name };
   const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };
   const { modelOptions } = config;
   const description = { model: entry.name, classes: train.classes, preprocessing, modelOptions };
-  const model = await createModel(description, config.dropPath);
+  const model = imported
+    ? importedClassifier(imported, train.classes)
+    : await createModel(description, config.dropPath);
   const mixed = mixOf(config) !== undefined;
   const weights = config.classWeights ? weightsOfClasses(train) : undefined;
   const task = new Classification(model, { smoothing: mixed ? 0 : config.smoothing, classWeights: weights });
@@ -54,13 +68,13 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
   emit({
     type: "load",
     what: "model",
-    model: entry.name,
+    model: entry.stem,
     parameters,
     trained: parameters - frozen,
     imageSize: config.imageSize,
   });
   const loaders = openLoaders({ config, train, val, description }, emit);
-  return { config, train, val, description, model, task, step, loaders };
+  return { config, train, val, description, model, imported, task, step, loaders };
 }
 
 function drawStep(

@@ -6,6 +6,7 @@ import { writeFileSafely } from "../weights/write-file.ts";
 import { parseConfig, type TrainConfig } from "./config.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { TrainEvent } from "./events.ts";
+import { importedName } from "./imported.ts";
 
 const files = {
   config: "config.json",
@@ -13,6 +14,7 @@ const files = {
   last: "last.safetensors",
   best: "best.safetensors",
   onnx: "model.onnx",
+  imported: importedName,
   evaluation: "evaluation.json",
   report: "report.html",
 } as const;

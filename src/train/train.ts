@@ -4,6 +4,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { parseConfig, type TrainConfigInput } from "./config.ts";
 import type { OnEvent, TrainEvent, TrainResult } from "./events.ts";
 import { exportModel } from "./export.ts";
+import { keepImported } from "./imported.ts";
 import { closeLoaders } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { writeReport } from "./report/index.ts";
@@ -38,6 +39,7 @@ export async function train(
   let runtime: Runtime | undefined;
   try {
     await folder.enter(config);
+    if (prepared.imported) await keepImported(prepared.imported, folder.path);
     const last = config.resume && folder.has("last") ? folder.file("last") : undefined;
     runtime = await openNode({ device: config.device, threads: config.threads });
     const begin = (): Promise<Start> => openStart(prepared, last, emit);

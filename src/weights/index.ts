@@ -11,6 +11,7 @@ export {
   parseHubName,
 } from "./hub/index.ts";
 export { identify, type WeightFormat } from "./identify.ts";
+export { filesBeside, openOnnxModel } from "./onnx-model.ts";
 export type { OpenOptions, WeightsFile, WeightsSource } from "./open.ts";
 export { openWeights, weightsPath } from "./open-node.ts";
 export { encodeSafetensors, type NamedTensors, SafetensorsFile, type TensorInfo } from "./safetensors.ts";

@@ -70,7 +70,8 @@ const reasons: Record<string, readonly [reason: string, help?: string]> = {
   EROFS: ["the disk is read-only"],
 };
 
-function failure(cause: unknown, path: string): unknown {
+/** Why a file could not be saved, for people. */
+export function failure(cause: unknown, path: string): unknown {
   const reason = reasons[(cause as NodeJS.ErrnoException).code ?? ""];
   if (!reason) return cause;
   return new OrielError("not-saved", {

@@ -85,7 +85,18 @@ test("help: every command has examples", async () => {
   const names = [...stdout.matchAll(/^ {2}([a-z]+) .*\S {2,}\S/gm)]
     .map(([, name]) => name)
     .filter((name) => name !== "help");
-  assert.deepEqual(names, ["models", "info", "train", "evaluate", "predict", "export", "bench", "systems", "doctor"]);
+  assert.deepEqual(names, [
+    "models",
+    "info",
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "convert",
+    "bench",
+    "systems",
+    "doctor",
+  ]);
   for (const name of names) {
     const { status, stdout } = await oriel(folder, name, "--help");
     assert.equal(status, 0);

@@ -76,18 +76,31 @@ export interface ProtoField {
   value: bigint | Uint8Array<ArrayBuffer>;
 }
 
-/** The fields of a message, in order.  Throws a RangeError where the bytes end too early. */
-export function* readProto(bytes: Uint8Array<ArrayBuffer>): Generator<ProtoField> {
+/** Adds the fields of a message to a list, in order.  Throws a RangeError where the bytes end too early. */
+export function readProto(bytes: Uint8Array<ArrayBuffer>, fields: ProtoField[]): void {
   let at = 0;
-  const varint = (): bigint => {
-    let value = 0n;
-    for (let shift = 0n; ; shift += 7n) {
+  const next = (): number => {
+    if (at >= bytes.length) throw new RangeError("the message ends within a number");
+    return bytes[at++];
+  };
+  const long = (low: number): bigint => {
+    let value = BigInt(low);
+    for (let shift = 28n; ; shift += 7n) {
       if (shift > 63n) throw new RangeError("a number is longer than 64 bits");
-      if (at >= bytes.length) throw new RangeError("the message ends within a number");
-      const byte = bytes[at++];
+      const byte = next();
       value |= BigInt(byte & 127) << shift;
       if (byte < 128) return value;
     }
+  };
+  /** Nearly all numbers are short. */
+  const varint = (): number | bigint => {
+    let value = 0;
+    for (let shift = 0; shift < 28; shift += 7) {
+      const byte = next();
+      value |= (byte & 127) << shift;
+      if (byte < 128) return value;
+    }
+    return long(value);
   };
   const take = (length: number): Uint8Array<ArrayBuffer> => {
     if (at + length > bytes.length) throw new RangeError("the message ends within a field");
@@ -96,12 +109,12 @@ export function* readProto(bytes: Uint8Array<ArrayBuffer>): Generator<ProtoField
   };
   while (at < bytes.length) {
     const key = varint();
-    const wire = Number(key & 7n);
-    const field = Number(key >> 3n);
-    if (wire === 0) yield { field, value: varint() };
-    else if (wire === 2) yield { field, value: take(Number(varint())) };
-    else if (wire === 5) yield { field, value: take(4) };
-    else if (wire === 1) yield { field, value: take(8) };
+    const wire = typeof key === "number" ? key & 7 : Number(key & 7n);
+    const field = typeof key === "number" ? key >>> 3 : Number(key >> 3n);
+    if (wire === 0) fields.push({ field, value: BigInt(varint()) });
+    else if (wire === 2) fields.push({ field, value: take(Number(varint())) });
+    else if (wire === 5) fields.push({ field, value: take(4) });
+    else if (wire === 1) fields.push({ field, value: take(8) });
     else throw new RangeError(`wire type ${wire} is none of protocol buffers`);
   }
 }

@@ -64,10 +64,10 @@ export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
 }
 
 /** The fields of a message, or an error that says whether the file was cut short or is something else. */
-function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
+export function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
   const fields: ProtoField[] = [];
   try {
-    for (const field of readProto(bytes)) fields.push(field);
+    readProto(bytes, fields);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     // A model begins with a small version number; what breaks off after one was cut short.
@@ -83,18 +83,24 @@ function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
   return fields;
 }
 
-const messages = (fields: readonly ProtoField[], field: number): Bytes[] =>
-  fields.flatMap((f) => (f.field === field && f.value instanceof Uint8Array ? [f.value] : []));
+export function messages(fields: readonly ProtoField[], field: number): Bytes[] {
+  const found: Bytes[] = [];
+  for (const f of fields) if (f.field === field && f.value instanceof Uint8Array) found.push(f.value);
+  return found;
+}
 
-const number = (fields: readonly ProtoField[], field: number): number | undefined => {
+export const number = (fields: readonly ProtoField[], field: number): number | undefined => {
   const found = fields.findLast((f) => f.field === field);
   return typeof found?.value === "bigint" ? Number(found.value) : undefined;
 };
 
 const decoder = new TextDecoder();
-const text = (fields: readonly ProtoField[], field: number): string => decoder.decode(messages(fields, field).at(-1));
+export const text = (fields: readonly ProtoField[], field: number): string =>
+  decoder.decode(messages(fields, field).at(-1));
 
 const dtypeNames = new Map(Object.entries(dtypeCodes).map(([name, code]) => [code as number, name as DType]));
+/** The type that a code of `TensorProto.DataType` stands for. */
+export const dtypeName = (code: number): DType | undefined => dtypeNames.get(code);
 
 /** A ValueInfoProto: its name, and a type that must be a tensor's. */
 function readValue(fields: readonly ProtoField[], name: string | undefined): ModelValue {

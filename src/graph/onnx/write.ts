@@ -1,26 +1,80 @@
-import { internal } from "../../base/errors.ts";
+import { internal, OrielError } from "../../base/errors.ts";
 import { bytesView, type Data, type DType, dtypeCodes } from "../dtype.ts";
 import { Graph, rewrite, validate } from "../graph.ts";
 import { type Dim, isOpen, type Shape } from "../shape.ts";
 import { constantOp, FloatAttr, leaf, type Node, type OnnxForm, type Tensor } from "../tensor.ts";
 import { ProtoWriter } from "./proto.ts";
 
-/** Gelu came with 20, ir version 10 goes with 21. */
-const OPSET = 21;
-const IR_VERSION = 10;
+/** Versions of ONNX's operators that can be written, and the version of the format that each came with. */
+const irVersions = { 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11 } as const;
+export type Opset = keyof typeof irVersions;
+export const opsets = Object.keys(irVersions).map(Number) as readonly Opset[];
 
 export interface WriteOptions {
   /** Free text for whoever loads the model: preprocessing, labels, licence. */
   metadata?: Readonly<Record<string, string>>;
   name?: string;
+  /** Version of ONNX's operators, 21 by default.  Before 20 there is no Gelu: `forOpset` draws it from others. */
+  opset?: Opset;
 }
 
-/** A graph as the bytes of an ONNX model. */
-export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: WriteOptions = {}): Uint8Array<ArrayBuffer> {
+/** What one file of ONNX may hold: protocol buffers count in signed numbers of 32 bits. */
+export const largestFile = 2 ** 31 - 1;
+
+/** A graph as the bytes of an ONNX model; one that is larger than a file may be is an error. */
+export function writeOnnx(graph: Graph, options: WriteOptions = {}): Uint8Array<ArrayBuffer> {
+  const size = constantBytes(graph);
+  if (size > largestFile)
+    throw new OrielError("onnx", {
+      message: `the weights have ${size} bytes, one ONNX file holds ${largestFile}`,
+      help: "write them to a file beside the model: writeOnnxParts",
+    });
+  return write(graph, options);
+}
+
+/** The bytes of all constants of a graph. */
+export function constantBytes(graph: Graph): number {
+  return graph.nodes.reduce((sum, { op, attrs }) => sum + (op === constantOp ? (attrs.data as Data).byteLength : 0), 0);
+}
+
+/** Weights of a model that lie in a file of their own, to be written one part after another. */
+export interface OnnxParts {
+  model: Uint8Array<ArrayBuffer>;
+  /** The file beside it. */
+  data: readonly Uint8Array[];
+}
+
+/** Smaller constants stay in the model: axes, sizes, single numbers. */
+const smallestExternal = 1024;
+/** Where a tensor may begin, so that a reader can map it into memory. */
+const alignment = 4096;
+
+/** A graph as a model and a file of weights beside it, called `location` there.  The weights are not copied. */
+export function writeOnnxParts(graph: Graph, options: WriteOptions & { location: string }): OnnxParts {
+  const data: Uint8Array[] = [];
+  let end = 0;
+  const model = write(graph, options, (bytes) => {
+    if (bytes.length < smallestExternal) return undefined;
+    const offset = Math.ceil(end / alignment) * alignment;
+    if (offset > end) data.push(new Uint8Array(offset - end));
+    data.push(bytes);
+    end = offset + bytes.length;
+    return { location: options.location, offset, length: bytes.length };
+  });
+  return { model, data };
+}
+
+type Place = (bytes: Uint8Array) => { location: string; offset: number; length: number } | undefined;
+
+function write(
+  graph: Graph,
+  { metadata = {}, name = "oriel", opset = 21 }: WriteOptions,
+  place: Place = () => undefined,
+): Uint8Array<ArrayBuffer> {
   validate(graph);
   const lowered = lower(graph);
   const names = new Names(lowered);
-  const model = new ProtoWriter().int(1, IR_VERSION).string(2, "oriel");
+  const model = new ProtoWriter().int(1, irVersions[opset]).string(2, "oriel");
   model.message(7, (g) => {
     for (const node of lowered.nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(g, node, names);
     // An output that is an input, or stands under two names, needs a node that names it.
@@ -31,11 +85,11 @@ export function writeOnnx(graph: Graph, { metadata = {}, name = "oriel" }: Write
         );
     g.string(2, name);
     for (const [key, { dtype, shape, data }] of names.constants)
-      g.message(5, (t) => writeTensor(t, key, dtype, shape, data));
+      g.message(5, (t) => writeTensor(t, key, dtype, shape, data, place));
     for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
     for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
   });
-  model.message(8, (o) => o.string(1, "").int(2, OPSET));
+  model.message(8, (o) => o.string(1, "").int(2, opset));
   model.message(8, (o) => o.string(1, "com.microsoft").int(2, 1));
   for (const [key, value] of Object.entries(metadata)) model.message(14, (p) => p.string(1, key).string(2, value));
   return model.finish();
@@ -81,11 +135,10 @@ class Names {
     if (known !== undefined) return known;
     if (tensor.node.op === leaf) throw internal(`an input without a name at ${tensor.node.scope}`);
     if (tensor.node.op === constantOp) {
-      const name = this.constant({
-        dtype: tensor.dtype,
-        shape: tensor.shape as number[],
-        data: tensor.node.attrs.data,
-      });
+      const { data, name: own } = tensor.node.attrs;
+      const value = { dtype: tensor.dtype, shape: tensor.shape as number[], data };
+      const name = own === undefined ? this.constant(value) : this.unique(own);
+      if (own !== undefined) this.constants.set(name, value);
       this.#names.set(tensor, name);
       return name;
     }
@@ -167,9 +220,24 @@ function writeAttribute(a: ProtoWriter, key: string, value: Attribute): void {
   }
 }
 
-function writeTensor(t: ProtoWriter, name: string, dtype: DType, shape: readonly number[], data: Data): void {
+function writeTensor(
+  t: ProtoWriter,
+  name: string,
+  dtype: DType,
+  shape: readonly number[],
+  data: Data,
+  place: Place,
+): void {
   for (const d of shape) t.int(1, d);
-  t.int(2, dtypeCodes[dtype]).string(8, name).bytes(9, bytesView(data));
+  t.int(2, dtypeCodes[dtype]).string(8, name);
+  const bytes = bytesView(data);
+  const external = place(bytes);
+  if (!external) {
+    t.bytes(9, bytes);
+    return;
+  }
+  for (const [key, value] of Object.entries(external)) t.message(13, (e) => e.string(1, key).string(2, String(value)));
+  t.int(14, 1);
 }
 
 function writeValue(v: ProtoWriter, name: string, { dtype, shape }: { dtype: DType; shape: Shape }): void {

@@ -1,0 +1,12 @@
+import { Graph, rewrite } from "../graph/graph.ts";
+import type { Opset } from "../graph/onnx/write.ts";
+
+/** The graph without operators that are younger than a version of ONNX's operator set. */
+export function forOpset(graph: Graph, opset: Opset): Graph {
+  if (opset >= 20) return graph;
+  const outputs = rewrite(graph.outputs, (node, [x]) => {
+    if (node.op.name !== "Gelu" || node.op.domain !== "") return undefined;
+    return x && [x.mul(0.5).mul(x.mul(Math.SQRT1_2).erf().add(1))];
+  });
+  return new Graph(graph.inputs, outputs);
+}
