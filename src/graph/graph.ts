@@ -58,7 +58,8 @@ export function redraw(node: Node, inputs: readonly (Tensor | undefined)[]): rea
 
 /**
  * Rebuilds what `outputs` need, in order.  `visit` sees each node with its inputs already replaced, and returns what stands in
- * for its outputs, or undefined to leave it as it is.
+ * for its outputs, or undefined to leave it as it is.  Behind the first change every node is drawn anew, so that the order of drawing,
+ * by which the engine orders what it runs and so its memory, stays what it was.
  */
 export function rewrite<K>(
   outputs: Iterable<readonly [K, Tensor]>,
@@ -67,10 +68,12 @@ export function rewrite<K>(
   const named = [...outputs];
   const now = new Map<Tensor, Tensor>();
   const current = (x: Tensor | undefined): Tensor | undefined => x && (now.get(x) ?? x);
+  let changed = false;
   for (const node of sortNodes(named.map(([, tensor]) => tensor))) {
     const inputs = node.inputs.map(current);
-    const changed = inputs.some((x, i) => x !== node.inputs[i]);
-    const made = withScope(node.scope, () => visit(node, inputs)) ?? (changed ? redraw(node, inputs) : node.outputs);
+    const made: readonly Tensor[] =
+      withScope(node.scope, () => visit(node, inputs)) ?? (changed ? redraw(node, inputs) : node.outputs);
+    changed ||= made !== node.outputs;
     if (made.length > node.outputs.length) throw internal(`a rewrite of ${node.op.name} made too many outputs`);
     if (made !== node.outputs) made.forEach((tensor, i) => void now.set(node.outputs[i], tensor));
   }

@@ -16,7 +16,7 @@ export interface MemoryUse {
 
 /**
  * Estimates what ONNX Runtime's processor needs for a graph: every tensor lives from the node that makes it to the last one that
- * reads it, in the order in which the engine runs them.  `docs/notes/0005-memory.md` says how good that is, and what it leaves out.
+ * reads it, in the order in which the engine runs them.  `docs/notes/0008-memory.md` says how good that is, and what it leaves out.
  */
 export const memoryUse = (graph: Graph): MemoryUse => timeline(lower(graph)).use;
 
