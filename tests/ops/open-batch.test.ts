@@ -152,7 +152,8 @@ const cases: Record<string, Case> = {
       ops
         .gather(w, placesFromTheEnd(x), { axis: 0 })
         .sum([1])
-        .mul(ops.gather(w, placesFromTheEnd(x), { axis: 1 }).sum([0])),
+        .mul(ops.gather(w, placesFromTheEnd(x), { axis: 1 }).sum([0]))
+        .mul(x.sum([1, 2])),
   },
   "tokens by rank": {
     image: [5],
