@@ -2,23 +2,26 @@ import { z } from "zod";
 import { convert } from "../train/index.ts";
 import { arg, defineCommand } from "./command.ts";
 import { bytes } from "./out.ts";
+import { Progress } from "./progress.ts";
 
 export default defineCommand({
   name: "convert",
   summary: "Write weights in another format, every bit as it was",
   details:
-    "The formats are known by the files: torch (.pth, .pt, .th, .bin), .safetensors and .onnx.  Of an ONNX model its\n" +
-    "initialisers are written under their names; to write one, --model says whose weights these are.",
-  args: { source: arg("the file to read"), file: arg("the file to write: .safetensors or .onnx") },
+    "What is read is known by its content: torch of both kinds, safetensors, whole or in parts, ONNX; a folder or a name on\n" +
+    "the hub will do.  What is written is known by its name: .safetensors, torch (.pth, .pt, .th, .bin), .onnx.  Of an ONNX\n" +
+    "model its initialisers are taken under their names; to write one, --model says whose weights these are.",
+  args: { source: arg("the weights to read"), file: arg("the file to write") },
   flags: z.object({ model: z.string().optional().describe("for .onnx: the model that the weights are for") }),
   short: { model: "m" },
   examples: [
     ["oriel convert resnet20.th resnet20.safetensors", "the same names and bits, in a file that holds nothing else"],
-    ["oriel convert detector.onnx detector.safetensors", "an ONNX model's weights"],
+    ["oriel convert detector.onnx detector.pth", "an ONNX model's weights, for torch.load"],
     ["oriel convert resnet20.th resnet20.onnx --model resnet20_cifar", "a model that any ONNX Runtime can run"],
   ],
   async run({ source, file, model }, out) {
-    const made = await convert(source, file, { model });
+    const progress = new Progress();
+    const made = await convert(source, file, { model, onEvent: progress.on }).finally(() => progress.clear());
     out.result(made, () => {
       const lines = [`wrote ${made.file}: ${made.tensors} tensors, ${bytes(made.bytes)} of ${made.from} as ${made.to}`];
       if (made.difference !== undefined)

@@ -319,9 +319,12 @@ export const gather: Draw<["x", "indices"], { axis: number }> = defineOp({
     const axis = normalAxis(attrs.axis, x.rank);
     const count = sizeOf(indices.shape);
     // Gathered rows in front, added to their places.
-    const front = dy.reshape([...x.shape.slice(0, axis), count, ...x.shape.slice(axis + 1)]).swapAxes(0, axis); // [I, ..., A, ...]
-    const target = [x.shape[axis], ...front.shape.slice(1)];
-    const added = scatterNdAdd(expandZeros(target, front), wide(indices, [count, 1]), front);
+    const flat = indices.rank === 1 ? dy : dy.reshape([...x.shape.slice(0, axis), count, ...x.shape.slice(axis + 1)]);
+    const front = flat.swapAxes(0, axis); // [I, ..., A, ...]
+    const zeros = x.shape.some(isOpen)
+      ? zerosLike(x).swapAxes(0, axis)
+      : expand(scalar(0, x.dtype), { shape: [x.shape[axis], ...front.shape.slice(1)] });
+    const added = scatterNdAdd(zeros, wide(indices, [count, 1]), front);
     return { x: added.swapAxes(0, axis), indices: null };
   },
 });
@@ -332,11 +335,6 @@ function wide(indices: Tensor, shape: Shape): Tensor {
   if (data) return constant(dataOf("int64", Array.from(data as Int32Array, Number)), shape as number[], "int64");
   // Reshaped before they are widened: WebGPU reshapes no int64.
   return cast(indices.reshape(shape), { to: "int64" });
-}
-
-/** Zeros of `shape`; an open axis beyond the first is taken from `like`, which has it at the same place. */
-function expandZeros(shape: Shape, like: Tensor): Tensor {
-  return expand(shape.some(isOpen) ? zerosLike(like.slice(0, 0, 1)) : scalar(0, like.dtype), { shape });
 }
 
 /** x with updates added at places (ONNX ScatterND, reduction "add").  x: [S, ...R], indices [K, 1], updates [K, ...R] */

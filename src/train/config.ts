@@ -30,7 +30,7 @@ export const trainSchema = z.strictObject({
     .string()
     .optional()
     .describe(
-      "weights to start from: .safetensors, a torch file or a name on the hub; what does not fit starts afresh",
+      "weights to start from: .safetensors, a torch or ONNX file, a name on the hub; what does not fit starts afresh",
     ),
   licence: z
     .string()

@@ -1,30 +1,32 @@
+import { stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { findModel } from "../backbones/index.ts";
 import { OrielError, UsageError } from "../base/errors.ts";
-import type { DType } from "../graph/dtype.ts";
-import { type OnnxModel, tensorBytes } from "../graph/onnx/model.ts";
-import { fileSource } from "../weights/file-source.ts";
-import { headBytes, identify } from "../weights/identify.ts";
-import { openOnnxModel } from "../weights/onnx-model.ts";
-import { SafetensorsFile } from "../weights/safetensors.ts";
+import type { WeightsFile } from "../weights/open.ts";
+import { openWeights } from "../weights/open-node.ts";
 import { saveSafetensors } from "../weights/save-safetensors.ts";
-import type { StoredDtype, StoredTensor } from "../weights/stored.ts";
-import { readTorch } from "../weights/torch.ts";
+import { saveTorch } from "../weights/save-torch.ts";
+import { byteLengthOf } from "../weights/stored.ts";
+import { unwrapNames } from "../weights/wrappings.ts";
+import type { OnEvent } from "./events.ts";
 import { exportClassifier, exportModel } from "./export.ts";
 import { loadWeights } from "./load-weights.ts";
 import { createModel } from "./model.ts";
 
-export type ConvertFormat = "safetensors" | "torch" | "onnx";
+export type ConvertFormat = WeightsFile["format"];
 
 export interface ConvertOptions {
   /** The model that plain weights are for: an ONNX file holds a graph too. */
   model?: string;
+  /** Told of downloads from the hub. */
+  onEvent?: OnEvent;
 }
 
 /** What was done. */
 export interface Converted {
   from: ConvertFormat;
-  to: ConvertFormat;
+  /** Torch files are written in the zip form, "torch". */
+  to: Exclude<ConvertFormat, "torch-legacy">;
   file: string;
   tensors: number;
   bytes: number;
@@ -34,7 +36,7 @@ export interface Converted {
   difference?: number;
 }
 
-const endings: Readonly<Record<string, ConvertFormat>> = {
+const endings: Readonly<Record<string, Converted["to"]>> = {
   ".safetensors": "safetensors",
   ".pth": "torch",
   ".pt": "torch",
@@ -44,93 +46,58 @@ const endings: Readonly<Record<string, ConvertFormat>> = {
 };
 
 /**
- * Writes weights in another format, every bit as it was: torch files and safetensors to safetensors, an ONNX model's initialisers under
- * their names to safetensors, weights of a model that is known here to ONNX.
+ * Writes weights in another format, every name and every bit as it was, whatever `openWeights` opens: a file, a folder, parts with
+ * their index, a name on the hub.  To safetensors go the metadata too, torch files have no place for them.  Of an ONNX model its
+ * initialisers are taken; weights become an ONNX model where it is known here whose they are.
  */
-export async function convert(source: string, file: string, { model }: ConvertOptions = {}): Promise<Converted> {
+export async function convert(
+  source: string,
+  file: string,
+  { model, onEvent }: ConvertOptions = {},
+): Promise<Converted> {
   const to = endings[extname(file).toLowerCase()];
   if (!to)
     throw new UsageError({
       message: `the format of ${file} is not known by its name`,
-      help: "let it end in .safetensors or .onnx",
+      help: `let it end in ${Object.keys(endings).join(", ")}`,
     });
-  if (to === "torch")
-    throw new UsageError({
-      message: "torch files are read here, not written",
-      help: "write .safetensors: in Python, safetensors.torch.load_file reads it",
-    });
-  const read = await readWeightsOf(source);
-  if (to === "onnx") return toOnnx(source, file, read, model);
-  if (model !== undefined) throw new UsageError("--model goes with an .onnx file to write");
-  await saveSafetensors(file, read.tensors, read.metadata);
-  return { from: read.format, to, file, ...measure(read.tensors) };
-}
-
-interface Read {
-  format: ConvertFormat;
-  tensors: ReadonlyMap<string, StoredTensor>;
-  metadata?: Readonly<Record<string, string>>;
-}
-
-const measure = (tensors: ReadonlyMap<string, StoredTensor>) => ({
-  tensors: tensors.size,
-  bytes: [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0),
-});
-
-/** Every tensor of a file, as it lies there. */
-async function readWeightsOf(path: string): Promise<Read> {
-  const source = await fileSource(path);
+  if (to !== "onnx" && model !== undefined) throw new UsageError("--model goes with an .onnx file to write");
+  if (await sameFile(source, file))
+    throw new UsageError({ message: "the file to write is the one to read", at: source, help: "name another" });
+  const weights = await openWeights(source, { onEvent });
   try {
-    const looks = identify(await source.read(0, Math.min(source.size, headBytes)));
-    if (looks === "an ONNX model") return { format: "onnx", ...initializersOf(await openOnnxModel(path)) };
-    if (looks?.includes("torch")) return { format: "torch", tensors: (await readTorch(source)).tensors };
-    const file = await SafetensorsFile.open(source);
-    const tensors = new Map<string, StoredTensor>();
-    for (const name of file.names) tensors.set(name, await file.read(name));
-    return { format: "safetensors", tensors, metadata: file.metadata };
+    const { tensors, metadata } = weights;
+    if (tensors.size === 0) throw new OrielError("no-tensors", { message: "there are no weights in it", at: source });
+    if (to === "onnx") return await toOnnx(source, file, weights, model);
+    if (to === "torch") await saveTorch(file, tensors);
+    else await saveSafetensors(file, tensors, metadata);
+    return { from: weights.format, to, file, ...measure(weights) };
   } finally {
-    await source.close();
+    await weights.close();
   }
 }
 
-const storedDtypes: Readonly<Partial<Record<DType, StoredDtype>>> = {
-  float32: "F32",
-  float64: "F64",
-  float16: "F16",
-  bfloat16: "BF16",
-  int64: "I64",
-  int32: "I32",
-  int16: "I16",
-  int8: "I8",
-  uint64: "U64",
-  uint32: "U32",
-  uint16: "U16",
-  uint8: "U8",
-  bool: "BOOL",
-};
-
-function initializersOf(model: OnnxModel): Omit<Read, "format"> {
-  const tensors = new Map<string, StoredTensor>();
-  for (const [name, tensor] of model.graph.initializers)
-    tensors.set(name, {
-      dtype: storedDtypes[tensor.dtype] as StoredDtype,
-      shape: tensor.shape,
-      data: tensorBytes(tensor, model.at),
-    });
-  if (tensors.size === 0)
-    throw new OrielError("onnx", {
-      message: "the model has no initialisers: there are no weights in it",
-      at: model.at,
-    });
-  return { tensors, metadata: model.metadata };
+async function sameFile(a: string, b: string): Promise<boolean> {
+  const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => undefined)));
+  return one !== undefined && one.ino === other?.ino && one.dev === other.dev;
 }
 
+const measure = ({ tensors }: WeightsFile) => ({
+  tensors: tensors.size,
+  bytes: [...tensors.values()].reduce((sum, { dtype, shape }) => sum + byteLengthOf(dtype, shape), 0),
+});
+
 /** Weights become a graph of their model. */
-async function toOnnx(source: string, file: string, read: Read, name: string | undefined): Promise<Converted> {
-  const { format: from, metadata } = read;
-  if (from === "onnx") throw new UsageError("the file is an ONNX model already");
-  const done = { from, to: "onnx" as const, file, ...measure(read.tensors) };
-  if (metadata?.format === "oriel") {
+async function toOnnx(
+  source: string,
+  file: string,
+  weights: WeightsFile,
+  name: string | undefined,
+): Promise<Converted> {
+  const { format: from, metadata, tensors } = weights;
+  if (from === "onnx") throw new UsageError({ message: "the file is an ONNX model already", at: source });
+  const done = { from, to: "onnx" as const, file, ...measure(weights) };
+  if (metadata.format === "oriel" && (name ?? metadata.model) === metadata.model) {
     const { model, difference } = await exportModel(source, file, { fuse: false });
     return { ...done, model, difference };
   }
@@ -141,7 +108,7 @@ async function toOnnx(source: string, file: string, read: Read, name: string | u
       help: "name their model with --model; `oriel models` lists them",
     });
   const { name: model, preprocessing, create } = await findModel(name);
-  const head = read.tensors.get(`${create().headName}.weight`);
+  const head = unwrapNames(tensors).get(`${create().headName}.weight`);
   const classes = Array.from({ length: head?.shape[0] ?? 1000 }, (_, i) => String(i));
   const description = { model, classes, preprocessing };
   const drawn = await createModel(description);

@@ -1,9 +1,9 @@
 import { listModels } from "../backbones/index.ts";
-import { OrielError } from "../base/errors.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { checkAnyLoaded, type Fit, fitWeights } from "../weights/fit.ts";
+import type { WeightsFile } from "../weights/open.ts";
 import { openWeights } from "../weights/open-node.ts";
-import { toFloat32 } from "../weights/stored.ts";
+import { type StoredDtype, toFloat32 } from "../weights/stored.ts";
 import { unwrapNames } from "../weights/wrappings.ts";
 import { type CheckpointMetadata, isWeight, readMetadata, type Tensors, weightsIn } from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
@@ -19,8 +19,11 @@ export interface LoadedWeights extends Fit {
 /** Tensors that other programs keep beside the weights and that a model can do without: counters and tables it works out itself. */
 const spare = /(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$/;
 
+/** In an ONNX model, constants of other dtypes are shapes, axes and indices. */
+const weightDtypes: ReadonlySet<StoredDtype> = new Set(["F32", "F16", "BF16", "F64"]);
+
 /**
- * Weights for a model from a checkpoint, a plain safetensors or a torch file, under whoever's names, adapted to the model.  What does
+ * Weights for a model from a checkpoint, a plain safetensors, a torch file or an ONNX model's initialisers, under whoever's names, adapted to the model.  What does
  * not agree is an error, but for a classifier for other classes, which starts afresh; with `partial`, to train on, everything else may
  * start afresh or be left over too, as long as the file has anything for the model.
  */
@@ -34,13 +37,18 @@ export async function loadWeights(
     onEvent,
   }: { name: string; classes?: readonly string[]; partial?: boolean; onEvent?: OnEvent },
 ): Promise<LoadedWeights> {
-  const { tensors, metadata } = await readWeights(path, onEvent);
+  const { tensors, metadata, format } = await readWeights(path, onEvent);
   const known = (await listModels()).find((entry) => entry.name === name || entry.aliases.includes(name));
   const otherClasses =
     classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
   const fit = fitWeights(model, tensors, { names: known?.names, otherClasses });
-  const check = partial ? checkAnyLoaded : checkFit;
-  check(fit, { model: name, path, holds: metadata?.model });
+  const sides = { model: name, path, holds: metadata?.model };
+  if (partial) checkAnyLoaded(fit, sides);
+  else {
+    // What is left over of an ONNX model are constants of its graph.
+    const wanted = format === "onnx" ? fit.entries.filter(({ status }) => status !== "left over") : fit.entries;
+    checkFit({ ...fit, entries: wanted }, sides);
+  }
   const reset = fit.entries.flatMap((entry) => (entry.status === "reset" ? [entry.name] : []));
   return { ...fit, reset, metadata };
 }
@@ -66,22 +74,17 @@ export async function originOf(path: string, onEvent?: OnEvent): Promise<Origin>
 export async function readWeights(
   path: string,
   onEvent?: OnEvent,
-): Promise<{ tensors: Tensors; metadata?: CheckpointMetadata }> {
+): Promise<{ tensors: Tensors; metadata?: CheckpointMetadata; format: WeightsFile["format"] }> {
   const file = await openWeights(path, { onEvent });
   try {
-    if (file.format === "onnx")
-      throw new OrielError("foreign", {
-        message: "an ONNX model holds its weights under names of its own",
-        at: path,
-        help: "give a .safetensors or torch file",
-      });
     const metadata = readMetadata(file.metadata);
     const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
     for (const [name, tensor] of metadata ? file.tensors : unwrapNames(file.tensors)) {
       if (metadata ? !isWeight(name) : spare.test(name)) continue;
+      if (file.format === "onnx" && !weightDtypes.has(tensor.dtype)) continue;
       tensors.set(name, { shape: tensor.shape, data: Float32Array.from(toFloat32(await tensor.read())) });
     }
-    return { tensors: weightsIn(tensors), metadata };
+    return { tensors: weightsIn(tensors), metadata, format: file.format };
   } finally {
     await file.close();
   }

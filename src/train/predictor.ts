@@ -29,9 +29,9 @@ export interface Predictor extends ModelDescription {
   close(): Promise<void>;
 }
 
-/** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model. */
+/** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model: then of an .onnx the weights alone. */
 export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
-  return /\.onnx$/i.test(path) ? openOnnx(path, options) : openWeights(path, options);
+  return isOnnx(path) && options.model === undefined ? openOnnx(path, options) : openWeights(path, options);
 }
 
 async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {

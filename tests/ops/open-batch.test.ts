@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import * as ops from "../../src/ops/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { nd, positive, randn } from "../support/arrays.ts";
@@ -14,6 +14,15 @@ interface Case {
   image: number[];
   weights?: readonly HostTensor[];
   draw: (x: Tensor, ...weights: Tensor[]) => Tensor;
+}
+
+/** -1, -2, ... for the images of a batch.  [N, ...] -> int32 [N] */
+function placesFromTheEnd(x: Tensor): Tensor {
+  const ones = x
+    .mul(0)
+    .mean(x.shape.map((_, axis) => axis).slice(1))
+    .add(1);
+  return ops.cast(ops.cumSum(ones, { axis: 0 }).mul(-1), { to: "int32" });
 }
 
 /** What backbones draw. */
@@ -127,6 +136,24 @@ const cases: Record<string, Case> = {
   "gather of tokens": {
     image: [4, 3],
     draw: (x) => ops.gather(x, ops.cast(x.sum().mul(0), { to: "int32" }).reshape([1]), { axis: 1 }),
+  },
+  "gather of images, as many as there are, the last first": {
+    image: [2, 3],
+    draw: (x) => ops.gather(x, placesFromTheEnd(x), { axis: 0 }),
+  },
+  "gather of images, a few": {
+    image: [2],
+    draw: (x) => ops.gather(x, constant(Int32Array.of(0, -1, 0), [3], "int32"), { axis: 0 }),
+  },
+  "gather of rows and columns of a table for each image": {
+    image: [2, 3],
+    weights: [randn([4, 5])],
+    draw: (x, w) =>
+      ops
+        .gather(w, placesFromTheEnd(x), { axis: 0 })
+        .sum([1])
+        .mul(ops.gather(w, placesFromTheEnd(x), { axis: 1 }).sum([0]))
+        .mul(x.sum([1, 2])),
   },
   "tokens by rank": {
     image: [5],
