@@ -6,6 +6,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
+import { positionMapBilinear } from "../nn/adapt.ts";
 import { attend, projections } from "../nn/attention.ts";
 import { fixed, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -193,7 +194,7 @@ export class IFormer extends Module implements Backbone {
     this.dim = dims[dims.length - 1];
     this.#places = dims.map((dim) => {
       size = size.map((s) => Math.ceil(s / 2));
-      return this.param([1, ...size, dim], init);
+      return this.param([1, ...size, dim], init, positionMapBilinear);
     });
     this.#embeddings = dims.map((dim, i) => (i === 0 ? new Stem(inChannels, dim) : new PatchEmbed(dims[i - 1], dim)));
     this.#blocks = depths.map((depth, i) =>

@@ -6,7 +6,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { positions } from "../nn/adapt.ts";
+import { positions, spectralFilters } from "../nn/adapt.ts";
 import { attend, cutLinear, projections } from "../nn/attention.ts";
 import { heNormalFor, normal, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -44,7 +44,8 @@ class SpectralGate extends Module {
   constructor(dim: number, [height, width]: Size) {
     super();
     this.#size = [height, width];
-    this.complexWeight = this.param([height, Math.floor(width / 2) + 1, dim, 2], normal(0.02));
+    const shape = [height, Math.floor(width / 2) + 1, dim, 2];
+    this.complexWeight = this.param(shape, normal(0.02), spectralFilters);
   }
   forward(x: Tensor): Tensor {
     const size = x.shape.slice(1, 3);

@@ -5,6 +5,7 @@
  */
 import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
+import { distanceBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
 import { ones, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
@@ -101,7 +102,7 @@ class Attention extends Module {
     super();
     this.#heads = heads;
     this.#window = window;
-    this.attentionBiases = this.param([heads, window * window], zeros);
+    this.attentionBiases = this.param([heads, window * window], zeros, distanceBiases);
     this.norm = new LayerNorm(dim);
     this.qkv = new Linear(dim, 3 * dim);
     this.proj = new Linear(dim, dim);

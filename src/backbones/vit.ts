@@ -1,7 +1,8 @@
 /**
  * Vision Transformer: an image as a sequence of patches.
  * Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), https://arxiv.org/abs/2010.11929; with the sizes and the training of
- * Touvron et al., "Training data-efficient image transformers" (ICML 2021), https://arxiv.org/abs/2012.12877, it is DeiT.
+ * Touvron et al., "Training data-efficient image transformers" (ICML 2021), https://arxiv.org/abs/2012.12877, it is DeiT; where DeiT
+ * learned from a teacher it has a second token and a second classifier.
  * Parameter paths are timm's.
  */
 import { UsageError } from "../base/errors.ts";
@@ -10,18 +11,20 @@ import type { Tensor } from "../graph/tensor.ts";
 import { positions } from "../nn/adapt.ts";
 import { Attention } from "../nn/attention.ts";
 import { normal, truncatedNormal } from "../nn/init.ts";
-import { Conv2d, DropPath, LayerNorm, Mlp } from "../nn/layers.ts";
+import { Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { concat, expandBatch } from "../ops/move.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, imagenet, sides, type Variant } from "./backbone.ts";
-import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
+import { below, type FamilyNames, inTransformers5, type NameMap, type NamePair, transformersBlock } from "./names.ts";
 
 export interface ViTConfig {
   patch: number;
   dim: number;
   depth: number;
   heads: number;
+  /** A second token learns what a teacher says, and a classifier of its own reads it (DeiT, section 4). */
+  distilled?: boolean;
 }
 
 const eps = 1e-6;
@@ -70,13 +73,15 @@ export class ViT extends Module implements Backbone {
   readonly strides: readonly number[];
   readonly dim: number;
   readonly headName = "head";
+  readonly otherHeads?: readonly [string];
   readonly #grid: readonly number[];
   clsToken;
+  distToken;
   posEmbed;
   patchEmbed;
   blocks;
   norm;
-  constructor({ patch, dim, depth, heads }: ViTConfig, options: BackboneOptions = {}) {
+  constructor({ patch, dim, depth, heads, distilled }: ViTConfig, options: BackboneOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
     this.channels = [dim];
@@ -84,13 +89,20 @@ export class ViT extends Module implements Backbone {
     this.dim = dim;
     this.#grid = sides(imageSize).map((s) => Math.ceil(s / patch));
     this.clsToken = this.param([1, 1, dim], normal(1e-6));
-    const rows = 1 + this.#grid[0] * this.#grid[1];
-    this.posEmbed = this.param([1, rows, dim], truncatedNormal(), positions(this.#grid, 1));
+    this.distToken = distilled ? this.param([1, 1, dim], truncatedNormal()) : undefined;
+    if (distilled) this.otherHeads = ["head_dist"];
+    const extra = this.#classTokens.length;
+    const rows = extra + this.#grid[0] * this.#grid[1];
+    this.posEmbed = this.param([1, rows, dim], truncatedNormal(), positions(this.#grid, extra));
     this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
     this.blocks = dropPathRates(depth, dropPath).map((rate) => new Block(dim, heads, rate));
     this.norm = new LayerNorm(dim, { eps });
   }
-  /** [N, 3, H, W] -> [N, 1 + patches, D]; the first token stands for the whole image. */
+  /** One token that stands for the whole image, or two. */
+  get #classTokens(): Tensor[] {
+    return this.distToken ? [this.clsToken, this.distToken] : [this.clsToken];
+  }
+  /** [N, 3, H, W] -> [N, 1 + patches, D], or 2 + patches; the class tokens come first. */
   #tokens(image: Tensor): Tensor {
     const patches = this.patchEmbed.forward(image); // [N, H / P, W / P, D]
     const grid = patches.shape.slice(1, 3);
@@ -100,20 +112,32 @@ export class ViT extends Module implements Backbone {
         help: `make it with imageSize: [${image.shape.slice(2).join(", ")}]`,
       });
     const sequence = patches.reshape([patches.shape[0], this.#grid[0] * this.#grid[1], this.dim]);
-    const x = concat([expandBatch(this.clsToken, image), sequence], 1).add(this.posEmbed); // equation 1
+    const x = concat([...this.#classTokens.map((token) => expandBatch(token, image)), sequence], 1).add(this.posEmbed); // equation 1
     const widest = 4 * known(x.shape[1]) * this.dim; // inside the MLP
     const mixed = inParts(x, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part));
     return this.norm.forward(mixed);
   }
   forward(image: Tensor): Tensor[] {
     const tokens = this.#tokens(image);
-    const patches = tokens.slice(1, 1, known(tokens.shape[1]));
+    const patches = tokens.slice(1, this.#classTokens.length, known(tokens.shape[1]));
     return [patches.reshape([tokens.shape[0], ...this.#grid, this.dim]).permute(0, 3, 1, 2)];
   }
+  /** What each class token has become: [N, D]. */
+  #summaries(image: Tensor): Tensor[] {
+    const tokens = this.#tokens(image);
+    return this.#classTokens.map((_, i) => tokens.slice(1, i, i + 1).squeeze(1));
+  }
   embed(image: Tensor): Tensor {
-    return this.#tokens(image).slice(1, 0, 1).squeeze(1);
+    return mean(this.#summaries(image));
+  }
+  /** Each classifier reads a token of its own; they answer together as in DeiT, section 4. */
+  logits(image: Tensor, heads: readonly Linear[]): Tensor {
+    return mean(this.#summaries(image).map((token, i) => heads[i].forward(token)));
   }
 }
+
+const mean = (all: readonly Tensor[]): Tensor =>
+  all.length === 1 ? all[0] : all.reduce((a, b) => a.add(b)).div(all.length);
 
 export const paper =
   "Dosovitskiy et al., An Image is Worth 16x16 Words (2021), https://arxiv.org/abs/2010.11929; DeiT: Touvron et al. (2021), https://arxiv.org/abs/2012.12877";
@@ -153,21 +177,46 @@ export const variants: Record<string, Variant<ViTConfig>> = {
   deit_small_patch16_224: { config: { patch: 16, ...small }, preprocessing: { ...at224, ...likeImagenet } },
   deit_base_patch16_224: { config: { patch: 16, ...base }, preprocessing: { ...at224, ...likeImagenet } },
   deit_base_patch16_384: { config: { patch: 16, ...base }, preprocessing: { ...at384, ...likeImagenet } },
-};
-
-const transformers: NameMap = {
-  root: "vit.",
-  pairs: [
-    ["cls_token", "vit.embeddings.cls_token"],
-    ["pos_embed", "vit.embeddings.position_embeddings"],
-    ["patch_embed.proj", "vit.embeddings.patch_embeddings.projection"],
-    ...below("blocks.{i}", "vit.encoder.layer.{i}", transformersBlock("attention.attention")),
-    ["norm", "vit.layernorm"],
-    ["head", "classifier"],
-  ],
+  deit_tiny_distilled_patch16_224: {
+    config: { patch: 16, ...tiny, distilled: true },
+    preprocessing: { ...at224, ...likeImagenet },
+  },
+  deit_small_distilled_patch16_224: {
+    config: { patch: 16, ...small, distilled: true },
+    preprocessing: { ...at224, ...likeImagenet },
+  },
+  deit_base_distilled_patch16_224: {
+    config: { patch: 16, ...base, distilled: true },
+    preprocessing: { ...at224, ...likeImagenet },
+  },
+  deit_base_distilled_patch16_384: {
+    config: { patch: 16, ...base, distilled: true },
+    preprocessing: { ...at384, ...likeImagenet },
+  },
 };
 
 /** DeiT's repository has timm's names; those of the paper's own, in JAX, lie in files of another kind. */
-export const names = { transformers, "transformers 5": inTransformers5(transformers) } satisfies FamilyNames;
+export const names = ({ distilled }: ViTConfig): FamilyNames => {
+  const root = distilled ? "deit" : "vit"; // Without a second token DeiT is published as a ViT.
+  const heads: NamePair[] = distilled
+    ? [
+        ["head", "cls_classifier"],
+        ["head_dist", "distillation_classifier"],
+      ]
+    : [["head", "classifier"]];
+  const transformers: NameMap = {
+    root: `${root}.`,
+    pairs: [
+      ["cls_token", `${root}.embeddings.cls_token`],
+      ["dist_token", `${root}.embeddings.distillation_token`],
+      ["pos_embed", `${root}.embeddings.position_embeddings`],
+      ["patch_embed.proj", `${root}.embeddings.patch_embeddings.projection`],
+      ...below("blocks.{i}", `${root}.encoder.layer.{i}`, transformersBlock("attention.attention")),
+      ["norm", `${root}.layernorm`],
+      ...heads,
+    ],
+  };
+  return { transformers, "transformers 5": inTransformers5(transformers) };
+};
 
 export const create = (config: ViTConfig, options: BackboneOptions): ViT => new ViT(config, options);

@@ -6,7 +6,7 @@
 import { UsageError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type Adapt, positions } from "../nn/adapt.ts";
+import { positionMap } from "../nn/adapt.ts";
 import { Attention, attend, cutLinear } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -231,12 +231,6 @@ class Downsample extends Module {
   }
 }
 
-/** A table of places for another grid: bicubic.  [1, H, W, C] */
-const placesOn =
-  (grid: readonly number[]): Adapt =>
-  ({ shape: [one, height, width, dim], data }, [, rows, columns, own]) =>
-    positions(grid, 0)({ shape: [one, height * width, dim], data }, [1, rows * columns, own]);
-
 export class VOLO extends Module implements TokenLabelled {
   readonly channels: readonly number[];
   readonly strides: readonly number[];
@@ -262,7 +256,7 @@ export class VOLO extends Module implements TokenLabelled {
     this.dim = dim;
     this.#grid = sides(imageSize).map((s) => Math.ceil(s / (2 * patch)));
     this.#patchEmbed = new PatchEmbed(inChannels, dims[0], stem, patch, stemStride);
-    this.#posEmbed = this.param([1, ...this.#grid, dim], truncatedNormal(), placesOn(this.#grid));
+    this.#posEmbed = this.param([1, ...this.#grid, dim], truncatedNormal(), positionMap);
     this.#outlookers = Array.from({ length: outlookers }, () => new Outlooker(dims[0], heads[0], ratio));
     this.#downsample = new Downsample(dims[0], dim);
     // Rates grow from the first outlooker on, but only the transformer drops paths.

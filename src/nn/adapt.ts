@@ -1,7 +1,7 @@
 /**
- * How values that were trained for one shape become those of another, as timm does it when it loads published weights: position
- * tables for another image size, bias tables for another window, kernels for other patches and channels.  Maps are resampled axis by
- * axis, so every way of resizing is two small matrices.
+ * How values that were trained for one shape become those of another, as timm does it when it loads published weights, or where it
+ * has no such model the official repository: position tables for another image size, bias tables for another window, kernels for other
+ * patches and channels, filters for other frequencies.  Maps are resampled axis by axis, so every way of resizing is two small matrices.
  */
 
 /** Values of a parameter, row-major. */
@@ -24,9 +24,8 @@ function squareSide(elements: number): number | undefined {
   return elements > 0 && side * side === elements ? side : undefined;
 }
 
-/** Keys's cubic (1981) with a = -0.5, as Pillow has it. */
-function cubic(x: number): number {
-  const a = -0.5;
+/** Keys's cubic (1981); a is -0.5 in Pillow, -0.75 in PyTorch where it does not average. */
+function cubic(x: number, a = -0.5): number {
   const t = Math.abs(x);
   if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
   return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0;
@@ -48,6 +47,23 @@ function bicubic(from: number, to: number): Matrix {
     }
     return row.map((weight) => weight / sum);
   });
+}
+
+/** Cubic between elements of which the first and last stay in their places, the ends repeated: PyTorch's "bicubic" with aligned corners. */
+function cubicBetweenEnds(from: number, to: number): Matrix {
+  const step = to > 1 ? (from - 1) / (to - 1) : 0;
+  return Array.from({ length: to }, (_, i) => {
+    const row = new Float64Array(from);
+    const left = Math.floor(i * step);
+    for (let j = left - 1; j <= left + 2; j++) row[Math.min(Math.max(j, 0), from - 1)] += cubic(j - i * step, -0.75);
+    return row;
+  });
+}
+
+/** Linear between the middles of elements, constant beyond the outermost: PyTorch's "bilinear". */
+function bilinear(from: number, to: number): Matrix {
+  const places = Array.from({ length: from }, (_, i) => i);
+  return Array.from({ length: to }, (_, i) => linearBetween(places, ((i + 0.5) * from) / to - 0.5));
 }
 
 /**
@@ -103,6 +119,37 @@ function alongAxis(values: ArrayLike<number>, before: number, matrix: Matrix, af
       }
   return out;
 }
+
+/** A map whose rows and columns are the axes `first` and the next; the others stay. */
+const mapBy =
+  (way: (from: number, to: number) => Matrix, first: number): Adapt =>
+  ({ shape: from, data }, shape) => {
+    const isSide = (axis: number): boolean => axis === first || axis === first + 1;
+    if (from.length !== shape.length || from.some((size, axis) => !isSide(axis) && size !== shape[axis]))
+      return undefined;
+    const around = [count(shape.slice(0, first)), count(shape.slice(first + 2))];
+    const [rows, columns] = [first, first + 1].map((axis) => way(from[axis], shape[axis]));
+    return resample(data, around, rows, columns);
+  };
+
+/** A map of position embeddings for another grid: bicubic.  [1, H, W, C] */
+export const positionMap: Adapt = mapBy(bicubic, 1);
+
+/** The same, bilinear, as iFormer's official code has it for images of another size.  [1, H, W, C] */
+export const positionMapBilinear: Adapt = mapBy(bilinear, 1);
+
+/**
+ * Filters for the frequencies of a map of another size: bicubic, the lowest and highest staying in their places.
+ * [H, W / 2 + 1, C, 2].  SpectFormer's official code.
+ */
+export const spectralFilters: Adapt = mapBy(cubicBetweenEnds, 0);
+
+/** Biases for the distances along both axes of a square window: bicubic.  [heads, M²].  timm's `resize_rel_pos_bias_table_levit`. */
+export const distanceBiases: Adapt = ({ shape: [heads, places], data }, shape) => {
+  const [from, to] = [squareSide(places), squareSide(shape[1])];
+  if (from === undefined || to === undefined || shape.length !== 2) return undefined;
+  return positionMap({ shape: [heads, from, from, 1], data }, [shape[0], to, to, 1]);
+};
 
 /**
  * A table of position embeddings for another grid: bicubic; the first `prefix` rows, of class tokens, are kept.  The grid that it was

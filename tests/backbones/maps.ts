@@ -3,20 +3,27 @@ import type { Backbone } from "../../src/backbones/index.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { staticSize } from "../../src/graph/shape.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
-import { weightsOf } from "../../src/nn/module.ts";
+import { type Module, weightsOf } from "../../src/nn/module.ts";
 import { trace } from "../../src/nn/trace.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
 import { fingerprint, goldenWeight, uniform } from "../golden-check.ts";
 
 /** The maps of an image, weights and pixels made from names; `adjust` changes a weight. */
-export async function mapsOf(
+export const mapsOf = (runtime: Runtime, model: Backbone, shape: readonly number[], adjust?: Adjust) =>
+  answersOf(runtime, model, shape, (image) => model.forward(image), adjust);
+
+type Adjust = (path: string, value: number) => number;
+
+/** The same of whatever `draw` makes of an image with the model. */
+export async function answersOf(
   runtime: Runtime,
-  model: Backbone,
+  model: Module,
   shape: readonly number[],
-  adjust: (path: string, value: number) => number = (_, value) => value,
+  draw: (image: Tensor) => Tensor[],
+  adjust: Adjust = (_, value) => value,
 ): Promise<HostTensor[]> {
   const image = input(shape);
-  const maps = trace(model, {}, () => model.forward(image)).result;
+  const maps = trace(model, {}, () => draw(image)).result;
   const named = weightsOf(model).map((w): [string, Tensor] => [w.path, w.tensor]);
   const graph = new Graph(
     [["image", image], ...named],

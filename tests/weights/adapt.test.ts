@@ -2,10 +2,20 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { z } from "zod";
-import { type Adapt, offsetBiases, patchKernel, pictureChannels, positions } from "../../src/nn/adapt.ts";
+import {
+  type Adapt,
+  distanceBiases,
+  offsetBiases,
+  patchKernel,
+  pictureChannels,
+  positionMap,
+  positionMapBilinear,
+  positions,
+  spectralFilters,
+} from "../../src/nn/adapt.ts";
 import { fingerprint, uniform } from "../golden-check.ts";
 
-// What timm makes of the same values: `files/adapt.py`.
+// What timm, or the official code where it has no such model, makes of the same values: `files/adapt.py`.
 
 const side = z.tuple([z.int(), z.int()]);
 const common = { from: z.array(z.int()), to: z.array(z.int()), fingerprint: z.tuple([z.number(), z.number()]) };
@@ -16,6 +26,10 @@ const cases = z
       z.object({ kind: z.literal("offsetBiases"), window: side, extra: z.int(), ...common }),
       z.object({ kind: z.literal("patchKernel"), ...common }),
       z.object({ kind: z.literal("pictureChannels"), ...common }),
+      z.object({ kind: z.literal("positionMap"), ...common }),
+      z.object({ kind: z.literal("positionMapBilinear"), ...common }),
+      z.object({ kind: z.literal("distanceBiases"), ...common }),
+      z.object({ kind: z.literal("spectralFilters"), ...common }),
     ]),
   )
   .parse(JSON.parse(readFileSync("tests/weights/files/adapt.json", "utf8")));
@@ -30,6 +44,14 @@ const adaptOf = (what: (typeof cases)[number]): Adapt => {
       return patchKernel;
     case "pictureChannels":
       return pictureChannels;
+    case "positionMap":
+      return positionMap;
+    case "positionMapBilinear":
+      return positionMapBilinear;
+    case "distanceBiases":
+      return distanceBiases;
+    case "spectralFilters":
+      return spectralFilters;
   }
 };
 
@@ -43,7 +65,7 @@ const filled = (name: string, shape: readonly number[]) => ({
   ),
 });
 
-describe("as timm does it", () => {
+describe("as timm or the official code does it", () => {
   for (const [i, what] of cases.entries())
     test(`${what.kind}: [${what.from}] to [${what.to}]`, () => {
       const made = adaptOf(what)(filled(`adapt:${i}`, what.from), what.to);
@@ -87,4 +109,8 @@ test("what cannot be made is not made", () => {
   assert.equal(patchKernel(filled("a", [4, 3, 4, 4]), [8, 3, 2, 2]), undefined);
   assert.equal(offsetBiases([4, 4])(filled("a", [9, 2]), [49, 3]), undefined);
   assert.equal(offsetBiases([4, 4])(filled("a", [10, 2]), [49, 2]), undefined);
+  assert.equal(positionMap(filled("a", [1, 2, 2, 8]), [1, 3, 3, 4]), undefined); // another width
+  assert.equal(distanceBiases(filled("a", [2, 9]), [3, 16]), undefined); // other heads
+  assert.equal(distanceBiases(filled("a", [2, 10]), [2, 16]), undefined); // no square
+  assert.equal(spectralFilters(filled("a", [4, 3, 2, 2]), [8, 5, 4, 2]), undefined);
 });

@@ -1,4 +1,4 @@
-"""Writes adapt.json: what timm makes of values for another shape.  Values come from names by the rule of the golden files
+"""Writes adapt.json: what timm, or PyTorch as the official code calls it, makes of values for another shape.  Values come from names by the rule of the golden files
 (mulberry32 seeded by FNV-1a), results are told in two numbers, so no tensor is stored.
 
     python adapt.py > adapt.json      # timm 1.0, PyTorch 2
@@ -6,7 +6,12 @@
 import json
 
 import torch
-from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.layers import (
+    resample_abs_pos_embed,
+    resample_patch_embed,
+    resize_rel_pos_bias_table,
+    resize_rel_pos_bias_table_levit,
+)
 from timm.models import adapt_input_conv
 
 
@@ -45,6 +50,23 @@ def maps_of_biases(old, new, heads=3):
     return {"kind": "offsetBiases", "window": new, "extra": 0}, side(old), make
 
 
+def distances(old, new, heads=3):
+    make = lambda x: resize_rel_pos_bias_table_levit(x.T, (new * new, heads)).T
+    return {"kind": "distanceBiases"}, [heads, old * old], make
+
+
+def maps(kind, old, new, dim=4, **how):
+    resize = lambda x: torch.nn.functional.interpolate(x.permute(0, 3, 1, 2), new, **how).permute(0, 2, 3, 1)
+    return {"kind": kind}, [1, *old, dim], resize
+
+
+def filters(old, new, dim=2):
+    bins = lambda side: [side[0], side[1] // 2 + 1]
+    _, _, resize = maps("", bins(old), bins(new), 2 * dim, mode="bicubic", align_corners=True)
+    make = lambda x: resize(x.flatten(2)[None])[0].unflatten(2, (dim, 2))
+    return {"kind": "spectralFilters"}, [*bins(old), dim, 2], make
+
+
 def patches(old, new):
     return {"kind": "patchKernel"}, [2, 3, old, old], lambda x: resample_patch_embed(x, [new, new])
 
@@ -71,6 +93,14 @@ cases = [
     channels(2),
     channels(5),
     maps_of_biases([7, 7], [12, 10]),
+    distances(7, 12),
+    distances(14, 7),
+    maps("positionMap", [14, 14], [24, 20], mode="bicubic", antialias=True),
+    maps("positionMapBilinear", [14, 14], [24, 20], mode="bilinear"),
+    maps("positionMapBilinear", [56, 56], [24, 30], mode="bilinear"),
+    filters([14, 14], [24, 24]),
+    filters([56, 56], [28, 40]),
+    filters([4, 4], [1, 1]),
 ]
 
 found = []
