@@ -300,7 +300,14 @@ export const variants: Record<string, Variant<ConvNeXtConfig>> = {
   convnextv2_huge: { config: { ...huge, grn: true }, preprocessing: { imageSize: 384, cropPct: 1 } },
 };
 
+/** Others have linear layers where timm convolves with kernels of 1, and global response norms that broadcast over [N, H, W, C]. */
+const shape: NameMap["shape"] = (path, own) => {
+  if (path.includes(".mlp.grn.")) return [1, 1, 1, ...own];
+  return path.includes(".mlp.fc") ? own.slice(0, 2) : own;
+};
+
 const official: NameMap = {
+  shape,
   pairs: [
     ["stem", "downsample_layers.0"],
     ["stages.{i}.downsample", "downsample_layers.{i}"],
@@ -336,7 +343,7 @@ export const names = ({ grn }: ConvNeXtConfig): FamilyNames => {
     ["head.norm", `${root}.layernorm`],
     ["head.fc", "classifier"],
   ];
-  return { official, transformers: { root: `${root}.`, pairs } };
+  return { official, transformers: { root: `${root}.`, pairs, shape } };
 };
 
 export const create = (config: ConvNeXtConfig, options: BackboneOptions): ConvNeXt => new ConvNeXt(config, options);

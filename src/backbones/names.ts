@@ -11,6 +11,8 @@ export interface NameMap {
   pairs: readonly NamePair[];
   /** What all names of a whole model begin with but the classifier's; those of a backbone alone leave it out. */
   root?: string;
+  /** The shape in which they keep a weight of ours, where the same values lie in another. */
+  shape?: (path: string, shape: readonly number[]) => readonly number[];
 }
 
 /** Whose names there are: "official" for the repository of the paper, "transformers" for Hugging Face's library. */
@@ -34,8 +36,8 @@ export const transformersBlock = (self: "attention.self" | "attention.attention"
 ];
 
 /** The same map as the library's version 5 has names in memory; what it saves to files keeps the names of before. */
-export const inTransformers5 = ({ root, pairs }: NameMap): NameMap => ({
-  root,
+export const inTransformers5 = ({ pairs, ...rest }: NameMap): NameMap => ({
+  ...rest,
   pairs: pairs.map(([ours, theirs]) => [
     ours,
     typeof theirs === "string" ? inVersion5(theirs) : theirs.map((part) => inVersion5(part)),

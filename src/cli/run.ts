@@ -37,10 +37,10 @@ async function makeParser(words: readonly string[], interrupt: Interrupt): Promi
 }
 
 /** Lets the parser's complaints come to us as errors of ours, instead of being printed. */
-function answer(parser: Parser, flags: readonly string[]): void {
+function answer(parser: Parser, flags: readonly string[], command = "<command>"): void {
   parser.configureOutput({ writeErr: () => {} }).showSuggestionAfterError(false);
   parser.exitOverride((error) => {
-    throw error.exitCode === 0 ? error : misunderstood(error, flags);
+    throw error.exitCode === 0 ? error : misunderstood(error, flags, command);
   });
 }
 
@@ -52,7 +52,8 @@ function addCommand(parser: Parser, command: Command, interrupt: Interrupt): voi
     sub.argument(optional ? `[${word}]` : `<${word}>`, description);
   }
   const flags = flagsOf(command.flags, Object.keys(command.args));
-  answer(sub, [...flags.map((flag) => flag.name), "--json", "--help", ...(command.config ? ["--config"] : [])]);
+  const all = [...flags.map((flag) => flag.name), "--json", "--help", ...(command.config ? ["--config"] : [])];
+  answer(sub, all, command.name);
   for (const flag of flags) {
     const short = command.short?.[flag.key];
     sub.option(short ? `-${short}, ${flag.usage}` : flag.usage, flag.description);
@@ -114,7 +115,7 @@ function fail(error: unknown): number {
 }
 
 /** The parser's complaint in our words, with the nearest names. */
-function misunderstood(error: CommanderError, flags: readonly string[]): UsageError {
+function misunderstood(error: CommanderError, flags: readonly string[], command: string): UsageError {
   const message = error.message.replace(/^error: /, "").split("\n")[0];
   const [, name = ""] = /'([^']+)'/.exec(message) ?? [];
   if (error.code === "commander.unknownCommand") {
@@ -128,5 +129,8 @@ function misunderstood(error: CommanderError, flags: readonly string[]): UsageEr
     const close = nearest(name, flags).join(", ");
     return new UsageError({ message: `there is no flag ${name}`, help: `did you mean ${close}?` });
   }
-  return new UsageError({ message, help: "`oriel <command> --help` shows what a command takes" });
+  const help = `\`oriel ${command} --help\` shows what ${command === "<command>" ? "a command" : "it"} takes`;
+  if (error.code === "commander.missingArgument")
+    return new UsageError({ message: `${command} lacks its <${name}>`, help });
+  return new UsageError({ message, help });
 }

@@ -71,6 +71,7 @@ function commonPrefixes(names: readonly string[]): string[] {
 export const namesIn = (model: Module, map: NameMap = { pairs: [] }): { name: string; shape: readonly number[] }[] =>
   stateOf(model).flatMap(({ path, shape }) => {
     const names = toTheirs(path, map);
-    const part = names.length > 1 ? [shape[0] / names.length, ...shape.slice(1)] : shape;
+    const theirs = map.shape?.(path, shape) ?? shape;
+    const part = names.length > 1 ? [theirs[0] / names.length, ...theirs.slice(1)] : theirs;
     return names.map((name) => ({ name, shape: part }));
   });

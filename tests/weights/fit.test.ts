@@ -65,14 +65,21 @@ test("classes, channels, image and window: what is resized, from what to what, a
   assert.equal(loadedShare(vit), 1);
 });
 
-test("every family's tables of places are made for another image", async () => {
-  const shared = ["gcvit_xxtiny", "maxvit_tiny_tf_224", "spectformer_xs_224", "deit_tiny_patch16_224", "volo_d1_224"];
-  for (const name of shared) {
+test("whatever has another shape for another image is made for it, in every family", async () => {
+  const names = [
+    "gcvit_xxtiny",
+    "maxvit_tiny_tf_224",
+    "spectformer_xs_224",
+    "spectformer_h_s_224",
+    "deit_tiny_patch16_224",
+  ];
+  const sized = [...names, "deit_tiny_distilled_patch16_224", "volo_d1_224", "iformer_small_224"];
+  const pairs = sized.map((name) => [name, 224, name, 320] as const);
+  for (const [name, size, larger, other] of [...pairs, ["tiny_vit_21m_224", 224, "tiny_vit_21m_384", 384] as const]) {
     // Two shapes suffice: what a table is made of is tested where it is made.
-    const at = async (imageSize: number) => weightsOf(await classifier(name, 10, { imageSize }));
-    const [before, after] = [await at(224), await at(320)];
-    const changed = after.filter(({ tensor }, i) => String(tensor.shape) !== String(before[i].tensor.shape));
-    const tables = changed.filter(({ path }) => /pos_embed|bias_table/.test(path));
+    const at = async (model: string, imageSize: number) => weightsOf(await classifier(model, 10, { imageSize }));
+    const [before, after] = [await at(name, size), await at(larger, other)];
+    const tables = after.filter(({ tensor }, i) => String(tensor.shape) !== String(before[i].tensor.shape));
     assert.ok(tables.length > 0, name);
     for (const { path, tensor, adapt } of tables) {
       const shape = before.find((w) => w.path === path)!.tensor.shape as number[];

@@ -48,6 +48,28 @@ describe("names and shapes are those that the other libraries write", () => {
     });
 });
 
+test("ConvNeXt V2: others keep norms and linear layers in shapes of their own", async () => {
+  const entry = await findModel("convnextv2_atto");
+  for (const [convention, norm, linear] of [
+    ["official", "stages.0.0.grn.gamma", "stages.0.0.pwconv1.weight"],
+    [
+      "transformers",
+      "convnextv2.encoder.stages.0.layers.0.grn.weight",
+      "convnextv2.encoder.stages.0.layers.0.pwconv1.weight",
+    ],
+  ]) {
+    const listed = namesIn(new Classifier(entry.create(), 10), entry.names[convention]);
+    const shapes = new Map(listed.map(({ name, shape }) => [name, shape]));
+    assert.deepEqual(
+      [shapes.get(norm), shapes.get(linear)],
+      [
+        [1, 1, 1, 160],
+        [160, 40],
+      ],
+    );
+  }
+});
+
 describe("names and shapes of every golden file", () => {
   const folders = ["tests/golden", sharedFile("golden").path].filter((folder) => existsSync(folder));
   const files = new Map(
