@@ -109,7 +109,7 @@ test("help: every command has examples", async () => {
 test("unknown commands and flags: the nearest names", async () => {
   await refused(folder, ["trian"], 2, /no command "trian"/, /did you mean train/);
   await refused(folder, ["train", "x", "--epoch", "3"], 2, /no flag --epoch/, /did you mean --epochs/);
-  await refused(folder, ["info"], 2, /missing required argument 'model'/);
+  await refused(folder, ["info"], 2, /info lacks its <model>/);
   await refused(folder, ["info", "a", "b"], 2, /too many arguments/);
   await refused(folder, ["info", "resnet50", "--depth", "0"], 2, /--depth is 0, expected at least 1/);
   await refused(folder, ["bench", "resnet50", "--batch", "many"], 2, /--batch is "many", expected a (whole )?number/);
