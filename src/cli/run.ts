@@ -28,7 +28,7 @@ async function makeParser(words: readonly string[], interrupt: Interrupt): Promi
     .helpOption("-h, --help", "show help")
     .helpCommand("help [command]", "show help for a command")
     .addHelpText("after", "\n`oriel <command> --help` has each command's flags and examples.\n");
-  answer(parser, []);
+  answer(parser, ["--version", "--help"]);
   // Only the command that is asked for is loaded; help wants them all.
   const wanted = words[0] !== undefined && Object.hasOwn(commands, words[0]) ? [words[0]] : Object.keys(commands);
   for (const name of wanted) addCommand(parser, (await commands[name]()).default, interrupt);
@@ -118,6 +118,8 @@ function fail(error: unknown): number {
 function misunderstood(error: CommanderError, flags: readonly string[], command: string): UsageError {
   const message = error.message.replace(/^error: /, "").split("\n")[0];
   const [, name = ""] = /'([^']+)'/.exec(message) ?? [];
+  if (error.code === "commander.help")
+    return new UsageError({ message: "there is no such command", help: "`oriel --help` lists all" });
   if (error.code === "commander.unknownCommand") {
     const close = nearest(name, Object.keys(commands)).join(", ");
     return new UsageError({
