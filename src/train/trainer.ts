@@ -114,6 +114,11 @@ export class Trainer {
       for (;;) {
         const { value: batch, done } = await upcoming;
         if (done || !batch) {
+          if (progress.stepInEpoch === 0)
+            throw new OrielError("picture", {
+              message: "none of the pictures to learn from can be read",
+              help: "look at what was left out, above",
+            });
           sums.seconds = (performance.now() - sums.began) / 1000;
           return sums;
         }
