@@ -33,6 +33,7 @@ const openDevice: OpenDevice = async ({ device, threads }): Promise<Device> => (
       session: {
         // Tiny gradients and second moments would otherwise run at a hundredth of the speed.
         set_denormal_as_zero: "1",
+        ...(options.folder === undefined ? {} : { model_external_initializers_file_folder_path: options.folder }),
         ...(options.strict && device !== "cpu" ? { disable_cpu_ep_fallback: "1" } : {}),
       },
     },

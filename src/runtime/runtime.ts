@@ -32,6 +32,8 @@ export interface CompileOptions {
   profile?: boolean;
   /** Fails where an operation would run on another device than asked. */
   strict?: boolean;
+  /** In Node, for a model in bytes: the folder of the files that its weights lie in, which the engine reads by itself. */
+  folder?: string;
 }
 
 export interface RunOptions {

@@ -48,8 +48,10 @@ export interface ExportOptions {
   opset?: Opset;
   /** Whether norms and scales are multiplied into the weights, which is faster; false leaves every weight as it is, to train on. */
   fuse?: boolean;
-  /** Writes the weights to a file of their own beside the model, `<file>.data`.  Above 2 GB they always are. */
+  /** Writes the weights to a file of their own beside the model, `<file>.data`. */
   externalData?: boolean;
+  /** Bytes of weights from which on they are written so anyway; by default and at most what one ONNX file holds, 2 GB. */
+  maxBytes?: number;
   /** Who may use the weights for what, such as "MIT"; goes into the metadata. */
   licence?: string;
   /** Where the weights come from: an address, a paper. */
@@ -76,7 +78,7 @@ export interface Exported extends ModelMetadata {
 }
 
 /** Weights of more bytes than this leave room for nothing else in one file. */
-const largestInside = largestFile - 2 ** 24;
+const mostInside = largestFile - 2 ** 24;
 
 /**
  * Writes a checkpoint as an ONNX model: input `image` for any number of pictures, output `logits` [N, classes] or `probabilities`.
@@ -123,7 +125,7 @@ export async function exportClassifier(
   const onnx = target === "triton" ? "model.onnx" : basename(file);
   const data = `${onnx}.data`;
   const written = { name, opset, metadata: { ...describe(told), ...metadata } };
-  const apart = options.externalData || constantBytes(graph) > largestInside;
+  const apart = options.externalData || constantBytes(graph) > Math.min(options.maxBytes ?? mostInside, mostInside);
   const parts = apart
     ? writeOnnxParts(graph, { ...written, location: data })
     : { model: writeOnnx(graph, written), data: [] };

@@ -1,15 +1,12 @@
 import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
-import type { Graph } from "../graph/graph.ts";
-import { externalTensors, readModel } from "../graph/onnx/model.ts";
-import { bindWeights } from "../nn/bind.ts";
-import { initialWeights } from "../nn/module.ts";
-import { OnnxModule } from "../nn/onnx-module.ts";
+import { readModel } from "../graph/onnx/model.ts";
 import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
-import { openOnnxModel } from "../weights/onnx-model.ts";
+import { besideModel, filesBeside } from "../weights/onnx-model.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { readModelMetadata } from "./export.ts";
 import { isOnnx, openImported, openModel } from "./imported.ts";
@@ -71,7 +68,7 @@ async function openOnnx(path: string, options: PredictorOptions): Promise<Predic
   const bytes = new Uint8Array(await readFile(path));
   const { input, output, ...description } = readModelMetadata(bytes, path);
   const runtime = await openNode({ device: options.device, threads: options.threads });
-  const program = await runtime.compile(await inOneFile(bytes, path));
+  const program = await runtime.compile(bytes, { folder: await folderOfWeights(bytes, path) });
   return {
     ...description,
     close: () => runtime.close(),
@@ -86,11 +83,11 @@ async function openOnnx(path: string, options: PredictorOptions): Promise<Predic
   };
 }
 
-/** A model whose weights lie in other files, as one that the engine can be handed. */
-async function inOneFile(bytes: Uint8Array<ArrayBuffer>, path: string): Promise<Uint8Array<ArrayBuffer> | Graph> {
-  if (externalTensors(readModel(bytes, path)).length === 0) return bytes;
-  const module = new OnnxModule(await openOnnxModel(path));
-  return bindWeights(module.graph(), module, initialWeights(module, 0));
+/** Where the engine finds weights that lie in other files, each of which may be read; undefined where all are in the model. */
+async function folderOfWeights(bytes: Uint8Array<ArrayBuffer>, path: string): Promise<string | undefined> {
+  const files = filesBeside(readModel(bytes, path));
+  for (const file of files) await besideModel(path, file);
+  return files.length > 0 ? resolve(dirname(path)) : undefined;
 }
 
 /** The bytes that normalised values came from.  [N, 3, H, W] -> [N, H, W, 3] */

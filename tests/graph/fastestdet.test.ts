@@ -152,6 +152,10 @@ test("its gradients agree with differences", { skip }, async () => {
     ),
   });
   const found = await runGraph(new Graph(graph.inputs, outputs), feeds(values));
+  // The first kernel moves every maximum and every ReLU after it across their kinks: in float64 PyTorch's quotient along its
+  // gradient is 1.7342 for a step of 2e-3, 1.4901 for 1e-4, and only at 1e-6 1.5643.  So it is held against PyTorch's gradient.
+  const first = found["d:onnx::Conv_760"].data as Float32Array;
+  assert.ok(Math.abs(Math.hypot(...first) / 1.56611 - 1) <= 1e-3);
   const forward = await runtime.compile(new Graph(graph.inputs, [["loss", loss]]));
   for (const only of [/./, /Conv_778$/, /Conv_967$/]) {
     const chosen = parameters.filter(({ path }) => only.test(path));

@@ -126,6 +126,14 @@ test("exports: probabilities of bytes, weights apart, older operators, a server'
   assert.deepEqual(apart.files, [join(home, "beside.onnx"), join(home, "beside.onnx.data")]);
   assert.ok(readFileSync(apart.files[0]).length < readFileSync(apart.files[1]).length / 2);
   await close(apart.files[0]);
+  // What one file holds is 2 GB; with less, the same happens to a small model.
+  const [most, own] = [2 ** 20, readFileSync(file).length];
+  const large = await exportModel(best, join(home, "large.onnx"), { maxBytes: most / 4 });
+  assert.ok(own > most / 4 && own < 2 * most);
+  assert.deepEqual([large.files.length, readFileSync(large.files[0]).length < most / 4], [2, true]);
+  await close(large.files[0]);
+  const { files: one } = await exportModel(best, join(home, "one.onnx"), { maxBytes: 2 * most });
+  assert.equal(one.length, 1);
 
   const { files } = await exportModel(best, join(home, "server"), { target: "triton" });
   assert.deepEqual(
