@@ -7,7 +7,8 @@ import { check } from "./flags.ts";
 export async function readConfig(file: string, schema: z.ZodObject): Promise<Record<string, unknown>> {
   const text = await readFile(file, "utf8").catch((cause) => {
     throw new UsageError({
-      message: `the file of --config cannot be read: ${cause.code ?? cause.message}`,
+      message:
+        cause.code === "ENOENT" ? "there is no such file" : `the file cannot be read: ${cause.code ?? cause.message}`,
       at: file,
       cause,
     });

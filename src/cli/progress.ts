@@ -99,7 +99,7 @@ export class Progress {
     this.#run = { epochs, batch, firstStep: step, started: now };
     this.#lastStep = { at: now, step, rate: Number.NaN };
     this.line(
-      `training for ${epochs} epochs of ${stepsPerEpoch} steps, ${batch} images each${step > 0 ? `, from step ${step} of ${steps}` : ""}`,
+      `training for ${some(epochs, "epoch")} of ${some(stepsPerEpoch, "step")}, ${some(batch, "image")} each${step > 0 ? `, from step ${step} of ${steps}` : ""}`,
     );
   }
 
@@ -171,3 +171,6 @@ function bar(share: number, width = 24): string {
   const full = Math.min(width, Math.floor(share * width));
   return "━".repeat(full) + (full < width ? `╺${"─".repeat(width - full - 1)}` : "");
 }
+
+/** "1 step", "20 steps" */
+const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
