@@ -82,7 +82,7 @@ test("train: a config file takes the flags' keys, and flags stand above it", asy
   );
   writeFileSync(join(folder, "torn.json"), '{"data": ');
   await refused(folder, ["train", "--config", "torn.json"], 2, /not JSON/);
-  await refused(folder, ["train", "--config", "absent.json"], 2, /cannot be read/);
+  await refused(folder, ["train", "--config", "absent.json"], 2, /no such file/);
 });
 
 test("train: config.json of a run folder runs again, to the same bytes", async () => {
