@@ -112,7 +112,7 @@ test("README: every block runs, and the command is there", async () => {
 
 test("the library example is the one in the README", () => {
   const [, example] = readFileSync(join(repository, "examples", "library.ts"), "utf8").split(/\*\/\n/);
-  assert.equal(blocks[0], example);
+  assert.ok(blocks.includes(example));
 });
 
 for (const name of examples)
