@@ -2,6 +2,7 @@ import { ShapeError } from "../base/errors.ts";
 import { type Data, dataOf } from "../graph/dtype.ts";
 import {
   broadcast,
+  type Dim,
   divDim,
   isOpen,
   known,
@@ -321,13 +322,47 @@ export const gather: Draw<["x", "indices"], { axis: number }> = defineOp({
     // Gathered rows in front, added to their places.
     const flat = indices.rank === 1 ? dy : dy.reshape([...x.shape.slice(0, axis), count, ...x.shape.slice(axis + 1)]);
     const front = flat.swapAxes(0, axis); // [I, ..., A, ...]
-    const zeros = x.shape.some(isOpen)
-      ? zerosLike(x).swapAxes(0, axis)
-      : expand(scalar(0, x.dtype), { shape: [x.shape[axis], ...front.shape.slice(1)] });
-    const added = scatterNdAdd(zeros, wide(indices, [count, 1]), front);
+    const added = sumByPlace(front, indices, x.shape[axis]) ?? addAtPlaces(front, indices, x, axis);
     return { x: added.swapAxes(0, axis), indices: null };
   },
 });
+
+/**
+ * Sums the rows that have the same place, which are known beforehand, in an order that never changes: each place gathers its own rows.
+ * Undefined where places are not known, or some have so many more rows than others that most of the gathering would be zeros.
+ * rows: [K, ...R], indices: K places -> [places, ...R]
+ */
+function sumByPlace(rows: Tensor, indices: Tensor, places: Dim): Tensor | undefined {
+  const data = constantData(indices);
+  if (!data || isOpen(places) || isOpen(rows.shape[0])) return undefined;
+  const count = rows.shape[0];
+  const own: number[][] = Array.from({ length: places }, () => []);
+  data.forEach((place: number | bigint, row: number) => {
+    own[(Number(place) + places) % places].push(row);
+  });
+  const most = own.reduce((n, list) => Math.max(n, list.length), 0);
+  if (most * places > 16 * (count + places)) return undefined;
+  const order = Int32Array.from(own.flatMap((list) => [...list, ...new Array(most - list.length).fill(count)]));
+  const padded = order.includes(count) ? rows.pad(0, 0, 1) : rows; // row `count` is zeros
+  const sorted = gather(padded, constant(order, [order.length], "int32"), { axis: 0 });
+  return sorted.reshape([places, most, ...rows.shape.slice(1)]).sum([1], false);
+}
+
+/**
+ * Adds rows at places that are not known beforehand.  The engine's ScatterND adds rows of one place on several threads and may lose one,
+ * so it is left for shapes that its other operator cannot be given.
+ */
+function addAtPlaces(rows: Tensor, indices: Tensor, x: Tensor, axis: number): Tensor {
+  const shape = [x.shape[axis], ...rows.shape.slice(1)];
+  if (x.shape.some(isOpen) || shape.some(isOpen) || rows.shape.some(isOpen)) {
+    const zeros = x.shape.some(isOpen) ? zerosLike(x).swapAxes(0, axis) : expand(scalar(0, x.dtype), { shape });
+    return scatterNdAdd(zeros, wide(indices, [sizeOf(indices.shape), 1]), rows);
+  }
+  const column = indices.reshape([rows.shape[0], ...rows.shape.slice(1).map(() => 1)]);
+  return scatterElementsAdd(expand(scalar(0, x.dtype), { shape }), expand(column, { shape: rows.shape }), rows, {
+    axis: 0,
+  });
+}
 
 /** Indices as int64, the only type that ScatterND takes. */
 function wide(indices: Tensor, shape: Shape): Tensor {

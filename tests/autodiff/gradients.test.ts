@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { OrielError } from "../../src/base/errors.ts";
 import { Graph } from "../../src/graph/graph.ts";
-import { input, scalar, type Tensor, withScope } from "../../src/graph/tensor.ts";
+import { constant, input, scalar, type Tensor, withScope } from "../../src/graph/tensor.ts";
 import { defineOp } from "../../src/ops/define.ts";
 import * as ops from "../../src/ops/index.ts";
 import { array, numbers, randn } from "../support/arrays.ts";
@@ -142,4 +142,18 @@ test("gradients are drawn under the path of what they differentiate", () => {
   const x = input([2]);
   const [dx] = gradients(withScope("blocks.0", () => x.exp()).sum(), [x]);
   assert.equal(dx.node.scope, "grad:blocks.0");
+});
+
+test("rows of one place are summed without losing any, however many threads", async () => {
+  const [places, count] = [5, 40_000];
+  const index = Int32Array.from({ length: count }, (_, i) => (i * i) % places);
+  const rows = (x: Tensor, indices: Tensor): Tensor => ops.gather(x, indices, { axis: 0 }).sum();
+  const table = array([places, 2], new Array(2 * places).fill(0));
+  const each = Array.from({ length: places }, (_, place) => index.filter((i) => i === place).length);
+  const wanted = each.flatMap((n) => [n, n]);
+  assert.deepEqual(await gradientOf((x) => rows(x, constant(index, [count], "int32")), table), wanted);
+  // As if the places were not known: they depend on what is fed.
+  const told = (x: Tensor): Tensor =>
+    ops.cast(x.slice(1, 0, 1).sum().mul(0), { to: "int32" }).add(constant(index, [count], "int32"));
+  assert.deepEqual(await gradientOf((x) => rows(x, ops.stopGradient(told(x))), table), wanted);
 });
