@@ -1,6 +1,7 @@
 import { openWeb, type WebDevice, type WebOptions, webDevices } from "../../src/runtime/web.ts";
 import { runtimeCases } from "../runtime/suite.ts";
 import { trainingLosses } from "../runtime/training.ts";
+import { type Dropped, learnFrom } from "./dropped.ts";
 
 // Runs in the page; the test process calls what lies in `oriel`.
 
@@ -42,6 +43,17 @@ async function open(options: WebOptions): Promise<string> {
   }
 }
 
-const oriel = { runCase, train, open, devices: webDevices, isolated: () => crossOriginIsolated };
+/** What a dropped file is good for; `bytes` are its own, in base64. */
+async function drop(bytes: string, name: string, weight: string): Promise<Dropped> {
+  const file = new File([Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0))], name);
+  const runtime = await openWeb({ device: "wasm" });
+  try {
+    return await learnFrom(runtime, file, weight);
+  } finally {
+    await runtime.close();
+  }
+}
+
+const oriel = { runCase, train, drop, open, devices: webDevices, isolated: () => crossOriginIsolated };
 export type Oriel = typeof oriel;
 Object.assign(globalThis, { oriel });

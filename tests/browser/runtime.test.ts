@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Page } from "playwright-core";
+import { findModel } from "../../src/backbones/index.ts";
+import { writeOnnx } from "../../src/graph/onnx/write.ts";
+import { bindWeights } from "../../src/nn/bind.ts";
+import { initialWeights } from "../../src/nn/module.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { WebDevice, WebOptions } from "../../src/runtime/web.ts";
+import { Classifier } from "../../src/tasks/classify.ts";
+import { inferenceGraph } from "../../src/train/model.ts";
 import { knownGaps } from "../runtime/gaps.ts";
 import { runtimeCases } from "../runtime/suite.ts";
 import { trainingLosses } from "../runtime/training.ts";
 import { chromiumPath, openTestPage, type TestPage } from "./chromium.ts";
+import { learnFrom } from "./dropped.ts";
 import type { Oriel } from "./page.ts";
 
 declare const oriel: Oriel;
@@ -70,6 +77,25 @@ describe("Chromium", { skip }, () => {
       close(losses, expected, 1e-3);
     });
   }
+
+  test("a dropped ONNX file is looked into by ranges, imported, and learns as in Node", async () => {
+    const model = new Classifier((await findModel("swin_micro_32")).create(), 10);
+    const file = writeOnnx(bindWeights(inferenceGraph(model, 32), model, initialWeights(model, 3)));
+    const weight = "layers.1.downsample.reduction.weight";
+    const runtime = await openNode();
+    const expected = await learnFrom(runtime, new Blob([file]), weight);
+    await runtime.close();
+    const bytes = Buffer.from(file).toString("base64");
+    const found = await page.evaluate(([bytes, weight]) => oriel.drop(bytes, "swin.onnx", weight), [
+      bytes,
+      weight,
+    ] as const);
+    assert.equal(found.tensors, expected.tensors);
+    assert.equal(found.sum, expected.sum);
+    assert.ok(found.read < 0.2, `${found.read} of the file was read`);
+    assert.ok(found.losses[3] < 0.9 * found.losses[0], `${found.losses}`);
+    close(found.losses, expected.losses, 1e-4);
+  });
 });
 
 async function nodeLosses(model: string, steps: number): Promise<number[]> {
