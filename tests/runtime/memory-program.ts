@@ -6,7 +6,7 @@ import type { DeviceTensor, HostTensor } from "../../src/runtime/runtime.ts";
 
 // A loop like training's, in a process of its own: prints the resident megabytes after each step.
 
-const [steps, side] = [Number(process.argv[2]), 1536]; // large beside what the heap of scripts does
+const [steps, side] = [Number(process.argv[2]), 512];
 const runtime = await openNode();
 const names = ["w", "m", "v"];
 const [x, w, m, v] = Array.from({ length: 4 }, () => input([side, side]));
