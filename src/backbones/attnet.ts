@@ -15,7 +15,7 @@ import { gelu, sigmoid } from "../ops/elementwise.ts";
 import { split } from "../ops/move.ts";
 import { rmsNorm } from "../ops/norm.ts";
 import { adaptiveAveragePool } from "../ops/pool.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 
 export interface AttNetConfig {
   depths: readonly number[];
@@ -176,19 +176,14 @@ export class AttNet extends Module implements Backbone {
     super();
     const { depths, dims } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims;
     this.strides = dims.map((_, i) => 2 ** (i + 2));
     this.dim = dims[dims.length - 1];
     this.downsampleLayers = dims.map((dim, i) =>
       i === 0 ? new Sequential(halve(inChannels, dim / 2), gelu, halve(dim / 2, dim)) : halve(dims[i - 1], dim),
     );
-    this.stages = depths.map((depth, i) =>
-      rates.splice(0, depth).map((rate) => new Block(dims[i], expansions[i], config, rate)),
-    );
+    this.stages = depths.map((_, i) => rates[i].map((rate) => new Block(dims[i], expansions[i], config, rate)));
     this.norm = new LayerNorm(this.dim);
   }
   forward(image: Tensor): Tensor[] {

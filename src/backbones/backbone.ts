@@ -106,6 +106,24 @@ export const sides = (size: number | readonly [number, number]): readonly [numbe
 export const dropPathRates = (count: number, last: number): number[] =>
   Array.from({ length: count }, (_, i) => (count === 1 ? 0 : (last * i) / (count - 1)));
 
+/** Rates of stochastic depth for each block of each stage; over all stages they grow from 0 to `last`. */
+export function stageRates(depths: readonly number[], last: number): number[][] {
+  const rates = dropPathRates(
+    depths.reduce((a, b) => a + b, 0),
+    last,
+  );
+  return depths.map((depth) => rates.splice(0, depth));
+}
+
+/** What each stage makes of what the one before it made. */
+export function throughStages(stages: readonly { forward(x: Tensor): Tensor }[], start: Tensor): Tensor[] {
+  let x = start;
+  return stages.map((stage) => {
+    x = stage.forward(x);
+    return x;
+  });
+}
+
 const common: Readonly<Record<keyof BackboneOptions, OptionRule>> = {
   imageSize: { wants: "a number of pixels, or [height, width]", takes: (size) => [size].flat().every(isCount) },
   inChannels: { wants: "a whole number of channels", takes: isCount },

@@ -13,7 +13,7 @@ import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { rmsNorm } from "../ops/norm.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
 import { below, type FamilyNames, type NameMap, type NamePair } from "./names.ts";
 
 export interface ConvNeXtConfig {
@@ -212,27 +212,18 @@ export class ConvNeXt extends Module implements Backbone {
     super();
     const { depths, dims, normFirst, headHidden } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     const last = dims[dims.length - 1];
     this.channels = dims;
     this.strides = dims.map((_, i) => 4 * 2 ** i);
     this.dim = headHidden ?? last;
     this.stem = new Stem(inChannels, config);
-    this.stages = depths.map(
-      (depth, i) => new Stage(dims[Math.max(0, i - 1)], dims[i], i === 0, config, rates.splice(0, depth)),
-    );
+    this.stages = depths.map((_, i) => new Stage(dims[Math.max(0, i - 1)], dims[i], i === 0, config, rates[i]));
     this.normPre = normFirst ? createNorm(last, config) : undefined;
     this.head = new Head(last, config);
   }
   #maps(image: Tensor): Tensor[] {
-    let x = this.stem.forward(image);
-    return this.stages.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.stages, this.stem.forward(image));
   }
   forward(image: Tensor): Tensor[] {
     return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));

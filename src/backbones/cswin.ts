@@ -14,7 +14,7 @@ import { planWindows } from "../nn/window.ts";
 import { conv } from "../ops/conv.ts";
 import { concat, permuteAlong, split } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 
 export interface CSWinConfig {
   /** Stride of the overlapping patches of the stem. */
@@ -210,10 +210,7 @@ export class CSWin extends Module implements Backbone {
   constructor({ patch, dim, depths, heads, split }: CSWinConfig, options: CSWinOptions = {}) {
     super();
     const { inChannels = 3, dropPath = 0, directions = "both" } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     const last = depths.length - 1;
     const pair: Direction[] = directions === "both" ? ["vertical", "horizontal"] : [directions, directions];
     this.channels = depths.map((_, i) => dim * 2 ** i);
@@ -222,10 +219,8 @@ export class CSWin extends Module implements Backbone {
     this.#embedding = new Conv2d(inChannels, dim, { kernel: 2 * patch - 1, stride: patch, padding: patch / 2 });
     this.#embeddingNorm = new LayerNorm(dim);
     this.#merges = this.channels.slice(0, last).map((channels) => new Merge(channels));
-    this.#stages = depths.map((depth, i) =>
-      rates
-        .splice(0, depth)
-        .map((rate) => new Block(this.channels[i], heads[i], i === last ? ["whole"] : pair, split[i], rate)),
+    this.#stages = depths.map((_, i) =>
+      rates[i].map((rate) => new Block(this.channels[i], heads[i], i === last ? ["whole"] : pair, split[i], rate)),
     );
     this.#norm = new LayerNorm(this.dim);
   }

@@ -12,7 +12,7 @@ import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { acrossWindows, fromWindows, toWindows } from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
 
 export interface DaViTConfig {
   patch: number;
@@ -217,15 +217,12 @@ export class DaViT extends Module implements Backbone {
     super();
     const { patch, dims, depths } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims;
     this.strides = dims.map((_, i) => patch * 2 ** i);
     this.dim = dims[dims.length - 1];
     this.#stem = new Stem(inChannels, dims[0], patch);
-    this.#stages = depths.map((depth, i) => new Stage(config, i, rates.splice(0, depth)));
+    this.#stages = depths.map((_, i) => new Stage(config, i, rates[i]));
     this.#norm = new LayerNorm(this.dim);
   }
   override *parts(): Iterable<[string, Module]> {
@@ -234,11 +231,7 @@ export class DaViT extends Module implements Backbone {
     yield ["head.norm", this.#norm];
   }
   forward(image: Tensor): Tensor[] {
-    let x = this.#stem.forward(image); // [N, C, H/4, W/4]
-    return this.#stages.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.#stages, this.#stem.forward(image)); // [N, C, H/4, W/4]
   }
   embed(image: Tensor): Tensor {
     const maps = this.forward(image);

@@ -10,7 +10,7 @@ import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
 
 export interface FocalNetConfig {
   dim: number;
@@ -200,23 +200,16 @@ export class FocalNet extends Module implements Backbone {
     super();
     const { dim, depths, large = false } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = depths.map((_, i) => dim * 2 ** i);
     this.strides = depths.map((_, i) => 4 * 2 ** i);
     this.dim = this.channels[depths.length - 1];
     this.stem = new Embedding(inChannels, dim, 4, large);
-    this.layers = depths.map((depth, i) => new Stage(this.channels[i], i === 0, config, rates.splice(0, depth)));
+    this.layers = depths.map((_, i) => new Stage(this.channels[i], i === 0, config, rates[i]));
     this.norm = new LayerNorm(this.dim);
   }
   #maps(image: Tensor): Tensor[] {
-    let x = this.stem.forward(image);
-    return this.layers.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.layers, this.stem.forward(image));
   }
   forward(image: Tensor): Tensor[] {
     return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));

@@ -16,7 +16,7 @@ import { gelu } from "../ops/elementwise.ts";
 import { concat } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
 import { adaptiveAveragePool, maxPool } from "../ops/pool.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, sides, stageRates, throughStages, type Variant } from "./backbone.ts";
 
 export interface GCViTConfig {
   dim: number;
@@ -265,16 +265,13 @@ export class GCViT extends Module implements Backbone {
   constructor({ dim, depths, heads, ratios, ...config }: GCViTConfig, options: GCViTOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     const last = depths.length - 1;
     this.channels = depths.map((_, i) => dim * 2 ** i);
     this.strides = depths.map((_, i) => 4 * 2 ** i);
     this.dim = this.channels[last];
     this.stem = new Stem(inChannels, dim);
-    this.stages = depths.map((depth, i) => {
+    this.stages = depths.map((_, i) => {
       const stage: StageConfig = {
         ...config,
         inputs: this.channels[i - 1],
@@ -285,16 +282,12 @@ export class GCViT extends Module implements Backbone {
         place: i === 0 ? "first" : i === last ? "last" : "middle",
         tiled: options.queries === "tiled",
       };
-      return new Stage(stage, rates.splice(0, depth));
+      return new Stage(stage, rates[i]);
     });
   }
   /** The last map is normalised. */
   forward(image: Tensor): Tensor[] {
-    let x = this.stem.forward(image); // [N, C, H / 4, W / 4]
-    return this.stages.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.stages, this.stem.forward(image)); // [N, C, H / 4, W / 4]
   }
   embed(image: Tensor): Tensor {
     const maps = this.forward(image);

@@ -14,7 +14,7 @@ import { acrossWindows, fromWindows, planGrid, planWindows, relativeBias, toWind
 import { geluTanh, silu, tanh } from "../ops/elementwise.ts";
 import { softmax } from "../ops/norm.ts";
 import { averagePool } from "../ops/pool.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, sides, stageRates, throughStages, type Variant } from "./backbone.ts";
 
 export interface MaxViTConfig {
   stem: number;
@@ -218,18 +218,13 @@ export class MaxViT extends Module implements Backbone {
   constructor({ stem, dims, depths, headDim, ratio }: MaxViTConfig, options: BackboneOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     const window = sides(imageSize).map((s) => Math.max(1, Math.floor(s / ratio)));
     this.channels = dims;
     this.strides = dims.map((_, i) => 4 * 2 ** i);
     this.dim = dims[dims.length - 1];
     this.#stem = new Stem(inChannels, stem);
-    this.#stages = dims.map(
-      (dim, i) => new Stage(dims[i - 1] ?? stem, dim, dim / headDim, window, rates.splice(0, depths[i])),
-    );
+    this.#stages = dims.map((dim, i) => new Stage(dims[i - 1] ?? stem, dim, dim / headDim, window, rates[i]));
     this.#norm = new LayerNorm(this.dim);
     this.#preLogits = new Linear(this.dim, this.dim);
   }
@@ -240,11 +235,7 @@ export class MaxViT extends Module implements Backbone {
     yield ["head.pre_logits.fc", this.#preLogits];
   }
   forward(image: Tensor): Tensor[] {
-    let x = this.#stem.forward(image); // [N, C, H / 2, W / 2]
-    return this.#stages.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.#stages, this.#stem.forward(image)); // [N, C, H / 2, W / 2]
   }
   embed(image: Tensor): Tensor {
     const maps = this.forward(image);

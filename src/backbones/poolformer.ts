@@ -11,7 +11,7 @@ import { Conv2d, DropPath, GroupNorm, Identity, LayerNorm, Linear } from "../nn/
 import { Module } from "../nn/module.ts";
 import { gelu, relu } from "../ops/elementwise.ts";
 import { averagePool } from "../ops/pool.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
 
 export interface PoolFormerConfig {
   depths: readonly number[];
@@ -208,23 +208,16 @@ export class PoolFormer extends Module implements Backbone {
     super();
     const { depths, dims, second = false, patch = 4 } = config;
     const { inChannels = 3, dropPath = 0, mixer = "pooling" } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims;
     this.strides = dims.map((_, i) => patch * 2 ** i);
     this.dim = dims[dims.length - 1];
     this.stem = new Embedding(inChannels, dims[0], patch, true, second);
-    this.stages = depths.map((depth, i) => new Stage(i, config, mixer, rates.splice(0, depth)));
+    this.stages = depths.map((_, i) => new Stage(i, config, mixer, rates[i]));
     this.head = new Head(this.dim);
   }
   forward(image: Tensor): Tensor[] {
-    let x = this.stem.forward(image);
-    return this.stages.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.stages, this.stem.forward(image));
   }
   embed(image: Tensor): Tensor {
     const maps = this.forward(image);

@@ -13,7 +13,7 @@ import { SqueezeExcite } from "../nn/squeeze-excite.ts";
 import type { ConvOptions } from "../ops/conv.ts";
 import { relu } from "../ops/elementwise.ts";
 import { averagePool, maxPool } from "../ops/pool.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 import type { FamilyNames } from "./names.ts";
 
 export interface ResNetConfig {
@@ -238,18 +238,15 @@ export class ResNet extends Module implements Backbone {
     super();
     const { depths, dims, small = false, revisited = false } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims.map((dim) => outputsOf(config, dim));
     this.strides = dims.map((_, i) => (small ? 1 : 4) * 2 ** i);
     this.dim = this.channels[dims.length - 1];
     this.headName = small ? "linear" : "fc";
     this.#stem = new (small ? SmallStem : revisited ? DeepStem : Stem)(inChannels, dims[0]);
     let channels = dims[0];
-    this.#layers = depths.map((depth, i) =>
-      rates.splice(0, depth).map((rate, j) => {
+    this.#layers = depths.map((_, i) =>
+      rates[i].map((rate, j) => {
         const block = new Block(config, channels, dims[i], i > 0 && j === 0 ? 2 : 1, rate);
         channels = this.channels[i];
         return block;

@@ -12,7 +12,7 @@ import { Module } from "../nn/module.ts";
 import { gelu, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, split } from "../ops/move.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 
 export interface SmtConfig {
   dims: readonly number[];
@@ -208,10 +208,7 @@ export class Smt extends Module implements Backbone {
   constructor({ dims, depths, ratios, stem, layerScale = false }: SmtConfig, options: BackboneOptions = {}) {
     super();
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     const last = dims.length - 1;
     this.channels = dims;
     this.strides = dims.map((_, i) => 4 * 2 ** i);
@@ -220,8 +217,8 @@ export class Smt extends Module implements Backbone {
       i === 0 ? new Stem(inChannels, dim, stem) : new PatchEmbed(dims[i - 1], dim),
     );
     // Evolutionary hybrid network (section 3.2): in the stage before the last every second block attends.
-    this.#blocks = depths.map((depth, i) =>
-      rates.splice(0, depth).map((rate, j) => {
+    this.#blocks = depths.map((_, i) =>
+      rates[i].map((rate, j) => {
         const attends = i === last || (i === last - 1 && j % 2 === 1);
         return new Block(dims[i], i === last ? 16 : 8, attends, ratios[i], layerScale, rate);
       }),

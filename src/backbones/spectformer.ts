@@ -15,7 +15,7 @@ import { gelu, relu } from "../ops/elementwise.ts";
 import { irfft2, rfft2 } from "../ops/fourier.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, split } from "../ops/move.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, dropPathRates, sides, stageRates, type Variant } from "./backbone.ts";
 
 /** Patches of one size throughout. */
 export interface PlainConfig {
@@ -332,10 +332,7 @@ export class SpectFormerPyramid extends Module implements Backbone {
   constructor({ stem, dims, depths, heads }: PyramidConfig, options: BackboneOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims;
     this.strides = dims.map((_, i) => 4 * 2 ** i);
     this.dim = dims[dims.length - 1];
@@ -343,10 +340,10 @@ export class SpectFormerPyramid extends Module implements Backbone {
     this.#embeddings = dims.map((dim, i) =>
       i === 0 ? new Stem(inChannels, stem, dim) : new Downsample(dims[i - 1], dim),
     );
-    this.#blocks = depths.map((depth, i) => {
+    this.#blocks = depths.map((_, i) => {
       [height, width] = [Math.ceil(height / 2), Math.ceil(width / 2)];
       const mixer = () => (i < 2 ? new SpectralGate(dims[i], [height, width]) : new MapAttention(dims[i], heads[i]));
-      return rates.splice(0, depth).map((rate) => new Block(dims[i], mixer(), i < 2 ? 8 : 4, rate));
+      return rates[i].map((rate) => new Block(dims[i], mixer(), i < 2 ? 8 : 4, rate));
     });
     this.#norms = dims.map((dim) => new LayerNorm(dim, { eps }));
     this.#class = new ClassBlock(this.dim, heads[dims.length - 1]);

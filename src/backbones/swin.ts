@@ -24,10 +24,11 @@ import { softmax } from "../ops/norm.ts";
 import {
   type Backbone,
   type BackboneOptions,
-  dropPathRates,
   isCount,
   type OptionRule,
   sides,
+  stageRates,
+  throughStages,
   type Variant,
 } from "./backbone.ts";
 import { below, type FamilyNames, inTransformers5, type NameMap, transformersBlock } from "./names.ts";
@@ -183,28 +184,21 @@ export class Swin extends Module implements Backbone {
   constructor({ patch, dim, depths, heads, window }: SwinConfig, options: SwinOptions = {}) {
     super();
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = depths.map((_, i) => dim * 2 ** i);
     this.strides = depths.map((_, i) => patch * 2 ** i);
     this.dim = this.channels[depths.length - 1];
     this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
     let size = sides(imageSize).map((s) => Math.ceil(s / patch));
-    this.layers = depths.map((depth, i) => {
+    this.layers = depths.map((_, i) => {
       if (i > 0) size = size.map((s) => Math.ceil(s / 2));
       const side = options.window ?? (typeof window === "number" ? window : window[i]);
-      return new Stage(this.channels[i], i === 0, size, heads[i], side, rates.splice(0, depth));
+      return new Stage(this.channels[i], i === 0, size, heads[i], side, rates[i]);
     });
     this.norm = new LayerNorm(this.dim);
   }
   #maps(image: Tensor): Tensor[] {
-    let x = this.patchEmbed.forward(image);
-    return this.layers.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.layers, this.patchEmbed.forward(image));
   }
   forward(image: Tensor): Tensor[] {
     return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));

@@ -26,10 +26,11 @@ import { softmax, unitNorm } from "../ops/norm.ts";
 import {
   type Backbone,
   type BackboneOptions,
-  dropPathRates,
   isCount,
   type OptionRule,
   sides,
+  stageRates,
+  throughStages,
   type Variant,
 } from "./backbone.ts";
 import { below, type FamilyNames, transformersBlock } from "./names.ts";
@@ -201,15 +202,12 @@ export class SwinV2 extends Module implements Backbone {
   constructor({ patch, dim, depths, heads, window, learned }: SwinV2Config, options: SwinV2Options = {}) {
     super();
     const { imageSize = 256, inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = depths.map((_, i) => dim * 2 ** i);
     this.strides = depths.map((_, i) => patch * 2 ** i);
     this.dim = this.channels[depths.length - 1];
     this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
-    this.layers = depths.map((depth, i) => {
+    this.layers = depths.map((_, i) => {
       const size = sides(imageSize).map((s) => Math.ceil(s / this.strides[i]));
       const stage = {
         dim: this.channels[i],
@@ -218,16 +216,12 @@ export class SwinV2 extends Module implements Backbone {
         window: options.window ?? window,
         learned: learned[i],
       };
-      return new Stage(stage, i === 0, rates.splice(0, depth));
+      return new Stage(stage, i === 0, rates[i]);
     });
     this.norm = new LayerNorm(this.dim);
   }
   #maps(image: Tensor): Tensor[] {
-    let x = this.patchEmbed.forward(image); // [N, H/4, W/4, C]
-    return this.layers.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.layers, this.patchEmbed.forward(image)); // [N, H/4, W/4, C]
   }
   forward(image: Tensor): Tensor[] {
     return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));

@@ -16,7 +16,7 @@ import type { ConvOptions } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { gather } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
-import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
 
 export interface TinyViTConfig {
   dims: readonly number[];
@@ -245,16 +245,13 @@ export class TinyViT extends Module implements Backbone {
   constructor({ dims, depths, heads, windows }: TinyViTConfig, options: BackboneOptions = {}) {
     super();
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims;
     this.strides = dims.map((_, i) => 4 * 2 ** i);
     this.dim = dims[dims.length - 1];
     this.patchEmbed = new PatchEmbed(inChannels, dims[0]);
-    this.stages = depths.map((depth, i) => {
-      const own = rates.splice(0, depth);
+    this.stages = depths.map((_, i) => {
+      const own = rates[i];
       return i === 0
         ? new ConvStage(dims[0], own)
         : new AttentionStage(dims[i - 1], dims[i], heads[i - 1], windows[i - 1], own);
@@ -262,11 +259,7 @@ export class TinyViT extends Module implements Backbone {
     this.head = new Head(this.dim);
   }
   forward(image: Tensor): Tensor[] {
-    let x = this.patchEmbed.forward(image);
-    return this.stages.map((stage) => {
-      x = stage.forward(x);
-      return x;
-    });
+    return throughStages(this.stages, this.patchEmbed.forward(image));
   }
   embed(image: Tensor): Tensor {
     const maps = this.forward(image);

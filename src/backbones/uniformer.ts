@@ -11,7 +11,7 @@ import { BatchNorm2d, Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../n
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
-import { type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
+import { type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 import { type MixPatches, type TokenLabelled, type Tokens, tokenLogits } from "./token-labels.ts";
 
 export interface UniFormerConfig {
@@ -169,10 +169,7 @@ export class UniFormer extends Module implements TokenLabelled {
     super();
     const { dims, depths, headDim, patch = 4, overlapping = false, layerScale, tokenLabels } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const rates = dropPathRates(
-      depths.reduce((a, b) => a + b, 0),
-      dropPath,
-    );
+    const rates = stageRates(depths, dropPath);
     this.channels = dims;
     this.strides = dims.map((_, i) => patch * 2 ** i);
     this.dim = dims[dims.length - 1];
@@ -182,14 +179,12 @@ export class UniFormer extends Module implements TokenLabelled {
       if (overlapping) return new OverlappingEmbed(inputs, i === 0 ? [dim / 2, dim] : [dim]);
       return new PatchEmbed(inputs, dim, i === 0 ? patch : 2);
     });
-    this.#stages = depths.map((depth, i) =>
-      rates
-        .splice(0, depth)
-        .map((rate) =>
-          i < 2
-            ? new LocalBlock(dims[i], rate, layerScale === "all")
-            : new GlobalBlock(dims[i], dims[i] / headDim, rate, layerScale !== undefined),
-        ),
+    this.#stages = depths.map((_, i) =>
+      rates[i].map((rate) =>
+        i < 2
+          ? new LocalBlock(dims[i], rate, layerScale === "all")
+          : new GlobalBlock(dims[i], dims[i] / headDim, rate, layerScale !== undefined),
+      ),
     );
     this.#norm = new BatchNorm2d(this.dim);
   }
