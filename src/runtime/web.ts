@@ -1,4 +1,5 @@
 import { OrielError } from "../base/errors.ts";
+import { alignNumbers } from "../passes/align.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import type { Answer } from "./protocol.ts";
 import type { DeviceReport, Runtime } from "./runtime.ts";
@@ -84,5 +85,6 @@ function startWorker(device: WebDevice): EngineThread {
         listen(new OrielError("runtime", `the engine's worker failed: ${message || "its script did not load"}`)),
       ),
     close: async () => worker.terminate(),
+    prepare: device === "wasm" ? alignNumbers : undefined,
   };
 }

@@ -32,6 +32,11 @@ export class DeviceState {
     return feeds;
   }
 
+  /** Those that are there of some names, as a run takes them to donate. */
+  tensors(names: Iterable<string>): DeviceTensor[] {
+    return Object.values(this.feeds(names));
+  }
+
   /** Puts a step's `next.*` outputs in the place of what they follow.  The memory before it serves the step after it. */
   advance(results: Readonly<Record<string, Value>>): void {
     const before: DeviceTensor[] = [];

@@ -143,13 +143,18 @@ export class Trainer {
     const began = performance.now();
     const lr = this.#schedule(progress.step);
     const controls = { lr: float(lr), step: float(progress.step + 1), seed: this.#seed() };
-    const feeds = { ...this.#state.feeds(prepared.step.state.map((s) => s.name)), ...hostBatch(batch), ...controls };
-    const results = await this.#step.run(feeds, { keep: this.#keep, transfer: true });
+    const { state } = prepared.step;
+    const feeds = { ...this.#state.feeds(state.map((s) => s.name)), ...hostBatch(batch), ...controls };
+    // The step may write over what is not weights: these tell what went wrong where it does.
+    const donate = this.#state.tensors(
+      state.filter(({ kind }) => kind === "slot" || kind === "ema").map((s) => s.name),
+    );
+    const results = await this.#step.run(feeds, { keep: this.#keep, donate, transfer: true });
     const [loss, correct] = [numberOf(results.loss), numberOf(results.correct)];
     const gradNorm = results.gradNorm && numberOf(results.gradNorm);
     if (!Number.isFinite(loss) || (gradNorm !== undefined && !Number.isFinite(gradNorm)))
       await this.#explain(batch, { loss, lr, results });
-    // Only now may the memory of the state before be used again: what went wrong would be looked for in it.
+    // Only now may the memory of the weights before be used again.
     this.#state.advance(results);
     progress.step++;
     progress.stepInEpoch++;

@@ -85,7 +85,7 @@ async function profileOf(
   const runtime = await openNode({ device: options.device, threads: options.threads });
   try {
     const work = await openWorkload(runtime, model, mode, { ...options, profile: true });
-    for (let i = 0; i < steps; i++) await work.step();
+    for (let i = 0; i <= steps; i++) await work.step();
     return (await work.profile()).map((time) => ({
       ...time,
       microseconds: time.microseconds / steps,

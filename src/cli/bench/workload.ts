@@ -95,13 +95,14 @@ async function openTraining(
     data: Int32Array.from({ length: batch }, (_, i) => (i * 97) % classes),
   });
   const keep = state.map(({ name }) => nextName(name));
+  const slots = state.filter(({ kind }) => kind === "slot").map(({ name }) => name);
   let step = 0;
   return {
     macs: 3 * cost(forward).macs,
     step: async () => {
       const seed: HostTensor = { dtype: "uint32", shape: [], data: Uint32Array.of(step) };
       const feeds = { ...held.feeds(held.names), image, target, lr: float(1e-4), step: float(++step), seed };
-      held.advance(await program.run(feeds, { keep }));
+      held.advance(await program.run(feeds, { keep, donate: held.tensors(slots) }));
     },
     profile: () => program.profile(),
   };
