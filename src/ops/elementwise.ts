@@ -184,15 +184,18 @@ export const gelu = defineOp({
   onnx: "Gelu",
   inputs: ["x"],
   infer: same,
-  // y = x Φ(x)  =>  dx = dy (Φ(x) + x φ(x)), with Φ(x) = (1 + erf(x/√2)) / 2
+  // y = x Φ(x)  =>  dx = dy (Φ(x) + x φ(x)).  With s = x/√2:  Φ(x) = (1 + erf(s)) / 2,  x φ(x) = s exp(-s² - ln√π).
   vjp: ({ x }, dy) => {
-    const phi = x
-      .mul(x)
-      .mul(-0.5)
-      .exp()
-      .mul(1 / Math.sqrt(2 * Math.PI));
-    const Phi = x.mul(Math.SQRT1_2).erf().mul(0.5).add(0.5);
-    return { x: dy.mul(phi.mul(x).add(Phi)) };
+    const s = x.mul(Math.SQRT1_2);
+    const tail = scalar(-0.5 * Math.log(Math.PI), x.dtype).sub(s.mul(s));
+    return {
+      x: dy.mul(
+        tail
+          .exp()
+          .mul(s)
+          .add(unit(s.erf(), 0.5, 0.5)),
+      ),
+    };
   },
 });
 
@@ -208,6 +211,10 @@ const hardSigmoidOp: Draw<["x"], { alpha: number; beta: number }> = defineOp({
   vjp: (_, dy, { y, attrs: { alpha } }) => ({ x: dy.mul(ceil(y).sub(floor(y))).mul(alpha) }),
   form: ({ alpha, beta }) => ({ attributes: { alpha: new FloatAttr(alpha), beta: new FloatAttr(beta) } }),
 });
+
+/** alpha · x + beta where that lies between 0 and 1: one pass where the engine's sigmoid of straight lines reads the dtype. */
+const unit = (x: Tensor, alpha: number, beta: number): Tensor =>
+  x.dtype === "float32" ? hardSigmoidOp(x, { alpha, beta }) : x.mul(alpha).add(beta);
 
 /**
  * 1 where x > 0, else 0, in the dtype of x.  A sigmoid that is as good as vertical takes one pass where a comparison and its cast take

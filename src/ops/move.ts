@@ -151,7 +151,7 @@ function spread(x: Tensor, axis: number, step: number): Tensor {
   return split.reshape([...x.shape.slice(0, axis), known(x.shape[axis]) * step, ...x.shape.slice(axis + 1)]);
 }
 
-interface PadAttrs {
+export interface PadAttrs {
   before: readonly number[];
   after: readonly number[];
   mode?: "constant" | "reflect" | "edge";

@@ -4,7 +4,7 @@ import { constantData, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import type { ConvAttrs } from "../ops/conv.ts";
 import { columnSums } from "../ops/linalg.ts";
-import { concat } from "../ops/move.ts";
+import { concat, padAxes } from "../ops/move.ts";
 
 /** The largest block of channels of any processor that has them: what it divides, the others' 8 divides too. */
 const block = 16;
@@ -109,7 +109,6 @@ function memo(draw: (x: Tensor, pads: readonly number[], reorder: Reorder) => Te
 
 /** A map in blocks, with zeros around it. */
 function drawBlocks(x: Tensor, pads: readonly number[], reorder: Reorder): Tensor {
-  const [top, left, bottom, right] = pads;
   const from = viewed(x);
   if (from) {
     const y = reorder(from, pads);
@@ -117,6 +116,13 @@ function drawBlocks(x: Tensor, pads: readonly number[], reorder: Reorder): Tenso
   }
   const last = isTranspose(x.node, "0,3,1,2") ? x.node.inputs[0]! : undefined;
   return last
-    ? toBlocks(last.pad(1, top, bottom).pad(2, left, right), { channelsLast: true })
-    : toBlocks(x.pad(2, top, bottom).pad(3, left, right), { channelsLast: false });
+    ? toBlocks(around(last, 1, pads), { channelsLast: true })
+    : toBlocks(around(x, 2, pads), { channelsLast: false });
+}
+
+/** Zeros around the two axes of a map, the first of which is `axis`. */
+function around(x: Tensor, axis: number, pads: readonly number[]): Tensor {
+  if (pads.every((p) => p === 0)) return x;
+  const all = (two: readonly number[]): number[] => x.shape.map((_, i) => two[i - axis] ?? 0);
+  return padAxes(x, { before: all(pads.slice(0, 2)), after: all(pads.slice(2)) });
 }

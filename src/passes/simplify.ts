@@ -3,7 +3,7 @@ import { Graph, redraw, rewrite } from "../graph/graph.ts";
 import { broadcast, OpenDim, sameShape, staticSize } from "../graph/shape.ts";
 import { constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, neg, sub } from "../ops/elementwise.ts";
-import { expand, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
+import { expand, type PadAttrs, padAxes, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
 
 /**
  * The same graph with fewer nodes: what changes nothing is dropped, what undoes or repeats itself is merged, what was drawn twice is
@@ -58,6 +58,15 @@ const unexpanded: Rule = (y, a, b) => {
 /** A sum over axes of size 1 is what it sums. */
 const overOne: Rule = (y, x) =>
   y.node.attrs.axes.every((axis: number) => x.shape.at(axis) === 1) ? x.reshape(y.shape) : undefined;
+
+/** Rows around columns: one padding where both add the same value. */
+function padOfPad(x: Tensor, inner: PadAttrs, outer: PadAttrs): Tensor | undefined {
+  const plain = ({ mode = "constant", before, after }: PadAttrs): boolean =>
+    mode === "constant" && [...before, ...after].every((p) => p >= 0);
+  if (!plain(inner) || !plain(outer) || (inner.value ?? 0) !== (outer.value ?? 0)) return undefined;
+  const sum = (a: readonly number[], b: readonly number[]): number[] => a.map((p, i) => p + b[i]);
+  return padAxes(x, { ...inner, before: sum(inner.before, outer.before), after: sum(inner.after, outer.after) });
+}
 
 const rules: Readonly<Record<string, readonly Rule[]>> = {
   Add: [
@@ -120,6 +129,12 @@ const rules: Readonly<Record<string, readonly Rule[]>> = {
     (y, x) => {
       const inner = by(x, "Slice");
       return inner && sliceAxes(inner.inputs[0]!, sliceOfSlice(inner.attrs, y.node.attrs));
+    },
+  ],
+  Pad: [
+    (y, x) => {
+      const inner = by(x, "Pad");
+      return inner && padOfPad(inner.inputs[0]!, inner.attrs as PadAttrs, y.node.attrs as PadAttrs);
     },
   ],
   Gather: [

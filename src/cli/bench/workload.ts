@@ -79,8 +79,10 @@ async function openTraining(
   const { graph, state } = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
     batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
   });
-  const program = await runtime.compile(graph, { profile });
-  const initial = initialWeights(model, 0);
+  const compiling = runtime.compile(graph, { profile });
+  compiling.catch(() => {}); // told below
+  const initial = initialWeights(model, 0); // while the engine's thread compiles
+  const program = await compiling;
   const values = state.map(
     ({ name, kind, shape }): [string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }] => [
       name,
