@@ -8,6 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { convByImage } from "../nn/conv-by-image.ts";
 import { fixed, truncatedNormal, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { Sequential } from "../nn/sequential.ts";
 import type { ConvOptions } from "../ops/conv.ts";
@@ -36,9 +37,6 @@ const convolution = (
   outputs: number,
   options: Partial<ConvOptions> & { kernel?: number; bias?: boolean } = {},
 ) => new Conv2d(inputs, outputs, { kernel: 1, init: truncatedNormal(), ...options });
-
-const channelsLast = (x: Tensor): Tensor => x.permute(0, 2, 3, 1);
-const channelsFirst = (x: Tensor): Tensor => x.permute(0, 3, 1, 2);
 
 /** Normalises the channels of each place.  [N, C, H, W] */
 class LayerNorm2d extends LayerNorm {

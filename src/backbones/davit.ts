@@ -8,6 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
 import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { acrossWindows, fromWindows, toWindows } from "../nn/window.ts";
@@ -160,7 +161,7 @@ class Stem extends Module {
     this.norm = new LayerNorm(dim);
   }
   forward(image: Tensor): Tensor {
-    return normalise(this.norm, this.conv.forward(complete(image, this.#patch)));
+    return normChannels(this.norm, this.conv.forward(complete(image, this.#patch)));
   }
 }
 
@@ -176,7 +177,7 @@ class Downsample extends Module {
     this.conv = new Conv2d(inputs, outputs, overlap ? { kernel: 3, stride: 2, padding: 1 } : { kernel: 2, stride: 2 });
   }
   forward(x: Tensor): Tensor {
-    const y = normalise(this.norm, x);
+    const y = normChannels(this.norm, x);
     return this.conv.forward(this.#overlap ? y : complete(y, 2));
   }
 }
@@ -184,9 +185,6 @@ class Downsample extends Module {
 /** Zeros below and to the right, until the sides divide.  [N, C, H, W] */
 const complete = (x: Tensor, by: number): Tensor =>
   [2, 3].reduce((y, axis) => y.pad(axis, 0, (by - (known(x.shape[axis]) % by)) % by), x);
-
-/** A norm of the channels of a map.  [N, C, H, W] */
-const normalise = (norm: LayerNorm, x: Tensor): Tensor => norm.forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2);
 
 /** Blocks at one resolution, after halving the map where it is not the first.  [N, C, H, W] -> [N, C', H', W'] */
 class Stage extends Module {

@@ -8,6 +8,7 @@ import { offsetBiases } from "../nn/adapt.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
 import { fixed, normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
@@ -36,9 +37,6 @@ export interface GCViTOptions extends BackboneOptions {
    */
   queries?: "own" | "tiled";
 }
-
-/** A norm of the channels of a map.  [N, C, H, W] */
-const normalise = (norm: LayerNorm, x: Tensor): Tensor => norm.forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2);
 
 /** A depthwise convolution with squeeze-excite, added to its input.  [N, C, H, W] -> [N, C, H, W] */
 class FusedMBConv extends Module {
@@ -70,7 +68,7 @@ class Downsample extends Module {
     this.norm2 = new LayerNorm(outputs);
   }
   forward(x: Tensor): Tensor {
-    return normalise(this.norm2, this.reduction.forward(this.convBlock.forward(normalise(this.norm1, x))));
+    return normChannels(this.norm2, this.reduction.forward(this.convBlock.forward(normChannels(this.norm1, x))));
   }
 }
 

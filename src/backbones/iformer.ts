@@ -10,6 +10,7 @@ import { positionMapBilinear } from "../nn/adapt.ts";
 import { attend, projections } from "../nn/attention.ts";
 import { fixed, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { conv } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
@@ -28,8 +29,6 @@ const eps = 1e-6;
 /** Width of a head, in all models. */
 const head = 32;
 const init = truncatedNormal();
-const toMap = (x: Tensor): Tensor => x.permute(0, 3, 1, 2);
-const toRows = (x: Tensor): Tensor => x.permute(0, 2, 3, 1);
 
 /** Half of the channels through convolutions, half through max pooling; both grow twice as wide.  [N, C, H, W] -> [N, 2C, H, W] */
 class HighMixer extends Module {
@@ -100,7 +99,7 @@ class Mixer extends Module {
     this.proj = new Conv2d(wide, dim, { kernel: 1, init });
   }
   forward(x: Tensor, scale?: Tensor): Tensor {
-    const map = toMap(x);
+    const map = channelsFirst(x);
     const high = this.highMixer.forward(map.slice(1, 0, this.#high));
     const mixed = concat([high, this.lowMixer.forward(map.slice(1, this.#high))], 1);
     // What the convolution makes is added to what it reads: one more in the middle of each kernel (equation 7).
@@ -109,7 +108,7 @@ class Mixer extends Module {
       padding: 1,
       groups: known(mixed.shape[1]),
     });
-    return toRows(this.proj.forward(fused, scale));
+    return channelsLast(this.proj.forward(fused, scale));
   }
 }
 
@@ -156,7 +155,7 @@ class Stem extends Module {
   }
   forward(image: Tensor): Tensor {
     const x = gelu(this.norm1.forward(this.proj1.forward(image)));
-    return toRows(this.norm2.forward(this.proj2.forward(x)));
+    return channelsLast(this.norm2.forward(this.proj2.forward(x)));
   }
 }
 
@@ -170,7 +169,7 @@ class PatchEmbed extends Module {
     this.norm = new BatchNorm2d(to);
   }
   forward(x: Tensor): Tensor {
-    return toRows(this.norm.forward(this.proj.forward(toMap(x))));
+    return channelsLast(this.norm.forward(this.proj.forward(channelsFirst(x))));
   }
 }
 
@@ -225,7 +224,7 @@ export class IFormer extends Module implements Backbone {
     });
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map(toMap);
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

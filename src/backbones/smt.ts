@@ -6,8 +6,10 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attend, cutLinear } from "../nn/attention.ts";
+import { ConvMlp } from "../nn/conv-mlp.ts";
 import { fixed, heNormalFor } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { gelu, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
@@ -32,9 +34,6 @@ const convolution = (
   kernel: number,
   { stride = 1, groups = 1, padding = Math.floor(kernel / 2), bias = true } = {},
 ): Conv2d => new Conv2d(inputs, outputs, { kernel, stride, padding, groups, bias, init: heNormalFor(groups) });
-
-const toMap = (x: Tensor): Tensor => x.permute(0, 3, 1, 2);
-const toRows = (x: Tensor): Tensor => x.permute(0, 2, 3, 1);
 
 /** Scale-aware modulation (section 3.1): heads see kernels of 3, 5, 7 and 9 pixels, then mix.  [N, H, W, C] -> [N, H, W, C] */
 class Modulation extends Module {
@@ -65,7 +64,7 @@ class Modulation extends Module {
   }
   forward(x: Tensor): Tensor {
     const convs = [this.localConv_1, this.localConv_2, this.localConv_3, this.localConv_4];
-    const heads = split(toMap(this.s.forward(x)), 1, 4).map((head, i) => convs[i].forward(head)); // four of [N, C / 4, H, W]
+    const heads = split(channelsFirst(this.s.forward(x)), 1, 4).map((head, i) => convs[i].forward(head)); // four of [N, C / 4, H, W]
     const [batch, each, height, width] = heads[0].shape;
     // Scale-aware aggregation: the same channel of all heads makes a group (equation 3).
     const groups = concat(
@@ -73,7 +72,7 @@ class Modulation extends Module {
       2,
     ).reshape([batch, 4 * known(each), height, width]);
     const modulator = this.proj1.forward(gelu(this.bn.forward(this.proj0.forward(groups))));
-    return this.proj.forward(toRows(modulator).mul(this.v.forward(x)));
+    return this.proj.forward(channelsLast(modulator).mul(this.v.forward(x)));
   }
 }
 
@@ -99,36 +98,7 @@ class Attention extends Module {
     const [k, v] = cutLinear(this.kv, x, 2);
     const [qs, ks, vs] = [q, k, v].map((t) => t.reshape([batch, -1, dim])); // [N, L, C]
     const mixed = attend(qs, ks, vs, this.#heads).reshape(x.shape);
-    return this.proj.forward(mixed.add(toRows(this.localConv.forward(toMap(v)))));
-  }
-}
-
-/** The depthwise convolution inside an MLP. */
-class Depthwise extends Module {
-  dwconv;
-  constructor(dim: number) {
-    super();
-    this.dwconv = convolution(dim, dim, 3, { groups: dim });
-  }
-  forward(x: Tensor): Tensor {
-    return toRows(this.dwconv.forward(toMap(x)));
-  }
-}
-
-/** [N, H, W, C] -> [N, H, W, C] */
-class Mlp extends Module {
-  fc1;
-  dwconv;
-  fc2;
-  constructor(dim: number, hidden: number) {
-    super();
-    this.fc1 = new Linear(dim, hidden);
-    this.dwconv = new Depthwise(hidden);
-    this.fc2 = new Linear(hidden, dim);
-  }
-  forward(x: Tensor, scale?: Tensor): Tensor {
-    const y = this.fc1.forward(x);
-    return this.fc2.forward(gelu(y.add(this.dwconv.forward(y))), scale);
+    return this.proj.forward(mixed.add(channelsLast(this.localConv.forward(channelsFirst(v)))));
   }
 }
 
@@ -148,7 +118,7 @@ class Block extends Module {
     this.norm1 = new LayerNorm(dim, { eps });
     this.attn = attends ? new Attention(dim, heads) : new Modulation(dim);
     this.norm2 = new LayerNorm(dim, { eps });
-    this.mlp = new Mlp(dim, ratio * dim);
+    this.mlp = new ConvMlp(dim, ratio * dim, { residual: true });
     this.dropPath = new DropPath(rate);
   }
   forward(x: Tensor): Tensor {
@@ -179,7 +149,7 @@ class Stem extends Module {
   }
   forward(image: Tensor): Tensor {
     const x = relu(this.#bn.forward(this.#conv.forward(image)));
-    return this.#norm.forward(toRows(this.#down.forward(x)));
+    return this.#norm.forward(channelsLast(this.#down.forward(x)));
   }
 }
 
@@ -193,7 +163,7 @@ class PatchEmbed extends Module {
     this.norm = new LayerNorm(to);
   }
   forward(x: Tensor): Tensor {
-    return this.norm.forward(toRows(this.proj.forward(toMap(x))));
+    return this.norm.forward(channelsLast(this.proj.forward(channelsFirst(x))));
   }
 }
 
@@ -241,7 +211,7 @@ export class Smt extends Module implements Backbone {
     });
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map(toMap);
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

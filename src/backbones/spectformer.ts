@@ -8,10 +8,12 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { positions, spectralFilters } from "../nn/adapt.ts";
 import { attend, cutLinear, projections } from "../nn/attention.ts";
+import { ConvMlp } from "../nn/conv-mlp.ts";
 import { heNormalFor, normal, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { gelu, relu } from "../ops/elementwise.ts";
+import { relu } from "../ops/elementwise.ts";
 import { irfft2, rfft2 } from "../ops/fourier.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, split } from "../ops/move.ts";
@@ -34,8 +36,6 @@ export interface PyramidConfig {
 
 type Size = readonly [number, number];
 const eps = 1e-6;
-const toMap = (x: Tensor): Tensor => x.permute(0, 3, 1, 2);
-const toRows = (x: Tensor): Tensor => x.permute(0, 2, 3, 1);
 
 /** Multiplies each frequency of each channel by a learned complex number (section 3.1).  [N, H, W, C] -> [N, H, W, C] */
 class SpectralGate extends Module {
@@ -115,7 +115,7 @@ class PatchEmbed extends Module {
   }
   forward(image: Tensor): Tensor {
     const missing = image.shape.map((d, axis) => (axis < 2 ? 0 : (patch - (known(d) % patch)) % patch));
-    return toRows(this.proj.forward(image.pad(2, 0, missing[2]).pad(3, 0, missing[3])));
+    return channelsLast(this.proj.forward(image.pad(2, 0, missing[2]).pad(3, 0, missing[3])));
   }
 }
 
@@ -155,7 +155,7 @@ export class SpectFormer extends Module implements Backbone {
     return this.norm.forward(this.blocks.reduce((x, block) => block.forward(x), placed));
   }
   forward(image: Tensor): Tensor[] {
-    return [toMap(this.#map(image))];
+    return [channelsFirst(this.#map(image))];
   }
   embed(image: Tensor): Tensor {
     return this.#map(image).mean([1, 2]);
@@ -203,33 +203,6 @@ class MapAttention extends CrossAttention {
   override forward(x: Tensor): Tensor {
     const tokens = x.reshape([x.shape[0], -1, x.shape[3]]);
     return super.forward(tokens, tokens).reshape(x.shape);
-  }
-}
-
-class Depthwise extends Module {
-  dwconv;
-  constructor(dim: number) {
-    super();
-    this.dwconv = convolution(dim, dim, 3, { groups: dim });
-  }
-  forward(x: Tensor): Tensor {
-    return toRows(this.dwconv.forward(toMap(x)));
-  }
-}
-
-/** An MLP with a depthwise convolution inside.  [N, H, W, C] -> [N, H, W, C] */
-class ConvMlp extends Module {
-  fc1;
-  dwconv;
-  fc2;
-  constructor(dim: number, hidden: number) {
-    super();
-    this.fc1 = new Linear(dim, hidden);
-    this.dwconv = new Depthwise(hidden);
-    this.fc2 = new Linear(hidden, dim);
-  }
-  forward(x: Tensor): Tensor {
-    return this.fc2.forward(gelu(this.dwconv.forward(this.fc1.forward(x))));
   }
 }
 
@@ -281,7 +254,7 @@ class Stem extends Module {
   }
   forward(image: Tensor): Tensor {
     const x = this.#convs.reduce((y, conv, i) => relu(this.#norms[i].forward(conv.forward(y))), image);
-    return this.#norm.forward(toRows(this.#proj.forward(x)));
+    return this.#norm.forward(channelsLast(this.#proj.forward(x)));
   }
 }
 
@@ -295,7 +268,7 @@ class Downsample extends Module {
     this.norm = new LayerNorm(to);
   }
   forward(x: Tensor): Tensor {
-    return this.norm.forward(toRows(this.proj.forward(toMap(x))));
+    return this.norm.forward(channelsLast(this.proj.forward(channelsFirst(x))));
   }
 }
 
@@ -368,7 +341,7 @@ export class SpectFormerPyramid extends Module implements Backbone {
   forward(image: Tensor): Tensor[] {
     const maps = this.#maps(image);
     const last = maps.length - 1;
-    return maps.map((map, i) => toMap(i === last ? this.#norms[last].forward(map) : map));
+    return maps.map((map, i) => channelsFirst(i === last ? this.#norms[last].forward(map) : map));
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

@@ -1,3 +1,4 @@
+import { fastNormal } from "../base/fast-random.ts";
 import type { Random } from "../base/philox.ts";
 import { roundEven } from "./augment.ts";
 
@@ -26,7 +27,7 @@ export function randomErase(
   const { prob, mode = "pixel", count: most = 1, area = [0.02, 1 / 3], minAspect = 0.3 } = options;
   if (random.uniform() >= prob) return;
   const count = most === 1 ? 1 : 1 + random.below(most);
-  const noise = mode === "const" ? () => 0 : normals(random);
+  const noise = mode === "const" ? () => 0 : fastNormal(random);
   for (let n = 0; n < count; n++) {
     for (let attempt = 0; attempt < 10; attempt++) {
       const target = (random.between(area[0], area[1]) * height * width) / count;
@@ -47,32 +48,4 @@ export function randomErase(
       break;
     }
   }
-}
-
-/**
- * Standard normal numbers from a small generator (Jenkins' sfc32) that `random` seeds: a rectangle needs tens of thousands, for which
- * the counter-based one is too slow.
- */
-function normals(random: Random): () => number {
-  let [a, b, c, d] = [random.uint32(), random.uint32(), random.uint32(), 1];
-  const uniform = (): number => {
-    const t = (a + b + d) | 0;
-    d = (d + 1) | 0;
-    a = b ^ (b >>> 9);
-    b = (c + (c << 3)) | 0;
-    c = ((c << 21) | (c >>> 11)) + t;
-    return (t >>> 0) / 0x1_0000_0000;
-  };
-  let spare: number | undefined;
-  return () => {
-    if (spare !== undefined) {
-      const kept = spare;
-      spare = undefined;
-      return kept;
-    }
-    const radius = Math.sqrt(-2 * Math.log(1 - uniform()));
-    const angle = 2 * Math.PI * uniform();
-    spare = radius * Math.sin(angle);
-    return radius * Math.cos(angle);
-  };
 }

@@ -82,3 +82,23 @@ export function broadcast(a: Shape, b: Shape): Shape | undefined {
 
 /** Puts `value` in the place of every open axis: `bindShape([64N, 49], 8)` is `[512, 49]`. */
 export const bindShape = (shape: Shape, value: number): number[] => shape.map((d) => (isOpen(d) ? d.times * value : d));
+
+/** How far apart neighbours along each axis lie, in elements, where the last axis runs fastest. */
+export const stridesOf = (shape: readonly number[]): number[] =>
+  shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
+
+/** Where the elements of `shape`, in order, lie for a reader who takes a step of its own along each axis. */
+export function* placesOf(shape: readonly number[], steps: readonly number[], start = 0): Generator<number> {
+  const at = shape.map(() => 0);
+  const total = shape.reduce((a, b) => a * b, 1);
+  let from = start;
+  for (let i = 0; i < total; i++) {
+    yield from;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += steps[axis];
+      if (++at[axis] < shape[axis]) break;
+      from -= steps[axis] * shape[axis];
+      at[axis] = 0;
+    }
+  }
+}

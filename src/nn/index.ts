@@ -4,6 +4,7 @@ export { Attention, attend, cutLinear, projections } from "./attention.ts";
 export { bindWeights } from "./bind.ts";
 export { BlurPool2d } from "./blur-pool.ts";
 export { convByImage } from "./conv-by-image.ts";
+export { ConvMlp, type ConvMlpOptions } from "./conv-mlp.ts";
 export { DynamicConv2d, type DynamicConvOptions } from "./dynamic-conv.ts";
 export { DynamicRelu, type DynamicReluOptions } from "./dynamic-relu.ts";
 export { features } from "./features.ts";
@@ -32,6 +33,7 @@ export {
   Linear,
   Mlp,
 } from "./layers.ts";
+export { channelsFirst, channelsLast, normChannels } from "./layout.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
 export {
   buffersOf,

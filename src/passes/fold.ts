@@ -1,5 +1,5 @@
 import { dataOf } from "../graph/dtype.ts";
-import { broadcast, sameShape, staticSize } from "../graph/shape.ts";
+import { broadcast, placesOf, sameShape, staticSize, stridesOf } from "../graph/shape.ts";
 import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
 
 // Weights as numbers: arithmetic in float64, rounded once to the weights' own float32.
@@ -81,9 +81,6 @@ export function spread(
   );
 }
 
-const stridesOf = (shape: readonly number[]): number[] =>
-  shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
-
 /** Elements read in the order of `shape`, with a step for each of its axes. */
 function gathered(
   values: Float32Array<ArrayBuffer>,
@@ -92,17 +89,8 @@ function gathered(
   start: number,
 ): Float32Array<ArrayBuffer> {
   const out = new Float32Array(staticSize(shape));
-  const at = shape.map(() => 0);
-  let from = start;
-  for (let i = 0; i < out.length; i++) {
-    out[i] = values[from];
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += steps[axis];
-      if (++at[axis] < shape[axis]) break;
-      from -= steps[axis] * shape[axis];
-      at[axis] = 0;
-    }
-  }
+  let i = 0;
+  for (const place of placesOf(shape, steps, start)) out[i++] = values[place];
   return out;
 }
 

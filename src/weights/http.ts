@@ -1,4 +1,5 @@
 /** Requests that outlast bad connections; the same in Node and in a page. */
+import { joinBytes } from "../base/bytes.ts";
 import { OrielError } from "../base/errors.ts";
 
 export interface HttpOptions {
@@ -109,13 +110,7 @@ export async function bodyOf(answer: Answer, most: number): Promise<Uint8Array> 
       throw new OrielError("http", { message: `an answer of more than ${most} bytes`, at: answer.response.url });
     pieces.push(piece);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.byteLength;
-  }
-  return bytes;
+  return joinBytes(pieces);
 }
 
 /** An address without what may be secret in it. */

@@ -3,23 +3,12 @@
  * Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
  */
 import { OrielError } from "../base/errors.ts";
+import { tensorFields } from "../graph/onnx/model.ts";
 import { type ByteSource, checkRange } from "./source.ts";
 import { byteLengthOf, type FileTensor, type StoredDtype } from "./stored.ts";
 
 const modelFields = { producer: 2, graph: 7, metadata: 14 } as const;
 const graphFields = { initializer: 5 } as const;
-const tensorFields = {
-  dims: 1,
-  dtype: 2,
-  floats: 4,
-  int32s: 5,
-  int64s: 7,
-  name: 8,
-  raw: 9,
-  doubles: 10,
-  external: 13,
-} as const;
-
 /** Codes of `TensorProto.DataType`. */
 const dtypes: Readonly<Record<number, StoredDtype>> = {
   1: "F32",

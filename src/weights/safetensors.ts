@@ -2,6 +2,7 @@
  * Safetensors: 8 bytes of header length, a JSON header, then the tensors' bytes end to end.
  * Nothing here needs Node; `file-source.ts` and `save-safetensors.ts` do.  https://github.com/huggingface/safetensors#format
  */
+import { joinBytes } from "../base/bytes.ts";
 import { nearest, OrielError, UsageError } from "../base/errors.ts";
 import { headBytes, identify } from "./identify.ts";
 import { type ByteSource, checkRange } from "./source.ts";
@@ -224,14 +225,7 @@ export function encodeSafetensors(
   const given = [...tensors];
   const inMemory = new Map(given);
   const layout = layOutSafetensors(given, metadata);
-  const parts = [layout.header, ...layout.tensors.map(([name]) => inMemory.get(name)!.data)];
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.byteLength;
-  }
-  return bytes;
+  return joinBytes([layout.header, ...layout.tensors.map(([name]) => inMemory.get(name)!.data)]);
 }
 
 /** The header's length and text, padded with spaces so that the data starts on a boundary of 8. */

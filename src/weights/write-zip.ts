@@ -1,5 +1,7 @@
 /** Writes zip archives of stored entries, laid out as torch does.  PKWARE APPNOTE 6.3, sections 4.3 and 4.5. */
 
+import { joinBytes } from "../base/bytes.ts";
+
 /** An entry to write; its content is asked for when its turn comes. */
 export interface NewEntry {
   name: string;
@@ -49,16 +51,6 @@ function record(...fields: readonly (readonly [size: 2 | 4 | 8, value: number])[
   return bytes;
 }
 
-function joined(...parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.byteLength;
-  }
-  return bytes;
-}
-
 const nameBytes = (name: string) => new TextEncoder().encode(name);
 const utf8 = 0x800;
 /** 1 January 1980, so that the same content gives the same bytes. */
@@ -71,15 +63,15 @@ function localHeader({ name, size }: NewEntry, crc: number, at: number): Uint8Ar
   // What is left to the boundary is filled by a field that readers skip; it takes 4 bytes at least.
   const start = at + 30 + bytes.length + sizes.length + 4;
   const padding = (alignment - (start % alignment)) % alignment;
-  const filler = joined(record([2, 0x4246], [2, padding]), new Uint8Array(padding));
+  const filler = joinBytes([record([2, 0x4246], [2, padding]), new Uint8Array(padding)]);
   const shown = large ? wide : size;
-  return joined(
+  return joinBytes([
     record([4, 0x04034b50], [2, large ? 45 : 20], [2, utf8], [2, 0], [2, 0], [2, date]),
     record([4, crc], [4, shown], [4, shown], [2, bytes.length], [2, sizes.length + filler.length]),
     bytes,
     sizes,
     filler,
-  );
+  ]);
 }
 
 function directoryEntry({ name, size }: NewEntry, crc: number, at: number): Uint8Array {
@@ -90,13 +82,13 @@ function directoryEntry({ name, size }: NewEntry, crc: number, at: number): Uint
   const extra = large.length > 0 ? record([2, 1], [2, 8 * large.length], ...large) : new Uint8Array();
   const version = large.length > 0 ? 45 : 20;
   const shown = Math.min(size, wide);
-  return joined(
+  return joinBytes([
     record([4, 0x02014b50], [2, version], [2, version], [2, utf8], [2, 0], [2, 0], [2, date]),
     record([4, crc], [4, shown], [4, shown], [2, bytes.length], [2, extra.length], [2, 0], [2, 0], [2, 0], [4, 0]),
     record([4, Math.min(at, wide)]),
     bytes,
     extra,
-  );
+  ]);
 }
 
 /** The end of the directory, with its 64-bit form before it where a figure is too large for the old one. */
@@ -113,11 +105,11 @@ function endOf(count: number, size: number, at: number): Uint8Array {
     [2, 0],
   );
   if (at < wide && count < 0xffff) return end;
-  return joined(
+  return joinBytes([
     record([4, 0x06064b50], [8, 44], [2, 45], [2, 45], [4, 0], [4, 0], [8, count], [8, count], [8, size], [8, at]),
     record([4, 0x07064b50], [4, 0], [8, at + size], [4, 1]),
     end,
-  );
+  ]);
 }
 
 let table: Uint32Array | undefined;

@@ -1,3 +1,4 @@
+import { joinBytes } from "../../base/bytes.ts";
 import { OrielError } from "../../base/errors.ts";
 import { bytesOf, bytesView, type Data, type DType, dataOf, viewAs } from "../dtype.ts";
 import type { ProtoField } from "./proto.ts";
@@ -58,7 +59,8 @@ const modelFields = { graph: 7, functions: 25 } as const;
 const graphFields = { node: 1, initializer: 5, input: 11, output: 12, sparse: 15 } as const;
 const nodeFields = { input: 1, output: 2, name: 3, op: 4, attribute: 5, domain: 7 } as const;
 const attributeFields = { name: 1, f: 2, i: 3, s: 4, t: 5, g: 6, floats: 7, ints: 8, strings: 9 } as const;
-const tensorFields = {
+/** Of `TensorProto`. */
+export const tensorFields = {
   dims: 1,
   dtype: 2,
   segment: 3,
@@ -157,14 +159,7 @@ const decoder = new TextDecoder();
 /** All bytes of a repeated field, whether each value was written on its own or all were packed together. */
 function packed(fields: readonly ProtoField[], field: number): Bytes {
   const parts = messages(fields, field);
-  if (parts.length === 1) return parts[0];
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return parts.length === 1 ? parts[0] : joinBytes(parts);
 }
 
 const floats = (fields: readonly ProtoField[], field: number): number[] =>

@@ -1,3 +1,5 @@
+import { joinBytes } from "../../base/bytes.ts";
+
 /** Writes the few parts of the protocol buffer format that ONNX needs.  A message is a list of chunks, joined once at the end. */
 export class ProtoWriter {
   readonly #chunks: Uint8Array[] = [];
@@ -59,13 +61,7 @@ export class ProtoWriter {
   }
 
   finish(): Uint8Array<ArrayBuffer> {
-    const out = new Uint8Array(this.#length);
-    let at = 0;
-    for (const chunk of this.#chunks) {
-      out.set(chunk, at);
-      at += chunk.length;
-    }
-    return out;
+    return joinBytes(this.#chunks);
   }
 }
 const encoder = new TextEncoder();

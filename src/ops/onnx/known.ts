@@ -1,6 +1,16 @@
 import { ShapeError } from "../../base/errors.ts";
 import { type Data, type DType, dataOf, isFloat } from "../../graph/dtype.ts";
-import { type Dim, divDim, isOpen, mulDim, type Shape, sameDim } from "../../graph/shape.ts";
+import {
+  broadcast,
+  type Dim,
+  divDim,
+  isOpen,
+  mulDim,
+  placesOf,
+  type Shape,
+  sameDim,
+  stridesOf,
+} from "../../graph/shape.ts";
 import { constant, type Tensor } from "../../graph/tensor.ts";
 
 /**
@@ -66,38 +76,19 @@ const num = (d: Dim): number => {
 
 /** Elements of `x` for each place of `shape`, which a walk with a step for each axis visits from `start`. */
 function walk(x: Known, shape: readonly number[], steps: readonly number[], start = 0): Dim[] {
-  const total = count(shape);
-  if (total > most) throw new Unknown();
-  const out: Dim[] = new Array(total);
-  const at = shape.map(() => 0);
-  let from = start;
-  for (let i = 0; i < total; i++) {
-    out[i] = x.values[from];
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += steps[axis];
-      if (++at[axis] < shape[axis]) break;
-      from -= steps[axis] * shape[axis];
-      at[axis] = 0;
-    }
-  }
-  return out;
+  if (count(shape) > most) throw new Unknown();
+  return Array.from(placesOf(shape, steps, start), (place) => x.values[place]);
 }
 
-const stepsOf = (shape: readonly number[]): number[] => shape.map((_, i) => count(shape.slice(i + 1)));
-
 function broadcastOf(a: readonly number[], b: readonly number[]): number[] {
-  const rank = Math.max(a.length, b.length);
-  return Array.from({ length: rank }, (_, i) => {
-    const x = a[a.length - rank + i] ?? 1;
-    const y = b[b.length - rank + i] ?? 1;
-    if (x !== y && x !== 1 && y !== 1) throw new ShapeError(`[${a}] and [${b}] do not broadcast`);
-    return x === 1 ? y : x;
-  });
+  const both = broadcast(a, b);
+  if (!both) throw new ShapeError(`[${a}] and [${b}] do not broadcast`);
+  return both as number[];
 }
 
 /** The numbers repeated to `shape`. */
 export function spread(x: Known, shape: readonly number[]): Known {
-  const steps = stepsOf(x.shape);
+  const steps = stridesOf(x.shape);
   const missing = shape.length - x.shape.length;
   const full = broadcastOf(x.shape, shape);
   const each = full.map((_, i) => (i < missing || x.shape[i - missing] === 1 ? 0 : steps[i - missing]));
@@ -230,7 +221,7 @@ export function foldReshape(x: Known, shape: readonly number[]): Known {
 }
 
 export function foldTranspose(x: Known, perm: readonly number[]): Known {
-  const steps = stepsOf(x.shape);
+  const steps = stridesOf(x.shape);
   const shape = perm.map((p) => x.shape[p]);
   return new Known(
     x.dtype,
