@@ -84,6 +84,19 @@ export const fromBlocks = defineOp<["x"], { channelsLast: boolean }>({
   vjp: "none",
 });
 
+/** Each place of a map in blocks, as often as `times` says along both axes.  [N, C, H, W] -> [N, C, H · t, W · u] */
+export const enlargeBlocks = defineOp<["x"], { times: readonly number[] }>({
+  onnx: "Upsample",
+  domain: blocked,
+  inputs: ["x"],
+  infer: ({ x }, { times }) => ({
+    dtype: x.dtype,
+    shape: [...x.shape.slice(0, 2), ...times.map((t, i) => t * known(x.shape[i + 2]))],
+  }),
+  form: ({ times }) => ({ attributes: { scales: [1, 1, ...times], mode: "nearest" } }),
+  vjp: "none",
+});
+
 /** A depthwise convolution in blocks.  x: [N, C, H, W], w: [C, 1, K, L], bias: [C] -> [N, C, H', W'] */
 export const blockedConv = defineOp<["x", "w", "bias?"], ConvAttrs>({
   onnx: "Conv",

@@ -1,7 +1,7 @@
 import { Graph, rewrite } from "../graph/graph.ts";
 import { isOpen, known } from "../graph/shape.ts";
-import { constantData, type Node, type Tensor } from "../graph/tensor.ts";
-import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
+import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
+import { blockedConv, enlargeBlocks, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import type { ConvAttrs } from "../ops/conv.ts";
 import { columnSums } from "../ops/linalg.ts";
 import { concat, padAxes } from "../ops/move.ts";
@@ -18,7 +18,7 @@ export function depthwiseInBlocks(graph: Graph): Graph {
   for (const node of graph.nodes) if (isTranspose(node, "0,2,3,1")) toLast.add(node.inputs[0]!);
   const reorder = memo(drawBlocks);
 
-  const convolve = (y: Tensor, x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAttrs): Tensor => {
+  const convolve: Convolve = (y, x, w, bias, attrs) => {
     // At the border the kernels make one place at a time: where most places are border, there is to be none.
     const border = known(w.shape[3]) > known(y.shape[3]);
     const kernel = reorder(mapOf(w), none).reshape(w.shape);
@@ -30,14 +30,39 @@ export function depthwiseInBlocks(graph: Graph): Graph {
     return channelsLast ? z.permute(0, 3, 1, 2) : z;
   };
 
+  /** The adjoint of a convolution: one of the map with zeros where strides stepped over, with the kernel turned round. */
+  const transposed: Convolve = (y, x, w, bias, { strides, dilations, group, ...attrs }) => {
+    const kernel = reorder(mapOf(w.flip(2).flip(3)), none).reshape(w.shape);
+    const pads = turnedPads(y, x, w, { strides, dilations, group, ...attrs });
+    const apart = spreadOut(reorder(x, none), strides);
+    const blocks = blockedConv(apart, kernel, bias, { strides: [1, 1], pads, dilations, group });
+    return fromBlocks(blocks, { channelsLast: false });
+  };
+
+  /** Zeros between the places of a map in blocks: each place is repeated, and its repetitions are masked. */
+  const masks = new Map<string, Tensor>();
+  const spreadOut = (x: Tensor, strides: readonly number[]): Tensor => {
+    const y = enlargeBlocks(x, { times: strides });
+    const [height, width] = y.shape.slice(2).map((d) => known(d));
+    const key = `${y.shape.slice(2)}:${strides}`;
+    const mask = masks.get(key) ?? toBlocks(firstOfEach([height, width], strides), { channelsLast: false });
+    masks.set(key, mask);
+    const places = block * height * width;
+    return y
+      .reshape([-1, places])
+      .mul(mask.reshape([1, places]))
+      .reshape(y.shape);
+  };
+
   /** A few images side by side, where one has too few channels to fill blocks. */
   const together = (y: Tensor, count: number, [x, w, bias]: readonly Tensor[], attrs: ConvAttrs): Tensor => {
-    if (count === 1) return convolve(y, x, w, bias, attrs);
+    const draw = y.node.op.name === "Conv" ? convolve : transposed;
+    if (count === 1) return draw(y, x, w, bias, attrs);
     const beside = (t: Tensor): Tensor =>
       t.reshape([known(t.shape[0]) / count, count * known(t.shape[1]), ...t.shape.slice(2)]);
     const repeat = (t: Tensor): Tensor => concat(new Array<Tensor>(count).fill(t), 0);
     const wide = { ...attrs, group: count * attrs.group };
-    return convolve(beside(y), beside(x), repeat(w), bias && repeat(bias), wide).reshape(y.shape);
+    return draw(beside(y), beside(x), repeat(w), bias && repeat(bias), wide).reshape(y.shape);
   };
 
   const outputs = rewrite(graph.outputs, (node, inputs) => {
@@ -46,7 +71,7 @@ export function depthwiseInBlocks(graph: Graph): Graph {
     if (isTranspose(node, "0,2,3,1") && isTranspose(x.node, "0,3,1,2")) return [x.node.inputs[0]!];
     // A bias's gradient: the map need not be turned round to be summed.
     if (isMapSum(node) && isTranspose(x.node, "0,3,1,2")) return [columnSums(x.node.inputs[0]!)];
-    if (!isDepthwise(node, w)) return undefined;
+    if (!isDepthwise(node, x, w)) return undefined;
     const count = imagesToFill(x);
     if (count === undefined) return undefined;
     return [together(node.outputs[0], count, inputs as Tensor[], node.attrs)];
@@ -60,11 +85,29 @@ const isTranspose = ({ op, attrs }: Node, perm: string): boolean =>
 const isMapSum = ({ op, attrs }: Node): boolean =>
   op.name === "ReduceSum" && (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
 
-/** A convolution over maps, each channel by a kernel of its own that is no constant. */
-function isDepthwise({ op, attrs }: Node, w: Tensor): boolean {
-  if (op.name !== "Conv" || op.domain !== "" || w.rank !== 4 || w.dtype !== "float32" || constantData(w)) return false;
+/** A convolution over maps, or its adjoint, each channel by a kernel of its own that is no constant. */
+function isDepthwise({ op, attrs, outputs: [y] }: Node, x: Tensor, w: Tensor): boolean {
+  if (!op.name.startsWith("Conv") || op.domain !== "" || w.rank !== 4) return false;
+  if (w.dtype !== "float32" || constantData(w)) return false;
   const [outC, inC, ...kernel] = w.shape;
-  return inC === 1 && outC === attrs.group && kernel.some((k) => known(k) > 1);
+  if (inC !== 1 || outC !== attrs.group || kernel.every((k) => k === 1)) return false;
+  return op.name === "Conv" || turnedPads(y, x, w, attrs as ConvAttrs).every((p) => p >= 0);
+}
+
+/** The padding with which a convolution over the map whose places lie apart makes what its adjoint does.  Starts, then ends. */
+function turnedPads(y: Tensor, x: Tensor, w: Tensor, { strides, pads, dilations }: ConvAttrs): number[] {
+  const reach = strides.map((_, i) => dilations[i] * (known(w.shape[i + 2]) - 1));
+  const before = reach.map((r, i) => r - pads[i]);
+  const after = reach.map((r, i) => known(y.shape[i + 2]) + r - strides[i] * known(x.shape[i + 2]) - before[i]);
+  return [...before, ...after];
+}
+
+/** 1 at the first of every few places along both axes, else 0, for a block of channels.  [1, C, H, W] */
+function firstOfEach([height, width]: readonly number[], strides: readonly number[]): Tensor {
+  const map = new Float32Array(block * height * width);
+  for (let i = 0; i < map.length; i++)
+    if ((i % width) % strides[1] === 0 && (Math.floor(i / width) % height) % strides[0] === 0) map[i] = 1;
+  return constant(map, [1, block, height, width], "float32");
 }
 
 /** How many images have, together, channels that fill blocks; undefined where no number of them does. */
@@ -92,6 +135,7 @@ function viewed(x: Tensor): Tensor | undefined {
   return same && from.shape[2] === x.shape[2] && from.shape[3] === x.shape[3] ? from : undefined;
 }
 
+type Convolve = (y: Tensor, x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAttrs) => Tensor;
 type Reorder = (x: Tensor, pads: readonly number[]) => Tensor;
 
 /** Each tensor is reordered once for all that read it. */
