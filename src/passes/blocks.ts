@@ -4,7 +4,7 @@ import { constant, constantData, type Node, type Tensor } from "../graph/tensor.
 import { blockedConv, enlargeBlocks, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import type { ConvAttrs } from "../ops/conv.ts";
 import { columnSums } from "../ops/linalg.ts";
-import { concat, padAxes } from "../ops/move.ts";
+import { concat } from "../ops/move.ts";
 
 /** The largest block of channels of any processor that has them: what it divides, the others' 8 divides too. */
 const block = 16;
@@ -151,22 +151,18 @@ function memo(draw: (x: Tensor, pads: readonly number[], reorder: Reorder) => Te
   return reorder;
 }
 
-/** A map in blocks, with zeros around it. */
+/** A map in blocks, with zeros around it, which a convolution with single ones puts there: `Pad` uses one thread. */
 function drawBlocks(x: Tensor, pads: readonly number[], reorder: Reorder): Tensor {
   const from = viewed(x);
   if (from) {
     const y = reorder(from, pads);
     return y.reshape([...x.shape.slice(0, 2), ...y.shape.slice(2)]);
   }
+  if (pads.some((p) => p > 0)) {
+    const group = known(x.shape[1]);
+    const ones = constant(new Float32Array(group).fill(1), [group, 1, 1, 1], "float32");
+    return blockedConv(reorder(x, none), ones, undefined, { strides: [1, 1], pads, dilations: [1, 1], group });
+  }
   const last = isTranspose(x.node, "0,3,1,2") ? x.node.inputs[0]! : undefined;
-  return last
-    ? toBlocks(around(last, 1, pads), { channelsLast: true })
-    : toBlocks(around(x, 2, pads), { channelsLast: false });
-}
-
-/** Zeros around the two axes of a map, the first of which is `axis`. */
-function around(x: Tensor, axis: number, pads: readonly number[]): Tensor {
-  if (pads.every((p) => p === 0)) return x;
-  const all = (two: readonly number[]): number[] => x.shape.map((_, i) => two[i - axis] ?? 0);
-  return padAxes(x, { before: all(pads.slice(0, 2)), after: all(pads.slice(2)) });
+  return toBlocks(last ?? x, { channelsLast: last !== undefined });
 }
