@@ -88,12 +88,15 @@ export async function listModels(): Promise<ModelEntry[]> {
   return all.flat();
 }
 
-/** The model called `name`, by its own name or an alias. */
+/** The model called `name`, by its own name or an alias, where there is one. */
+export const lookUpModel = async (name: string): Promise<ModelEntry | undefined> =>
+  (await listModels()).find((model) => model.name === name || model.aliases.includes(name));
+
+/** The model called `name`, by its own name or an alias; an error names what is near where there is none. */
 export async function findModel(name: string): Promise<ModelEntry> {
-  const models = await listModels();
-  const found = models.find((model) => model.name === name || model.aliases.includes(name));
+  const found = await lookUpModel(name);
   if (found) return found;
-  const names = models.map((model) => model.name);
+  const names = (await listModels()).map((model) => model.name);
   const parts = names.filter((candidate) => candidate.includes(name));
   const close = parts.length > 0 ? parts.slice(0, 3) : nearest(name, names);
   throw new UsageError({

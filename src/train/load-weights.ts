@@ -1,4 +1,4 @@
-import { listModels } from "../backbones/index.ts";
+import { lookUpModel } from "../backbones/index.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { checkAnyLoaded, type Fit, fitWeights } from "../weights/fit.ts";
 import type { WeightsFile } from "../weights/open.ts";
@@ -38,7 +38,7 @@ export async function loadWeights(
   }: { name: string; classes?: readonly string[]; partial?: boolean; onEvent?: OnEvent },
 ): Promise<LoadedWeights> {
   const { tensors, metadata, format } = await readWeights(path, onEvent);
-  const known = (await listModels()).find((entry) => entry.name === name || entry.aliases.includes(name));
+  const known = await lookUpModel(name);
   const otherClasses =
     classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
   const fit = fitWeights(model, tensors, { names: known?.names, otherClasses });

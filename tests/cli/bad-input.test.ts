@@ -71,6 +71,22 @@ test("pictures that cannot be read are told of, counted and left out; too many e
     assert.match(said, new RegExp(`mixed/${name}: `));
 });
 
+test("pictures to learn from of which none can be read", async () => {
+  for (const name of ["red", "blue"]) {
+    mkdirSync(at("unreadable", name), { recursive: true });
+    writeFileSync(at("unreadable", name, "1.png"), "this is no picture");
+  }
+  await classFolders(at("readable"), 2, ["red", "blue"]);
+  const words = train("unreadable", "--val", "readable", "--batch", "2", "--out", "unread-run");
+  await refused(
+    folder,
+    words,
+    1,
+    /none of the pictures to learn from can be read/,
+    /left out unreadable\/red\/1\.png: /,
+  );
+});
+
 test("predict: broken pictures are left out, and the status tells", async () => {
   writeFileSync(at("broken.png"), "nothing");
   const { status, stdout, stderr } = await oriel(
