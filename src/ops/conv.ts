@@ -194,13 +194,13 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
     ? padAxes(x, { before: [0, 0, ...pads.slice(0, spatial)], after: [0, 0, ...pads.slice(spatial)] })
     : x;
 
-  const read = (place: readonly number[]): Tensor => {
-    let seen = padded;
+  const read = (map: Tensor, place: readonly number[]): Tensor => {
+    let seen = map;
     place.forEach((k, i) => {
       const start = k * dilations[i];
       seen = seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
     });
-    return seen; // [N, C, ...S']
+    return seen;
   };
   const places = kernel.reduce<number[][]>(
     (all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])),
@@ -224,11 +224,17 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
       .matmul(columns.reshape([depth, -1]).mT)
       .reshape(w.shape); // [O, N·P] [N·P, C·K]
   }
+  // Small maps of all images side by side: larger products, and no sum over images.
+  if (group === 1 && !isOpen(batch) && positions <= 256) {
+    const beside = padded.swapAxes(0, 1);
+    const dyRows = dy.swapAxes(0, 1).reshape([outC, -1]); // [O, N·P]
+    return stackLast(places.map((place) => dyRows.matmul(read(beside, place).reshape([inC, -1]).mT))).reshape(w.shape);
+  }
   const groups = (map: Tensor, channels: number): Tensor =>
     group === 1 ? map.reshape([batch, channels, positions]) : map.reshape([batch, group, channels / group, positions]);
   const dyGroups = groups(dy, outC);
   const taps = places.map(
-    (place) => columnSums(dyGroups.matmul(groups(read(place), inC * group).mT).reshape([batch, -1])), // [O · C / G]
+    (place) => columnSums(dyGroups.matmul(groups(read(padded, place), inC * group).mT).reshape([batch, -1])), // [O · C / G]
   );
   return stackLast(taps).reshape(w.shape);
 }
