@@ -97,7 +97,11 @@ export const enlargeBlocks = defineOp<["x"], { times: readonly number[] }>({
   vjp: "none",
 });
 
-/** A depthwise convolution in blocks.  x: [N, C, H, W], w: [C, 1, K, L], bias: [C] -> [N, C, H', W'] */
+/**
+ * A convolution in blocks.  Depthwise weights lie as a map [1, C, K, L] in blocks does; others in blocks of output channels, in these
+ * of input channels, in these places, in these one input channel after the other with its output channels side by side.
+ * x: [N, C, H, W], w: [O, C / group, K, L], bias: [O] -> [N, O, H', W']
+ */
 export const blockedConv = defineOp<["x", "w", "bias?"], ConvAttrs>({
   onnx: "Conv",
   domain: blocked,
@@ -105,7 +109,8 @@ export const blockedConv = defineOp<["x", "w", "bias?"], ConvAttrs>({
   infer: ({ x, w }, { strides, pads, dilations }) => ({
     dtype: x.dtype,
     shape: [
-      ...x.shape.slice(0, 2),
+      x.shape[0],
+      w.shape[0],
       ...strides.map((stride, i) =>
         convSize(known(x.shape[i + 2]), known(w.shape[i + 2]), stride, pads[i] + pads[i + 2], dilations[i]),
       ),

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Graph } from "../../src/graph/graph.ts";
+import { OpenDim } from "../../src/graph/shape.ts";
+import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
+import { gelu, linear, softmax } from "../../src/ops/index.ts";
+import { productsInBlocks } from "../../src/passes/index.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
+import { randn } from "../support/arrays.ts";
+import { as, difference, runtime } from "../support/check.ts";
+
+const weights = (...shape: number[]): Tensor => constant(as(randn(shape), "float32").data, shape, "float32");
+const mlp = (x: Tensor, [dim, hidden]: readonly number[]) => {
+  const inner = linear(x, weights(hidden, dim), weights(hidden));
+  return { inner, y: linear(gelu(inner), weights(dim, hidden)) };
+};
+const count = (graph: Graph, name: string): number => graph.nodes.filter(({ op }) => op.name === name).length;
+
+/** What an engine gives that brings products into blocks, and one that does not. */
+async function both(graph: Graph, feeds: Record<string, HostTensor>) {
+  const results: Record<string, HostTensor>[] = [];
+  for (const optimize of ["all", "extended"] as const) {
+    const program = await runtime.compile(graph, { optimize });
+    results.push((await program.run(feeds)) as Record<string, HostTensor>);
+    await program.release();
+  }
+  return results;
+}
+
+test("the layers of an MLP are convolutions in blocks, reordered once before and once behind", {
+  skip: process.arch !== "x64",
+}, async () => {
+  for (const batch of [2, new OpenDim("N")]) {
+    const x = input([batch, 7, 9, 32]);
+    const graph = new Graph([["x", x]], [["y", x.add(mlp(x, [32, 48]).y)]]);
+    const made = productsInBlocks(graph, 16);
+    const counts = ["Gemm", "Conv", "ReorderInput", "ReorderOutput", "Gelu"].map((name) => count(made, name));
+    assert.deepEqual(counts, [0, 2, 1, 1, 1]);
+    const [got, wanted] = await both(graph, { x: as(randn([2, 7, 9, 32]), "float32") });
+    assert.ok(difference(got.y, wanted.y) < 1e-5);
+  }
+});
+
+test("what lies between can be read too", { skip: process.arch !== "x64" }, async () => {
+  const x = input([80, 32]);
+  const { inner, y } = mlp(x, [32, 64]);
+  const graph = new Graph([["x", x]], Object.entries({ inner, act: gelu(inner), y }));
+  const [got, wanted] = await both(graph, { x: as(randn([80, 32]), "float32") });
+  for (const name of ["inner", "act", "y"]) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
+});
+
+test("a product alone, few rows, channels that fill no blocks and weights that change stay", () => {
+  const stay = (x: Tensor, y: Tensor, more: [string, Tensor][] = []): void => {
+    const graph = new Graph([["x", x], ...more], [["y", y]]);
+    assert.deepEqual([...productsInBlocks(graph, 16).outputs.values()], [y]);
+  };
+  const x = input([80, 32]);
+  stay(x, linear(x, weights(64, 32)));
+  stay(x, mlp(x, [32, 40]).y);
+  stay(x, linear(softmax(linear(x, weights(64, 32))), weights(32, 64)));
+  const few = input([3, 32]);
+  stay(few, mlp(few, [32, 64]).y);
+  const w = input([64, 32]);
+  stay(x, linear(linear(x, w), weights(32, 64)), [["w", w]]);
+});
