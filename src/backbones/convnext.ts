@@ -8,6 +8,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { fixed, ones, truncatedNormal, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GlobalResponseNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
+import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
@@ -226,7 +227,7 @@ export class ConvNeXt extends Module implements Backbone {
     return throughStages(this.stages, this.stem.forward(image));
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

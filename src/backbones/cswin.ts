@@ -8,6 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
 import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { planWindows } from "../nn/window.ts";
@@ -244,7 +245,7 @@ export class CSWin extends Module implements Backbone {
     });
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

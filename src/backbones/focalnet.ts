@@ -6,6 +6,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { fixed, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm } from "../nn/layers.ts";
+import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
@@ -212,7 +213,7 @@ export class FocalNet extends Module implements Backbone {
     return throughStages(this.layers, this.stem.forward(image));
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

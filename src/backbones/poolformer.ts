@@ -8,6 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { attend, projections } from "../nn/attention.ts";
 import { fixed, ones, truncatedNormal, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GroupNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { gelu, relu } from "../ops/elementwise.ts";
 import { averagePool } from "../ops/pool.ts";
@@ -147,7 +148,7 @@ class Block extends Module {
 /** Normalises the channels of each place.  [N, C, H, W] */
 class ChannelNorm extends LayerNorm {
   override forward(x: Tensor): Tensor {
-    return super.forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2);
+    return channelsFirst(super.forward(channelsLast(x)));
   }
 }
 

@@ -9,6 +9,7 @@ import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import {
@@ -201,7 +202,7 @@ export class Swin extends Module implements Backbone {
     return throughStages(this.layers, this.patchEmbed.forward(image));
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

@@ -8,6 +8,7 @@ import { known } from "../graph/shape.ts";
 import { constant, scalar, type Tensor } from "../graph/tensor.ts";
 import { fixed, normalFanIn, zeros } from "../nn/init.ts";
 import { DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import {
@@ -224,7 +225,7 @@ export class SwinV2 extends Module implements Backbone {
     return throughStages(this.layers, this.patchEmbed.forward(image)); // [N, H/4, W/4, C]
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     const maps = this.#maps(image);

@@ -10,6 +10,7 @@ import { positionMap } from "../nn/adapt.ts";
 import { Attention, attend, cutLinear } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { relu } from "../ops/elementwise.ts";
@@ -303,7 +304,7 @@ export class VOLO extends Module implements TokenLabelled {
     return [fine, coarse.reshape(start.shape)];
   }
   forward(image: Tensor): Tensor[] {
-    return this.#maps(image).map((map) => map.permute(0, 3, 1, 2));
+    return this.#maps(image).map(channelsFirst);
   }
   embed(image: Tensor): Tensor {
     return this.tokens(image).whole;

@@ -209,6 +209,9 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
 
   if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
   const overlaps = kernel.some((k, i) => k !== strides[i]) || pads.some((p) => p !== 0);
+  /** The maps of all images side by side; only whole maps move.  [N, C, P] -> [C, N·P] */
+  const beside = (map: Tensor, channels: number): Tensor =>
+    map.reshape([batch, channels, positions]).permute(1, 0, 2).reshape([channels, -1]);
   // A product for each image makes N matrices to be summed; one for all images first has to bring x and dy in order.
   const cheaper = (isOpen(batch) ? 1 : batch) * outC * inC > 2 * positions * (outC + inC);
   if (!overlaps && group === 1 && (cheaper || positions === 1 || kernel.some((k) => k > 1))) {
@@ -216,19 +219,16 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
     const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
     const apart = cut.reshape([batch, inC, ...sizes.flatMap((s, i) => [s, kernel[i]])]);
     const order = [1, ...kernel.map((_, i) => 3 + 2 * i), 0, ...kernel.map((_, i) => 2 + 2 * i)];
-    const rows = (map: Tensor): Tensor => map.reshape([batch, -1, positions]).permute(1, 0, 2); // whole maps move
-    const columns = kernel.some((k) => k > 1) ? apart.permute(...order) : rows(cut);
-    const depth = inC * kernel.reduce((a, b) => a * b, 1);
-    return rows(dy)
-      .reshape([outC, -1])
-      .matmul(columns.reshape([depth, -1]).mT)
-      .reshape(w.shape); // [O, N·P] [N·P, C·K]
+    const columns = kernel.some((k) => k > 1)
+      ? apart.permute(...order).reshape([inC * kernel.reduce((a, b) => a * b, 1), -1])
+      : beside(cut, inC);
+    return beside(dy, outC).matmul(columns.mT).reshape(w.shape); // [O, N·P] [N·P, C·K]
   }
   // Small maps of all images side by side: larger products, and no sum over images.
   if (group === 1 && !isOpen(batch) && positions <= 256) {
-    const beside = padded.swapAxes(0, 1);
-    const dyRows = dy.swapAxes(0, 1).reshape([outC, -1]); // [O, N·P]
-    return stackLast(places.map((place) => dyRows.matmul(read(beside, place).reshape([inC, -1]).mT))).reshape(w.shape);
+    const [swapped, dyRows] = [padded.swapAxes(0, 1), beside(dy, outC)];
+    const tap = (place: readonly number[]): Tensor => dyRows.matmul(read(swapped, place).reshape([inC, -1]).mT);
+    return stackLast(places.map(tap)).reshape(w.shape);
   }
   const groups = (map: Tensor, channels: number): Tensor =>
     group === 1 ? map.reshape([batch, channels, positions]) : map.reshape([batch, group, channels / group, positions]);

@@ -31,9 +31,10 @@ export function depthwiseInBlocks(graph: Graph): Graph {
   };
 
   /** The adjoint of a convolution: one of the map with zeros where strides stepped over, with the kernel turned round. */
-  const transposed: Convolve = (y, x, w, bias, { strides, dilations, group, ...attrs }) => {
+  const transposed: Convolve = (y, x, w, bias, attrs) => {
+    const { strides, dilations, group } = attrs;
     const kernel = reorder(mapOf(w.flip(2).flip(3)), none).reshape(w.shape);
-    const pads = turnedPads(y, x, w, { strides, dilations, group, ...attrs });
+    const pads = turnedPads(y, x, w, attrs);
     const apart = spreadOut(reorder(x, none), strides);
     const blocks = blockedConv(apart, kernel, bias, { strides: [1, 1], pads, dilations, group });
     return fromBlocks(blocks, { channelsLast: false });

@@ -4,8 +4,10 @@ import { constant, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
 
-/** Operations that work on each value alone, in whatever order values lie. */
-const elementwise = new Set("Gelu Relu Sigmoid Tanh HardSigmoid LeakyRelu Softplus Erf Exp Abs Neg".split(" "));
+const activations = new Set("Gelu Relu Sigmoid Tanh HardSigmoid LeakyRelu Softplus Erf Exp Abs Neg".split(" "));
+
+/** Whether a node works on each value alone, in whatever order values lie. */
+const isElementwise = ({ op }: Node): boolean => activations.has(op.name) && op.domain === "";
 
 /** Fewer rows than these are not worth the reordering. */
 const fewest = 64;
@@ -50,7 +52,7 @@ export function productsInBlocks(graph: Graph, size: number): Graph {
 
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     const [x] = inputs as Tensor[];
-    if (elementwise.has(node.op.name) && node.op.domain === "") {
+    if (isElementwise(node)) {
       const map = blocked.get(whereRows(x));
       if (!map) return undefined;
       // Both are drawn; what nobody reads is in no graph.
@@ -76,7 +78,7 @@ function weighs({ op, attrs, inputs: [x, w, bias] }: Node, size: number): boolea
 /** The node that made what `x` is made of by activations and changes of shape. */
 function producer(x: Tensor): Node {
   const { node } = whereRows(x);
-  return elementwise.has(node.op.name) && node.op.domain === "" ? producer(node.inputs[0]!) : node;
+  return isElementwise(node) ? producer(node.inputs[0]!) : node;
 }
 
 /** What `x` was before it got another shape, as long as its last axis stayed. */

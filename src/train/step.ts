@@ -56,6 +56,11 @@ export interface TrainStep {
 }
 
 export const nextName = (name: string): string => `next.${name}`;
+
+/** What a step may write over, by name: all but the weights, in which is looked for what went wrong where something does. */
+export const spentNames = ({ state }: TrainStep): string[] =>
+  state.filter(({ kind }) => kind === "slot" || kind === "ema").map(({ name }) => name);
+
 const slotName = (slot: string, path: string): string => `optimizer.${slot}.${path}`;
 const emaName = (path: string): string => `ema.${path}`;
 

@@ -15,7 +15,7 @@ import type { Prepared } from "./prepare.ts";
 import { type Logits, runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Start } from "./start.ts";
-import { nextName } from "./step.ts";
+import { nextName, spentNames } from "./step.ts";
 import type { Evaluation } from "./tally.ts";
 
 interface Parts {
@@ -37,6 +37,7 @@ export class Trainer {
   readonly #state: DeviceState;
   readonly #step: Program;
   readonly #keep: readonly string[];
+  readonly #spent: readonly string[];
   #infer?: Program;
   #best?: Evaluation;
 
@@ -52,6 +53,7 @@ export class Trainer {
     this.#state = state;
     this.#step = step;
     this.#keep = prepared.step.state.map((entry) => nextName(entry.name));
+    this.#spent = spentNames(prepared.step);
   }
 
   /** `begin` fetches or draws the weights to start with. */
@@ -143,12 +145,8 @@ export class Trainer {
     const began = performance.now();
     const lr = this.#schedule(progress.step);
     const controls = { lr: float(lr), step: float(progress.step + 1), seed: this.#seed() };
-    const { state } = prepared.step;
-    const feeds = { ...this.#state.feeds(state.map((s) => s.name)), ...hostBatch(batch), ...controls };
-    // The step may write over what is not weights: these tell what went wrong where it does.
-    const donate = this.#state.tensors(
-      state.filter(({ kind }) => kind === "slot" || kind === "ema").map((s) => s.name),
-    );
+    const feeds = { ...this.#state.feeds(prepared.step.state.map((s) => s.name)), ...hostBatch(batch), ...controls };
+    const donate = this.#state.tensors(this.#spent);
     const results = await this.#step.run(feeds, { keep: this.#keep, donate, transfer: true });
     const [loss, correct] = [numberOf(results.loss), numberOf(results.correct)];
     const gradNorm = results.gradNorm && numberOf(results.gradNorm);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { joinBytes } from "../../src/base/bytes.ts";
 import { OrielError } from "../../src/base/errors.ts";
 import { Random } from "../../src/base/philox.ts";
 import { importOnnx } from "../../src/nn/onnx-module.ts";
@@ -13,16 +14,6 @@ type Bytes = Uint8Array<ArrayBuffer>;
 type Mutate = (bytes: Bytes, random: Random) => Bytes;
 
 const below = (random: Random, n: number): number => Math.floor(random.between(0, 1) * n);
-
-function joined(...parts: readonly Uint8Array[]): Bytes {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
 
 /** Where the file is structure rather than weights: nodes come first, their names and shapes are what breaks. */
 let structure = 0;
@@ -41,16 +32,16 @@ const mutations: Readonly<Record<string, Mutate>> = {
   },
   spliced: (bytes, random) => {
     const [a, b] = [below(random, structure), below(random, bytes.length)];
-    return joined(bytes.subarray(0, a), bytes.subarray(b));
+    return joinBytes([bytes.subarray(0, a), bytes.subarray(b)]);
   },
   "a piece twice": (bytes, random) => {
     const [a, length] = [below(random, structure), below(random, 2000)];
-    return joined(bytes.subarray(0, a + length), bytes.subarray(a));
+    return joinBytes([bytes.subarray(0, a + length), bytes.subarray(a)]);
   },
   "numbers without end": (bytes, random) => {
     const at = below(random, structure);
     const varint = new Uint8Array(1 + below(random, 12)).fill(0xff);
-    return joined(bytes.subarray(0, at), varint, bytes.subarray(at + below(random, 12)));
+    return joinBytes([bytes.subarray(0, at), varint, bytes.subarray(at + below(random, 12))]);
   },
   "huge sizes": (bytes, random) => {
     const out = bytes.slice();

@@ -13,7 +13,7 @@ import { fuse, targetOf } from "../../passes/fuse.ts";
 import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
 import { Classification } from "../../tasks/classify.ts";
 import { DeviceState } from "../../train/device-state.ts";
-import { nextName, trainStep } from "../../train/step.ts";
+import { nextName, spentNames, trainStep } from "../../train/step.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
 export interface WorkloadOptions {
@@ -76,9 +76,10 @@ async function openTraining(
   profile: boolean,
 ): Promise<Workload> {
   const batch = shape[0];
-  const { graph, state } = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
+  const drawn = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
     batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
   });
+  const { graph, state } = drawn;
   const compiling = runtime.compile(graph, { profile });
   compiling.catch(() => {}); // told below
   const initial = initialWeights(model, 0); // while the engine's thread compiles
@@ -97,14 +98,14 @@ async function openTraining(
     data: Int32Array.from({ length: batch }, (_, i) => (i * 97) % classes),
   });
   const keep = state.map(({ name }) => nextName(name));
-  const slots = state.filter(({ kind }) => kind === "slot").map(({ name }) => name);
+  const spent = spentNames(drawn);
   let step = 0;
   return {
     macs: 3 * cost(forward).macs,
     step: async () => {
       const seed: HostTensor = { dtype: "uint32", shape: [], data: Uint32Array.of(step) };
       const feeds = { ...held.feeds(held.names), image, target, lr: float(1e-4), step: float(++step), seed };
-      held.advance(await program.run(feeds, { keep, donate: held.tensors(slots) }));
+      held.advance(await program.run(feeds, { keep, donate: held.tensors(spent) }));
     },
     profile: () => program.profile(),
   };
