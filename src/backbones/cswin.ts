@@ -8,7 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { projections } from "../nn/attention.ts";
 import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
-import { channelsFirst } from "../nn/layout.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { planWindows } from "../nn/window.ts";
@@ -99,10 +99,11 @@ function attend(qkv: readonly Tensor[], groups: readonly HeadGroup[], cut: reado
   const [q, k, v] = qkv.map((x) =>
     permuteAlong(x.pad(axis, before, after).reshape(rows), order, 1).reshape([-1, heads, tokens, each]),
   ); // [N · stripes, heads, T, D]
-  const places = encode(v.mT.reshape([-1, dim, length, across]), groups); // [N · stripes, C, length, across]
+  const values = channelsFirst(v.reshape([-1, length, across, each])); // [N · stripes · heads, D, length, across]
+  const places = encode(values.reshape([-1, dim, length, across]), groups); // [N · stripes, C, length, across]
   const mixed = softmax(q.matmul(k.mT))
     .matmul(v)
-    .add(places.reshape([-1, heads, each, tokens]).mT);
+    .add(channelsLast(places.reshape(values.shape)).reshape(v.shape));
 
   const grown = [height, width].map((s, i) => (axis === i + 1 ? s + before + after : s));
   return permuteAlong(mixed.reshape(rows), inverse(order), 1)

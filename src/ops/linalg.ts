@@ -39,13 +39,23 @@ export const matmul = defineOp({
     return { dtype: a.dtype, shape: matmulShape(a.shape, b.shape) };
   },
   // y = a b  =>  da = dy bᵀ,  db = aᵀ dy
+  // Where a or b was transposed for the product, its gradient will be too: drawn the other way round, the two cancel.
   vjp: ({ a, b }, dy) => ({
-    a: dy.matmul(b.mT),
+    a: isTransposed(a) ? b.matmul(dy.mT).mT : dy.matmul(b.mT),
     // One matrix for many rows: a single product over all of them instead of one for each batch, summed.
-    b: b.rank === 2 && a.rank > 2 ? gemm(rows(a), rows(dy), undefined, { transA: true }) : a.mT.matmul(dy),
+    b:
+      b.rank === 2 && a.rank > 2
+        ? gemm(rows(a), rows(dy), undefined, { transA: true })
+        : isTransposed(b)
+          ? dy.mT.matmul(a).mT
+          : a.mT.matmul(dy),
   }),
   cost: ([a], [y]) => one(y.shape) * one([a!.shape[a!.rank - 1]]),
 });
+
+/** Whether a tensor is `x.mT`. */
+const isTransposed = ({ node: { op, attrs }, rank }: Tensor): boolean =>
+  op.name === "Transpose" && (attrs.perm as number[]).every((p, i) => p === (i < rank - 2 ? i : 2 * rank - 3 - i));
 
 /**
  * Sums over all axes but the last.  [...B, C] -> [C].  A product with a row of ones: measured four times as fast on the CPU as

@@ -14,9 +14,9 @@ const block = 16;
  * rearranges only those with constant weights.  For ONNX Runtime on x64 processors; what it draws is for this machine, not for a file.
  */
 export function depthwiseInBlocks(graph: Graph): Graph {
-  const toLast = new Set<Tensor>();
-  for (const node of graph.nodes) if (isTranspose(node, "0,2,3,1")) toLast.add(node.inputs[0]!);
   const reorder = memo(drawBlocks);
+  /** What convolutions made, and the same in blocks. */
+  const blocksOf = new Map<Tensor, Tensor>();
 
   const convolve: Convolve = (y, x, w, bias, attrs) => {
     // At the border the kernels make one place at a time: where most places are border, there is to be none.
@@ -25,9 +25,16 @@ export function depthwiseInBlocks(graph: Graph): Graph {
     const blocks = border
       ? blockedConv(reorder(x, attrs.pads), kernel, bias, { ...attrs, pads: none })
       : blockedConv(reorder(x, none), kernel, bias, attrs);
-    const channelsLast = toLast.has(y);
-    const z = fromBlocks(blocks, { channelsLast });
-    return channelsLast ? z.permute(0, 3, 1, 2) : z;
+    const z = fromBlocks(blocks, { channelsLast: false });
+    blocksOf.set(z, blocks);
+    return z;
+  };
+
+  /** A map with its channels last, straight from blocks where it has been in them.  [N, H, W, C] */
+  const toLast = (x: Tensor): Tensor | undefined => {
+    const view = known(x.shape[1]) % block === 0 ? viewed(x) : undefined;
+    const blocks = blocksOf.get(x) ?? (view && blocksOf.get(view)?.reshape(x.shape));
+    return blocks && fromBlocks(blocks, { channelsLast: true });
   };
 
   /** The adjoint of a convolution: one of the map with zeros where strides stepped over, with the kernel turned round. */
@@ -68,10 +75,15 @@ export function depthwiseInBlocks(graph: Graph): Graph {
 
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     const [x, w] = inputs as Tensor[];
-    // Back to where channels came last just before.
-    if (isTranspose(node, "0,2,3,1") && isTranspose(x.node, "0,3,1,2")) return [x.node.inputs[0]!];
+    if (isTranspose(node, "0,2,3,1")) {
+      const last = toLast(x);
+      return last && [last];
+    }
     // A bias's gradient: the map need not be turned round to be summed.
-    if (isMapSum(node) && isTranspose(x.node, "0,3,1,2")) return [columnSums(x.node.inputs[0]!)];
+    if (isMapSum(node)) {
+      const sums = sumsOfRows(x);
+      return sums && [sums];
+    }
     if (!isDepthwise(node, x, w)) return undefined;
     const count = imagesToFill(x);
     if (count === undefined) return undefined;
@@ -86,10 +98,20 @@ const isTranspose = ({ op, attrs }: Node, perm: string): boolean =>
 const isMapSum = ({ op, attrs }: Node): boolean =>
   op.name === "ReduceSum" && (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
 
+/** The sums of a map's channels, where they came last just before, or did in more images of fewer channels.  [C] */
+function sumsOfRows(x: Tensor): Tensor | undefined {
+  const map = viewed(x) ?? x;
+  if (!isTranspose(map.node, "0,3,1,2")) return undefined;
+  const [last] = map.node.inputs as Tensor[];
+  return columnSums(map === x ? last : last.sum([1, 2]).reshape(x.shape.slice(0, 2)));
+}
+
 /** A convolution over maps, or its adjoint, each channel by a kernel of its own that is no constant. */
 function isDepthwise({ op, attrs, outputs: [y] }: Node, x: Tensor, w: Tensor): boolean {
   if (!op.name.startsWith("Conv") || op.domain !== "" || w.rank !== 4) return false;
-  if (w.dtype !== "float32" || constantData(w)) return false;
+  // What comes straight from rows of channels, seen as fewer images, the engine itself would transpose twice.
+  const from = viewed(x);
+  if (w.dtype !== "float32" || (constantData(w) && !(from && isTranspose(from.node, "0,3,1,2")))) return false;
   const [outC, inC, ...kernel] = w.shape;
   if (inC !== 1 || outC !== attrs.group || kernel.every((k) => k === 1)) return false;
   return op.name === "Conv" || turnedPads(y, x, w, attrs as ConvAttrs).every((p) => p >= 0);

@@ -5,7 +5,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/index.ts";
-import { depthwiseInBlocks } from "../../src/passes/index.ts";
+import { depthwiseInBlocks, simplify } from "../../src/passes/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { randn } from "../support/arrays.ts";
 import { as, difference, runtime } from "../support/check.ts";
@@ -19,20 +19,23 @@ interface Case {
   dilation?: number;
   /** Whether channels come and go last. */
   last?: boolean;
+  /** In how many maps, one after the other, the channels of one image come and go last: those of attention's heads. */
+  heads?: number;
 }
 
 /** A depthwise convolution with its three gradients. */
-function drawn({ batch, channels, size, kernel, stride = 1, dilation = 1, last = false }: Case) {
-  const x = input(last ? [batch, ...size, channels] : [batch, channels, ...size]);
+function drawn({ batch, channels, size, kernel, stride = 1, dilation = 1, last = false, heads = 1 }: Case) {
+  const x = input(last ? [batch * heads, ...size, channels / heads] : [batch, channels, ...size]);
   const w = input([channels, 1, kernel, kernel]);
   const bias = input([channels]);
   const padding = (dilation * (kernel - 1)) / 2;
   const options = { stride, dilation, padding, groups: channels };
-  const map = conv(last ? x.permute(0, 3, 1, 2) : x, w, bias, options);
-  const y = last ? map.permute(0, 2, 3, 1) : map;
+  const images = last ? x.permute(0, 3, 1, 2).reshape([batch, channels, ...size]) : x;
+  const map = conv(images, w, bias, options);
+  const y = last ? map.reshape([batch * heads, channels / heads, ...map.shape.slice(2)]).permute(0, 2, 3, 1) : map;
   const seed = input(y.shape);
   const [dx, dw, db] = gradients(y, [x, w, bias], { seed });
-  return new Graph(Object.entries({ x, w, bias, seed }), Object.entries({ y, dx, dw, db }));
+  return simplify(new Graph(Object.entries({ x, w, bias, seed }), Object.entries({ y, dx, dw, db })));
 }
 
 /** Depthwise convolutions that are left as the engine has them. */
@@ -49,6 +52,7 @@ async function run(graph: Graph, feeds: Record<string, HostTensor>, optimize: "a
 const cases: Readonly<Record<string, Case>> = {
   "as many channels as fill blocks": { batch: 2, channels: 32, size: [9, 7], kernel: 7 },
   "channels last": { batch: 2, channels: 16, size: [8, 8], kernel: 7, last: true },
+  "channels of two heads last": { batch: 3, channels: 32, size: [8, 2], kernel: 3, last: true, heads: 2 },
   "two images fill blocks": { batch: 2, channels: 24, size: [7, 7], kernel: 5 },
   "stride 2": { batch: 2, channels: 16, size: [9, 8], kernel: 3, stride: 2 },
   "stride 2, two images": { batch: 2, channels: 24, size: [10, 14], kernel: 5, stride: 2 },
@@ -73,12 +77,14 @@ for (const [what, one] of Object.entries(cases))
 
 test("what cannot be in blocks, and what the engine brings there itself, stays", () => {
   assert.equal(left(depthwiseInBlocks(drawn({ batch: 3, channels: 20, size: [8, 8], kernel: 3 }))), 3);
-  const draw = (w: Tensor, batch: number | OpenDim): number => {
-    const x = input([batch, 16, 8, 8]);
-    const inputs: [string, Tensor][] = [["x", x]];
-    if (w.node.inputs.length === 0) inputs.push(["w", w]);
-    return left(depthwiseInBlocks(new Graph(inputs, [["y", conv(x, w, undefined, { groups: 16 })]])));
-  };
-  assert.equal(draw(constant(new Float32Array(144), [16, 1, 3, 3], "float32"), 2), 1);
-  assert.equal(draw(input([16, 1, 3, 3]), new OpenDim("N")), 0);
+  const draw = (w: Tensor, map: Tensor): number =>
+    left(depthwiseInBlocks(new Graph([], [["y", conv(map, w, undefined, { groups: 16 })]])));
+  const known = constant(new Float32Array(144), [16, 1, 3, 3], "float32");
+  assert.equal(draw(known, input([2, 16, 8, 8])), 1);
+  assert.equal(draw(input([16, 1, 3, 3]), input([new OpenDim("N"), 16, 8, 8])), 0);
+  // Rows of heads, seen as images, the engine would transpose.
+  const heads = input([4, 8, 8, 16]).permute(0, 3, 1, 2).reshape([2, 32, 8, 8]);
+  const wide = constant(new Float32Array(288), [32, 1, 3, 3], "float32");
+  const y = conv(heads, wide, undefined, { groups: 32 });
+  assert.equal(left(depthwiseInBlocks(new Graph([], [["y", y]]))), 0);
 });
