@@ -12,17 +12,17 @@ type Choice = Pick<TrainConfigInput, "model"> & Partial<TrainConfigInput>;
 /**
  * Trains every choice with the same pictures, schedule and seeds, and prints what each costs and reaches:
  *
- *     node dist/bench/claims/SCRIPT.js TRAIN VAL [--epochs N] [--seeds N] [--threads N]
+ *     node dist/bench/claims/SCRIPT.js TRAIN VAL [--epochs N] [--seeds 1,2,3] [--threads N]
  */
 export async function compare(choices: Readonly<Record<string, Choice>>, usual: { epochs: number }): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { epochs: { type: "string" }, seeds: { type: "string", default: "3" }, threads: { type: "string" } },
+    options: { epochs: { type: "string" }, seeds: { type: "string", default: "1,2,3" }, threads: { type: "string" } },
   });
   const [data, val] = positionals;
   if (!data || !val) {
     console.error(
-      `usage: ${basename(process.argv[1])} <training pictures> <validation pictures> [--epochs N] [--seeds N]`,
+      `usage: ${basename(process.argv[1])} <training pictures> <validation pictures> [--epochs N] [--seeds 1,2,3] [--threads N]`,
     );
     process.exit(2);
   }
@@ -44,7 +44,7 @@ export async function compare(choices: Readonly<Record<string, Choice>>, usual: 
   const reached = new Map<string, number[]>(names.map((name) => [name, []]));
   const folder = await mkdtemp(join(tmpdir(), "oriel-claim-"));
   try {
-    for (let seed = 1; seed <= Number(values.seeds); seed++)
+    for (const seed of values.seeds.split(",").map(Number))
       for (const [i, name] of names.entries()) {
         const run = { data, val, epochs, seed, threads, out: join(folder, `${i}-${seed}`) };
         const { top1 = Number.NaN } = await train({ ...run, ...choices[name] });
