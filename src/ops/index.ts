@@ -69,6 +69,6 @@ export {
   softmax,
   unitNorm,
 } from "./norm.ts";
-export { adaptiveAveragePool, averagePool, maxPool, type PoolOptions } from "./pool.ts";
+export { adaptiveAveragePool, averagePool, globalAveragePool, maxPool, type PoolOptions } from "./pool.ts";
 export { argMax, cumSum, reduceSumSquare, topK } from "./reduce.ts";
 export { type ResizeMode, type ResizeOptions, resize } from "./resize.ts";

@@ -6,7 +6,7 @@ import { cast, equal } from "./compare.ts";
 import { channelsOf, convSize, convTransposeOp, eachAxis } from "./conv.ts";
 import { type Draw, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
-import { expand, placeAlong, zerosLike } from "./move.ts";
+import { expand, expandLike, placeAlong, zerosLike } from "./move.ts";
 
 interface PoolAttrs {
   kernel: readonly number[];
@@ -167,6 +167,17 @@ function windowSizes(x: Shape, y: Shape, { kernel, strides, pads, countPadding }
   });
   return Float64Array.from(sizes);
 }
+
+/** The mean of a whole map, as `mean` over its places.  [N, C, ...S] -> [N, C, ...1] */
+export const globalAveragePool: Draw<["x"]> = defineOp({
+  onnx: "GlobalAveragePool",
+  inputs: ["x"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i < 2 ? d : 1)) }),
+  vjp: ({ x }, dy) => {
+    const places = x.shape.slice(2).reduce<number>((count, d) => count * known(d, "a pooled axis"), 1);
+    return { x: expandLike(dy.div(places), x) };
+  },
+});
 
 export interface PoolOptions {
   kernel: number | readonly number[];

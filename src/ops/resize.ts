@@ -28,16 +28,26 @@ const resizeOp = defineOp<["x"], ResizeAttrs>({
       return weights ? along(d, i + 2, matrix(weights, x).mT) : d;
     }, dy),
   }),
-  form: ({ size, mode, alignCorners }): OnnxForm => ({
-    attributes: {
-      mode: mode.startsWith("nearest") ? "nearest" : mode,
-      coordinate_transformation_mode: alignCorners ? "align_corners" : mode === "nearest" ? "asymmetric" : "half_pixel",
-      nearest_mode: mode === "nearest" ? "floor" : "round_prefer_ceil",
-      cubic_coeff_a: new FloatAttr(CUBIC),
-      axes: size.map((_, i) => i + 2),
-    },
-    constants: [undefined, undefined, { dtype: "int64", shape: [size.length], data: dataOf("int64", size) }],
-  }),
+  form: ({ size, mode, alignCorners }, { inputs: [x] }): OnnxForm => {
+    if (mode === "nearest") {
+      // By whole factors, of every axis: what the engine also computes in blocks of channels.
+      const factors = [1, 1, ...size.map((to, i) => to / known(x!.shape[i + 2]))];
+      return {
+        attributes: { mode, coordinate_transformation_mode: "asymmetric", nearest_mode: "floor" },
+        constants: [undefined, { dtype: "float32", shape: [factors.length], data: dataOf("float32", factors) }],
+      };
+    }
+    return {
+      attributes: {
+        mode: mode === "nearest-exact" ? "nearest" : mode,
+        coordinate_transformation_mode: alignCorners ? "align_corners" : "half_pixel",
+        nearest_mode: "round_prefer_ceil",
+        cubic_coeff_a: new FloatAttr(CUBIC),
+        axes: size.map((_, i) => i + 2),
+      },
+      constants: [undefined, undefined, { dtype: "int64", shape: [size.length], data: dataOf("int64", size) }],
+    };
+  },
 });
 
 /** The slope of the cubic kernel at 1, as in PyTorch.  Keys, "Cubic Convolution Interpolation" (1981) has -1/2. */

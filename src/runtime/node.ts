@@ -11,6 +11,7 @@ import { input } from "../graph/tensor.ts";
 import { toBlocks } from "../ops/contrib.ts";
 import { alignNumbers } from "../passes/align.ts";
 import { depthwiseInBlocks } from "../passes/blocks.ts";
+import { gatesInBlocks } from "../passes/gates.ts";
 import { productsInBlocks } from "../passes/products.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
@@ -58,7 +59,7 @@ export async function openNode({
 
 function forProcessor(graph: Graph, blocks?: number): Graph {
   const aligned = alignNumbers(graph);
-  return blocks === undefined ? aligned : depthwiseInBlocks(productsInBlocks(aligned, blocks));
+  return blocks === undefined ? aligned : depthwiseInBlocks(productsInBlocks(gatesInBlocks(aligned), blocks));
 }
 
 /** How many channels this processor's kernels have in a block, 8 or 16: seen where the ninth value of two places comes to lie. */

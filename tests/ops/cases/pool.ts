@@ -1,4 +1,10 @@
-import { adaptiveAveragePool, averagePool, maxPool, type PoolOptions } from "../../../src/ops/index.ts";
+import {
+  adaptiveAveragePool,
+  averagePool,
+  globalAveragePool,
+  maxPool,
+  type PoolOptions,
+} from "../../../src/ops/index.ts";
 import type { HostTensor } from "../../../src/runtime/runtime.ts";
 import { apart, at, nd, randn, range, sumOver } from "../../support/arrays.ts";
 import { float32, type OpCase, op } from "../../support/cases.ts";
@@ -92,6 +98,13 @@ export const cases: OpCase[] = [
         float32,
       ),
     ),
+  ),
+  op(
+    "globalAveragePool",
+    [randn([2, 3, 4, 5])],
+    (x) => globalAveragePool(x),
+    (x) => mean(x, { kernel: [4, 5] }),
+    float32,
   ),
   op(
     "adaptiveAveragePool: divides",
