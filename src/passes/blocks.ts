@@ -32,7 +32,7 @@ export function depthwiseInBlocks(graph: Graph): Graph {
 
   /** A map with its channels last, straight from blocks where it has been in them.  [N, H, W, C] */
   const toLast = (x: Tensor): Tensor | undefined => {
-    const view = known(x.shape[1]) % block === 0 ? viewed(x) : undefined;
+    const view = fillsBlocks(x) ? viewed(x) : undefined;
     const blocks = blocksOf.get(x) ?? (view && blocksOf.get(view)?.reshape(x.shape));
     return blocks && fromBlocks(blocks, { channelsLast: true });
   };
@@ -151,10 +151,12 @@ function mapOf(w: Tensor): Tensor {
   return from ?? w.reshape([1, w.shape[0], ...w.shape.slice(2)]);
 }
 
+const fillsBlocks = ({ shape: [, channels] }: Tensor): boolean => !isOpen(channels) && channels % block === 0;
+
 /** The map that a reshape took for another number of images: its blocks lie in the same order. */
 function viewed(x: Tensor): Tensor | undefined {
   const [from] = x.node.inputs;
-  const same = x.node.op.name === "Reshape" && from?.rank === 4 && known(from.shape[1]) % block === 0;
+  const same = x.node.op.name === "Reshape" && from?.rank === 4 && fillsBlocks(from);
   return same && from.shape[2] === x.shape[2] && from.shape[3] === x.shape[3] ? from : undefined;
 }
 

@@ -82,6 +82,9 @@ test("what cannot be in blocks, and what the engine brings there itself, stays",
   const known = constant(new Float32Array(144), [16, 1, 3, 3], "float32");
   assert.equal(draw(known, input([2, 16, 8, 8])), 1);
   assert.equal(draw(input([16, 1, 3, 3]), input([new OpenDim("N"), 16, 8, 8])), 0);
+  // An axis that is no channel may be open.
+  const open = input([2, new OpenDim("N"), 4, 4]).permute(0, 2, 3, 1);
+  assert.equal(depthwiseInBlocks(new Graph([], [["y", open]])).outputs.get("y"), open);
   // Rows of heads, seen as images, the engine would transpose.
   const heads = input([4, 8, 8, 16]).permute(0, 3, 1, 2).reshape([2, 32, 8, 8]);
   const wide = constant(new Float32Array(288), [32, 1, 3, 3], "float32");
