@@ -271,9 +271,10 @@ function depthwiseKernelGradient(
   const maps = x.reshape([1, batch * group, ...x.shape.slice(2)]);
   const kernels = dy.reshape([batch * group, 1, ...dy.shape.slice(2)]);
   const made = convOp(maps, kernels, undefined, { strides: dilations, pads, dilations: strides, group: batch * group });
+  // [1, N · C, ...K]
   return cutToKernel(made, w)
     .reshape([batch, ...w.shape])
-    .sum([0]); // from [1, N · C, ...K]
+    .sum([0]);
 }
 
 /** Puts the kernel's places last, where the weights have them. */

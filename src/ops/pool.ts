@@ -173,10 +173,7 @@ export const globalAveragePool: Draw<["x"]> = defineOp({
   onnx: "GlobalAveragePool",
   inputs: ["x"],
   infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i < 2 ? d : 1)) }),
-  vjp: ({ x }, dy) => {
-    const places = x.shape.slice(2).reduce<number>((count, d) => count * known(d, "a pooled axis"), 1);
-    return { x: expandLike(dy.div(places), x) };
-  },
+  vjp: ({ x }, dy) => ({ x: expandLike(dy.div(staticSize(x.shape.slice(2))), x) }),
 });
 
 export interface PoolOptions {

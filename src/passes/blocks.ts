@@ -101,17 +101,20 @@ const isMapSum = ({ op, attrs }: Node): boolean =>
 /** The sums of a map's channels, where they came last just before, or did in more images of fewer channels.  [C] */
 function sumsOfRows(x: Tensor): Tensor | undefined {
   const map = viewed(x) ?? x;
-  if (!isTranspose(map.node, "0,3,1,2")) return undefined;
-  const [last] = map.node.inputs as Tensor[];
-  return columnSums(map === x ? last : last.sum([1, 2]).reshape(x.shape.slice(0, 2)));
+  const last = lastBefore(map);
+  return last && columnSums(map === x ? last : last.sum([1, 2]).reshape(x.shape.slice(0, 2)));
 }
 
-/** A convolution over maps, or its adjoint, each channel by a kernel of its own that is no constant. */
+/** What a map was made of by bringing its channels forward.  [N, C, H, W], of [N, H, W, C] */
+const lastBefore = ({ node }: Tensor): Tensor | undefined =>
+  isTranspose(node, "0,3,1,2") ? node.inputs[0] : undefined;
+
+/** A convolution over maps, or its adjoint, each channel by a kernel of its own, which the engine would not do as well. */
 function isDepthwise({ op, attrs, outputs: [y] }: Node, x: Tensor, w: Tensor): boolean {
   if (!op.name.startsWith("Conv") || op.domain !== "" || w.rank !== 4) return false;
-  // What comes straight from rows of channels, seen as fewer images, the engine itself would transpose twice.
-  const from = viewed(x);
-  if (w.dtype !== "float32" || (constantData(w) && !(from && isTranspose(from.node, "0,3,1,2")))) return false;
+  // With constant weights it brings maps into blocks itself, but transposes twice where rows of heads are seen as images.
+  const heads = viewed(x);
+  if (w.dtype !== "float32" || (constantData(w) && !(heads && lastBefore(heads)))) return false;
   const [outC, inC, ...kernel] = w.shape;
   if (inC !== 1 || outC !== attrs.group || kernel.every((k) => k === 1)) return false;
   return op.name === "Conv" || turnedPads(y, x, w, attrs as ConvAttrs).every((p) => p >= 0);
@@ -188,6 +191,6 @@ function drawBlocks(x: Tensor, pads: readonly number[], reorder: Reorder): Tenso
     const ones = constant(new Float32Array(group).fill(1), [group, 1, 1, 1], "float32");
     return blockedConv(reorder(x, none), ones, undefined, { strides: [1, 1], pads, dilations: [1, 1], group });
   }
-  const last = isTranspose(x.node, "0,3,1,2") ? x.node.inputs[0]! : undefined;
+  const last = lastBefore(x);
   return toBlocks(last ?? x, { channelsLast: last !== undefined });
 }
