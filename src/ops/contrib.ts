@@ -119,3 +119,18 @@ export const blockedConv = defineOp<["x", "w", "bias?"], ConvAttrs>({
   form: ({ strides, pads, dilations, group }) => ({ attributes: { strides, pads, dilations, group } }),
   vjp: "none",
 });
+
+/** A number a channel times a map, and one more, then another map added and negatives left out.  x, z: [N, C, H, W], gain, shift: [C] */
+export const scaledMap = defineOp<["x", "gain", "shift", "z?"], { relu: boolean }>({
+  onnx: "FusedConv",
+  domain,
+  inputs: ["x", "gain", "shift", "z?"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  form: ({ relu }, { inputs: [x] }) => ({
+    attributes: {
+      ...{ group: known(x!.shape[1]), kernel_shape: [1, 1], strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1] },
+      ...(relu ? { activation: "Relu" } : {}),
+    },
+  }),
+  vjp: "none",
+});

@@ -1,6 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
-import { dataOf } from "../graph/dtype.ts";
-import { type Dim, known, mulDim, normalAxis, sameShape, showShape, sizeOf } from "../graph/shape.ts";
+import { type DType, dataOf } from "../graph/dtype.ts";
+import { known, normalAxis, sameShape, showShape, sizeOf } from "../graph/shape.ts";
 import { constant, FloatAttr, scope, type Tensor, type TensorType } from "../graph/tensor.ts";
 import { cast } from "./compare.ts";
 import { type DrawMany, defineMany, defineOp, explained, sameDtype } from "./define.ts";
@@ -28,6 +28,10 @@ export const softmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Tenso
 export const logSoftmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Tensor =>
   x.sub(x.logSumExp([axis], true));
 
+/** The same number, count times.  [count] */
+const filled = (count: number, value: number, dtype: DType): Tensor =>
+  constant(dataOf(dtype, new Float32Array(count).fill(value)), [count], dtype);
+
 const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMany({
   onnx: "LayerNormalization",
   inputs: ["x", "scale", "bias?"],
@@ -45,7 +49,7 @@ const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMany({
   // A gradient of a gradient arrives at the statistics too:  dμ/dx = 1/n,  d(1/σ)/dx = -x̂ / (n σ²).
   vjp: ([x, scale, bias], [dy, dMean, dInverse], { ys, attrs: { axis, epsilon } }) => {
     const count = known(sizeOf(x.shape.slice(axis)));
-    const unit = constant(dataOf(x.dtype, new Float32Array(count).fill(1)), scale.shape as number[], x.dtype);
+    const unit = filled(count, 1, x.dtype).reshape(scale.shape);
     const xhat = layerNormOp([x, unit], { axis, epsilon })[0];
     const inverse = cast(ys[2], { to: x.dtype });
     const dxs: Tensor[] = [];
@@ -123,12 +127,12 @@ export const batchNorm = defineOp<["x", "scale", "bias", "mean", "variance"], { 
 });
 
 /**
- * Batch normalisation by the statistics of the batch itself, and these statistics.  x: [N, C, ...S], scale, bias: [C].
+ * Batch normalisation by the statistics of the batch itself, and these statistics.  x: [N, C, ...S], scale, bias: [C]
  * Its gradient is a rule of its own: with n values a channel and x̂ = (x - μ)/σ,
  *
  *     dβ = Σ dy,  dγ = Σ dy x̂,  dx = γ/σ (dy - dβ/n - x̂ dγ/n)
  *
- * where dx is written as a dy + b (x - μ) + c with three numbers a channel: three passes over x instead of a dozen.
+ * where dx is written as a dy + b (x - μ) + c with three numbers a channel: two passes over x instead of a dozen.
  */
 export function batchNormTraining(
   x: Tensor,
@@ -136,38 +140,90 @@ export function batchNormTraining(
   bias: Tensor,
   epsilon: number,
 ): { y: Tensor; mean: Tensor; variance: Tensor } {
-  const map = x.shape.slice(2).map((_, i) => i + 2);
-  const count = known(
-    x.shape.reduce<Dim>((n, d, i) => (i === 1 ? n : mulDim(n, d)), 1),
-    "the batch",
+  const [batch, channels] = [known(x.shape[0], "the batch"), known(x.shape[1], "the channel axis")];
+  const places = known(sizeOf(x.shape.slice(2)), "a spatial axis");
+  const flat = (t: Tensor): Tensor => t.reshape([batch, channels, places]);
+  const { mean, variance, scaled, weigh } = (places >= manyPlaces && x.dtype !== "float64" ? centredMaps : centred)(
+    flat(x),
   );
-  const channels = known(x.shape[1], "the channel axis");
-  const perChannel = (v: Tensor): Tensor => v.reshape([1, channels, ...map.map(() => 1)]);
-  const total = (t: Tensor): Tensor => columnSums(t.sum(map)); // over each image first: [N, C] -> [C]
-  const all = (value: number): Tensor =>
-    constant(dataOf(x.dtype, new Float32Array(channels).fill(value)), [channels], x.dtype);
-
-  const mean = total(x).mul(1 / count);
-  // Centred first: E[x²] - μ² would lose digits.
-  const centred = x.sub(perChannel(mean));
-  const squares = map.length > 0 ? reduceSumSquare(centred, { axes: map, keepdims: false }) : centred.square(); // [N, C]
-  const variance = columnSums(squares).mul(1 / count);
+  const deviation = variance.add(epsilon).sqrt();
   const draw = withGradient(
-    (_, gain, shift) => batchNorm(centred, gain, shift, all(0), variance, { epsilon }),
-    (dy, _, gain) => {
-      const inverse = variance.add(epsilon).sqrt().reciprocal();
-      const dBias = total(dy);
-      const dScale = total(dy.mul(centred)).mul(inverse);
-      const a = gain.mul(inverse);
-      const b = a
-        .mul(dScale)
-        .mul(inverse)
-        .mul(-1 / count);
-      const rest = batchNorm(centred, b, a.mul(dBias).mul(-1 / count), all(0), all(1), { epsilon: 0 });
-      return [dy.mul(perChannel(a)).add(rest), dScale, dBias];
+    (_, gain, shift) => scaled(gain.div(deviation), shift).reshape(x.shape),
+    (y, _, gain) => {
+      const dy = flat(y);
+      const sums = dy.sum([2]); // [N, C]
+      const dBias = columnSums(sums);
+      const dScale = weigh(dy, sums).div(deviation);
+      const a = gain.div(deviation);
+      const share = a.mul(-1 / (batch * places));
+      const rest = scaled(dScale.div(deviation).mul(share), dBias.mul(share));
+      return [
+        dy
+          .mul(a.reshape([1, channels, 1]))
+          .add(rest)
+          .reshape(x.shape),
+        dScale,
+        dBias,
+      ];
     },
   );
   return { y: draw(x, scale, bias), mean, variance };
+}
+
+/** Places of a map from which it is normalised by itself first: that is one pass over memory, and costs a start. */
+const manyPlaces = 128;
+
+/** x - μ, in whatever form: [N, C, S]. */
+interface Centred {
+  /** [C] */
+  mean: Tensor;
+  /** [C] */
+  variance: Tensor;
+  /** (x - μ) gain + shift.  gain, shift: [C] -> [N, C, S] */
+  scaled(gain: Tensor, shift: Tensor): Tensor;
+  /** Σ dy (x - μ).  dy: [N, C, S], its sums over S: [N, C] -> [C] */
+  weigh(dy: Tensor, sums: Tensor): Tensor;
+}
+
+function centred(x: Tensor): Centred {
+  const [batch, channels, places] = x.shape as number[];
+  const share = 1 / (batch * places);
+  const mean = columnSums(x.sum([2])).mul(share);
+  // Centred first: E[x²] - μ² would lose digits.
+  const map = x.sub(mean.reshape([1, channels, 1]));
+  return {
+    mean,
+    variance: columnSums(reduceSumSquare(map, { axes: [2], keepdims: false })).mul(share),
+    scaled: (gain, shift) => scaleChannels(map, gain, shift),
+    weigh: (dy) => columnSums(dy.mul(map).sum([2])),
+  };
+}
+
+/** The same from the statistics μₙ and σₙ of each map, which one accurate pass finds: x - μ = σₙ x̂ₙ + (μₙ - μ). */
+function centredMaps(x: Tensor): Centred {
+  const [batch, channels, places] = x.shape as number[];
+  const perMap = (t: Tensor): Tensor => cast(t, { to: x.dtype }).reshape([batch, channels]);
+  const imageMean = (t: Tensor): Tensor => columnSums(t).mul(1 / batch);
+  // The variance of a map that is the same everywhere is not to be 0; beside any other this cannot be seen.
+  const normal = layerNormOp([x, filled(places, 1, x.dtype)], { axis: 2, epsilon: 1e-12 });
+  const [unit, means, deviation] = [normal[0], perMap(normal[1]), perMap(normal[2].reciprocal())];
+  const mean = imageMean(means);
+  const offset = means.sub(mean); // [N, C]
+  return {
+    mean,
+    variance: imageMean(deviation.square().add(offset.square())),
+    scaled(gain, shift) {
+      const [each, more] = [gain.mul(deviation), gain.mul(offset).add(shift)].map((t) => t.reshape([-1]));
+      return scaleChannels(unit.reshape([1, -1, places]), each, more).reshape(x.shape);
+    },
+    weigh: (dy, sums) => columnSums(dy.mul(unit).sum([2]).mul(deviation).add(sums.mul(offset))),
+  };
+}
+
+/** x gain + shift.  x: [N, C, S], gain, shift: [C] */
+function scaleChannels(x: Tensor, gain: Tensor, shift: Tensor): Tensor {
+  const all = (value: number): Tensor => filled(known(x.shape[1]), value, x.dtype);
+  return batchNorm(x, gain, shift, all(0), all(1), { epsilon: 0 });
 }
 
 /** Normalises each channel of each image over its map (ONNX InstanceNormalization).  x: [N, C, ...S], scale, bias: [C] */
@@ -202,8 +258,7 @@ export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor
       details: [`x: ${x}`],
       at: scope() || undefined,
     });
-  const constantly = (value: number): Tensor =>
-    constant(dataOf(x.dtype, new Float32Array(groups).fill(value)), [groups], x.dtype);
+  const constantly = (value: number): Tensor => filled(groups, value, x.dtype);
   const map = sizeOf(x.shape.slice(1));
   const each = known(map) / groups;
   const normal = instanceNorm(x.reshape([x.shape[0], groups, each]), constantly(1), constantly(0), { epsilon });

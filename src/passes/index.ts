@@ -1,3 +1,4 @@
+export { scaleInOnePass } from "./affine.ts";
 export { alignNumbers } from "./align.ts";
 export { depthwiseInBlocks } from "./blocks.ts";
 export { type Cost, cost } from "./cost.ts";

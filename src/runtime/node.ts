@@ -9,6 +9,7 @@ import { OrielError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { input } from "../graph/tensor.ts";
 import { toBlocks } from "../ops/contrib.ts";
+import { scaleInOnePass } from "../passes/affine.ts";
 import { alignNumbers } from "../passes/align.ts";
 import { depthwiseInBlocks } from "../passes/blocks.ts";
 import { gatesInBlocks } from "../passes/gates.ts";
@@ -58,7 +59,7 @@ export async function openNode({
 }
 
 function forProcessor(graph: Graph, blocks?: number): Graph {
-  const aligned = alignNumbers(graph);
+  const aligned = alignNumbers(scaleInOnePass(graph));
   return blocks === undefined ? aligned : depthwiseInBlocks(productsInBlocks(gatesInBlocks(aligned), blocks));
 }
 

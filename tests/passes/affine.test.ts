@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gradients } from "../../src/autodiff/gradients.ts";
+import type { DType } from "../../src/graph/dtype.ts";
+import { Graph } from "../../src/graph/graph.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { batchNormTraining, relu } from "../../src/ops/index.ts";
+import { scaleInOnePass, simplify } from "../../src/passes/index.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
+import { randn } from "../support/arrays.ts";
+import { as, difference, runtime } from "../support/check.ts";
+
+/** Batch norm as it trains and what follows it, with its gradients. */
+function step(shape: readonly number[], dtype: DType, follow: (y: Tensor, z: Tensor) => Tensor): Graph {
+  const [x, z, scale, bias] = [shape, shape, [shape[1]], [shape[1]]].map((s) => input(s, dtype));
+  const { y, mean, variance } = batchNormTraining(x, scale, bias, 1e-5);
+  const out = follow(y, z);
+  const seed = input(out.shape, dtype);
+  const [dx, dScale, dBias] = gradients(out, [x, scale, bias], { seed });
+  return simplify(
+    new Graph(Object.entries({ x, z, scale, bias, seed }), Object.entries({ out, mean, variance, dx, dScale, dBias })),
+  );
+}
+const count = (graph: Graph, name: string): number => graph.nodes.filter(({ op }) => op.name === name).length;
+
+const follows: Record<string, (y: Tensor, z: Tensor) => Tensor> = {
+  "a ReLU": (y) => relu(y),
+  "a sum": (y, z) => z.add(y),
+  "a sum and a ReLU": (y, z) => relu(y.add(z)),
+  "two that read it": (y, z) => relu(y).add(y.mul(z)),
+};
+
+for (const [what, follow] of Object.entries(follows)) {
+  // Maps of few places, of many, and of enough for each way to take them together.
+  for (const shape of [
+    [3, 4, 5, 6],
+    [3, 4, 12, 13],
+    [2, 3, 33, 34],
+  ])
+    test(`batch norm and ${what} behind it, [${shape}]: in float32, in one pass and in two, as in float64`, async () => {
+      const feeds: Record<string, HostTensor> = {
+        ...{ x: shifted(randn(shape)), z: randn(shape), seed: randn(shape) },
+        ...{ scale: randn([shape[1]]), bias: randn([shape[1]]) },
+      };
+      const run = async (dtype: DType, optimize: "all" | "extended"): Promise<Record<string, HostTensor>> => {
+        const graph = step(shape, dtype, follow);
+        const program = await runtime.compile(graph, { optimize });
+        const given = [...graph.inputs.keys()].map((name) => [name, as(feeds[name], dtype)]);
+        const results = await program.run(Object.fromEntries(given));
+        await program.release();
+        return results as Record<string, HostTensor>;
+      };
+      const exact = await run("float64", "extended");
+      for (const results of [await run("float32", "extended"), await run("float32", "all")])
+        for (const [name, wanted] of Object.entries(exact))
+          assert.ok(difference(as(results[name], "float64"), wanted) < 1e-5, name);
+    });
+}
+
+/** Channels with means far from 0, which statistics have to bear. */
+const shifted = (x: HostTensor): HostTensor => ({ ...x, data: (x.data as Float64Array).map((v) => v + 10) });
+
+test("one pass is drawn where maps are large enough and nothing else reads what lies between", () => {
+  const drawn = (shape: readonly number[], what: string): number =>
+    count(scaleInOnePass(step(shape, "float32", follows[what])), "FusedConv");
+  // The gradient has a sum of its own.
+  assert.equal(drawn([2, 3, 33, 34], "a sum and a ReLU"), 2);
+  assert.equal(drawn([2, 3, 33, 34], "a ReLU"), 2);
+  assert.equal(drawn([3, 4, 12, 13], "a ReLU"), 1);
+  assert.equal(drawn([3, 4, 12, 13], "a sum"), 2);
+  assert.equal(drawn([2, 3, 33, 34], "two that read it"), 1);
+  assert.equal(drawn([3, 4, 5, 6], "a sum and a ReLU"), 0);
+});
