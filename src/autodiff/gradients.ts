@@ -14,6 +14,13 @@ export interface GradientOptions {
   unreached?: "error" | "zeros";
 }
 
+/** The sum of two gradients of one tensor.  What one of them repeats along axes, as that of a mean, addition repeats by itself. */
+function sumOf(a: Tensor, b: Tensor): Tensor {
+  const repeated = ({ node }: Tensor): Tensor | undefined => (node.op.name === "Expand" ? node.inputs[0] : undefined);
+  const once = repeated(b);
+  return once ? a.add(once) : (repeated(a) ?? a).add(b);
+}
+
 /**
  * The gradients of `loss` with respect to some tensors, as more graph: reverse-mode differentiation, one walk from the loss back.
  * May be called while drawing, and on its own results.
@@ -28,7 +35,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
   const found = new Map<Tensor, Tensor>([[loss, seed ?? scalar(1, loss.dtype).reshape(loss.shape)]]);
   const collect = (x: Tensor, dx: Tensor): void => {
     const before = found.get(x);
-    found.set(x, before ? before.add(dx) : dx);
+    found.set(x, before ? sumOf(before, dx) : dx);
   };
 
   for (const node of nodes.reverse()) {
