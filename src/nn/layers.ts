@@ -148,9 +148,9 @@ export function batchNormUpdating(
   if (count < 2)
     throw new UsageError("batch norm needs more than one value for each channel: use a larger batch or image");
   const { y, mean, variance } = batchNormTraining(x, weight, bias, eps);
-  const towards = (old: Tensor, now: Tensor): Tensor => old.mul(1 - momentum).add(now.mul(momentum));
+  const towards = (old: Tensor, now: Tensor, scale = 1): Tensor => old.mul(1 - momentum).add(now.mul(momentum * scale));
   updateBuffer(runningMean, towards(runningMean, mean));
-  updateBuffer(runningVar, towards(runningVar, variance.mul(count / (count - 1))));
+  updateBuffer(runningVar, towards(runningVar, variance, count / (count - 1)));
   return y;
 }
 

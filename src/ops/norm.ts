@@ -143,31 +143,24 @@ export function batchNormTraining(
   const [batch, channels] = [known(x.shape[0], "the batch"), known(x.shape[1], "the channel axis")];
   const places = known(sizeOf(x.shape.slice(2)), "a spatial axis");
   const flat = (t: Tensor): Tensor => t.reshape([batch, channels, places]);
-  const { mean, variance, scaled, weigh } = (places >= manyPlaces && x.dtype !== "float64" ? centredMaps : centred)(
-    flat(x),
-  );
+  const each = (t: Tensor): Tensor => t.reshape([1, channels, 1]);
+  const normalise = places >= manyPlaces && x.dtype !== "float64" ? centredMaps : centred;
+  const { mean, variance, scaled, weigh } = normalise(flat(x));
   const deviation = variance.add(epsilon).sqrt();
   const draw = withGradient(
-    (_, gain, shift) => scaled(gain.div(deviation), shift).reshape(x.shape),
+    (_, gain, shift) => scaled(each(gain).div(deviation), each(shift)).reshape(x.shape),
     (y, _, gain) => {
       const dy = flat(y);
-      const sums = dy.sum([2]); // [N, C]
-      const dBias = columnSums(sums);
+      const sums = dy.sum([2], true); // [N, C, 1]
+      const dBias = sums.sum([0], true);
       const dScale = weigh(dy, sums).div(deviation);
-      const a = gain.div(deviation);
+      const a = each(gain).div(deviation);
       const share = a.mul(-1 / (batch * places));
       const rest = scaled(dScale.div(deviation).mul(share), dBias.mul(share));
-      return [
-        dy
-          .mul(a.reshape([1, channels, 1]))
-          .add(rest)
-          .reshape(x.shape),
-        dScale,
-        dBias,
-      ];
+      return [dy.mul(a).add(rest).reshape(x.shape), dScale.reshape([channels]), dBias.reshape([channels])];
     },
   );
-  return { y: draw(x, scale, bias), mean, variance };
+  return { y: draw(x, scale, bias), mean: mean.reshape([channels]), variance: variance.reshape([channels]) };
 }
 
 /** Places of a map from which it is normalised by itself first: that is one pass over memory, and costs a start. */
@@ -175,55 +168,54 @@ const manyPlaces = 128;
 
 /** x - μ, in whatever form: [N, C, S]. */
 interface Centred {
-  /** [C] */
+  /** [1, C, 1] */
   mean: Tensor;
-  /** [C] */
+  /** [1, C, 1] */
   variance: Tensor;
-  /** (x - μ) gain + shift.  gain, shift: [C] -> [N, C, S] */
+  /** (x - μ) gain + shift.  gain, shift: [1, C, 1] -> [N, C, S] */
   scaled(gain: Tensor, shift: Tensor): Tensor;
-  /** Σ dy (x - μ).  dy: [N, C, S], its sums over S: [N, C] -> [C] */
+  /** Σ dy (x - μ).  dy: [N, C, S], its sums over S: [N, C, 1] -> [1, C, 1] */
   weigh(dy: Tensor, sums: Tensor): Tensor;
 }
 
 function centred(x: Tensor): Centred {
-  const [batch, channels, places] = x.shape as number[];
-  const share = 1 / (batch * places);
-  const mean = columnSums(x.sum([2])).mul(share);
+  const mean = x.mean([2], true).mean([0], true);
   // Centred first: E[x²] - μ² would lose digits.
-  const map = x.sub(mean.reshape([1, channels, 1]));
+  const map = x.sub(mean);
+  const squares = reduceSumSquare(map, { axes: [2], keepdims: true }).mul(1 / known(x.shape[2]));
   return {
     mean,
-    variance: columnSums(reduceSumSquare(map, { axes: [2], keepdims: false })).mul(share),
+    variance: squares.mean([0], true),
     scaled: (gain, shift) => scaleChannels(map, gain, shift),
-    weigh: (dy) => columnSums(dy.mul(map).sum([2])),
+    weigh: (dy) => dy.mul(map).sum([2], true).sum([0], true),
   };
 }
 
 /** The same from the statistics μₙ and σₙ of each map, which one accurate pass finds: x - μ = σₙ x̂ₙ + (μₙ - μ). */
 function centredMaps(x: Tensor): Centred {
   const [batch, channels, places] = x.shape as number[];
-  const perMap = (t: Tensor): Tensor => cast(t, { to: x.dtype }).reshape([batch, channels]);
-  const imageMean = (t: Tensor): Tensor => columnSums(t).mul(1 / batch);
   // The variance of a map that is the same everywhere is not to be 0; beside any other this cannot be seen.
   const normal = layerNormOp([x, filled(places, 1, x.dtype)], { axis: 2, epsilon: 1e-12 });
-  const [unit, means, deviation] = [normal[0], perMap(normal[1]), perMap(normal[2].reciprocal())];
-  const mean = imageMean(means);
-  const offset = means.sub(mean); // [N, C]
+  const [unit, means, inverses] = [normal[0], ...normal.slice(1).map((t) => cast(t, { to: x.dtype }))]; // the last two: [N, C, 1]
+  const deviation = inverses.reciprocal();
+  const mean = means.mean([0], true);
+  const offset = means.sub(mean);
   return {
     mean,
-    variance: imageMean(deviation.square().add(offset.square())),
+    variance: deviation.square().add(offset.square()).mean([0], true),
     scaled(gain, shift) {
-      const [each, more] = [gain.mul(deviation), gain.mul(offset).add(shift)].map((t) => t.reshape([-1]));
-      return scaleChannels(unit.reshape([1, -1, places]), each, more).reshape(x.shape);
+      const maps = unit.reshape([1, batch * channels, places]);
+      return scaleChannels(maps, gain.mul(deviation), gain.mul(offset).add(shift)).reshape(x.shape);
     },
-    weigh: (dy, sums) => columnSums(dy.mul(unit).sum([2]).mul(deviation).add(sums.mul(offset))),
+    weigh: (dy, sums) => dy.mul(unit).sum([2], true).mul(deviation).add(sums.mul(offset)).sum([0], true),
   };
 }
 
-/** x gain + shift.  x: [N, C, S], gain, shift: [C] */
+/** x gain + shift.  x: [N, C, S], gain, shift: C numbers */
 function scaleChannels(x: Tensor, gain: Tensor, shift: Tensor): Tensor {
-  const all = (value: number): Tensor => filled(known(x.shape[1]), value, x.dtype);
-  return batchNorm(x, gain, shift, all(0), all(1), { epsilon: 0 });
+  const count = known(x.shape[1]);
+  const [zeros, ones] = [0, 1].map((value) => filled(count, value, x.dtype));
+  return batchNorm(x, gain.reshape([count]), shift.reshape([count]), zeros, ones, { epsilon: 0 });
 }
 
 /** Normalises each channel of each image over its map (ONNX InstanceNormalization).  x: [N, C, ...S], scale, bias: [C] */

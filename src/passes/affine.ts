@@ -56,9 +56,12 @@ export function scaleInOnePass(graph: Graph): Graph {
 
 function drawn({ x, gain, shift, z }: Scaled, { shape, relu }: { shape: Shape; relu: boolean }): Tensor {
   const maps = known(gain.shape[0]);
-  const rows = (t: Tensor): Tensor => t.reshape([1, maps, -1, 1]);
-  return scaledMap(rows(x), gain.reshape([maps, 1, 1, 1]), shift, z && rows(z), { relu }).reshape(shape);
+  const rows = (t: Tensor): Tensor => unshaped(t).reshape([1, maps, -1, 1]);
+  return scaledMap(rows(x), unshaped(gain).reshape([maps, 1, 1, 1]), shift, z && rows(z), { relu }).reshape(shape);
 }
+
+/** What reshapes made x of. */
+const unshaped = (x: Tensor): Tensor => (x.node.op.name === "Reshape" ? unshaped(x.node.inputs[0]!) : x);
 
 const placesOf = ({ x }: Scaled): number => known(sizeOf(x.shape.slice(2)));
 
