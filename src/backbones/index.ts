@@ -1,4 +1,4 @@
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
 import { initializeMatrices } from "../nn/module.ts";
 import {
   type Backbone,
@@ -97,10 +97,10 @@ export async function findModel(name: string): Promise<ModelEntry> {
   const found = await lookUpModel(name);
   if (found) return found;
   const names = (await listModels()).map((model) => model.name);
+  const all = "`oriel models` lists all";
   const parts = names.filter((candidate) => candidate.includes(name));
-  const close = parts.length > 0 ? parts.slice(0, 3) : nearest(name, names);
   throw new UsageError({
     message: `there is no model called "${name}"`,
-    help: `did you mean ${close.join(", ")}? \`oriel models\` lists all`,
+    help: parts.length > 0 ? `did you mean ${parts.slice(0, 3).join(", ")}? ${all}` : didYouMean(name, names, all),
   });
 }

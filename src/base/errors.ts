@@ -48,15 +48,22 @@ export class UsageError extends OrielError {
 export const internal = (message: string): OrielError => new OrielError("internal", `internal: ${message}`);
 
 /** The names nearest to `name` by edit distance, best first; none that is much farther than the best. */
-export function nearest(name: string, choices: Iterable<string>, most = 3): string[] {
+export const nearest = (name: string, choices: Iterable<string>, most = 3): string[] =>
+  ranked(name, choices, most).map(({ choice }) => choice);
+
+/** "did you mean vit_tiny?", of names so near that they may have been meant, before what else there is to say. */
+export function didYouMean(name: string, choices: Iterable<string>, more = ""): string | undefined {
+  const near = ranked(name, choices, 3).filter(({ distance }) => distance < 0.7 * name.length);
+  const question = near.length > 0 ? `did you mean ${near.map(({ choice }) => choice).join(", ")}?` : "";
+  return [question, more].filter(Boolean).join(" ") || undefined;
+}
+
+function ranked(name: string, choices: Iterable<string>, most: number): { choice: string; distance: number }[] {
   const wanted = name.toLowerCase();
   const sorted = [...choices]
     .map((choice) => ({ choice, distance: editDistance(wanted, choice.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance || a.choice.localeCompare(b.choice));
-  return sorted
-    .slice(0, most)
-    .filter(({ distance }) => distance <= sorted[0].distance + 2)
-    .map(({ choice }) => choice);
+  return sorted.slice(0, most).filter(({ distance }) => distance <= sorted[0].distance + 2);
 }
 
 /** Levenshtein distance from what was written to what there is, one row at a time; what was left out costs less, at the end least. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, nearest, UsageError } from "../base/errors.ts";
 
 /** What is needed of JSON Schema to turn words into values. */
 interface Schema {
@@ -119,7 +119,9 @@ export function check<S extends z.ZodObject>(
   const known = Object.keys(schema.shape);
   const faults = result.error.issues.flatMap((issue) =>
     issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => `${key}: there is no such key; did you mean ${nearest(key, known).join(", ")}?`)
+      ? issue.keys.map(
+          (key) => `${key}: there is no such key; ${didYouMean(key, known) ?? `there are ${known.join(", ")}`}`,
+        )
       : [`${nameOf(issue.path, file, args)} ${describeIssue(issue, values)}`],
   );
   const where = file ? `in ${file}` : "in the command";
@@ -159,4 +161,10 @@ function describeIssue(issue: z.core.$ZodIssue, values: object): string {
 const sized = (value: unknown): string => (Array.isArray(value) ? "a length of " : "");
 
 const article = (type: string): string =>
-  type === "int" ? "a whole number" : /^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`;
+  type === "record"
+    ? "pairs such as key=value,…"
+    : type === "int"
+      ? "a whole number"
+      : /^[aeiou]/.test(type)
+        ? `an ${type}`
+        : `a ${type}`;

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { modelCost } from "../backbones/cost.ts";
 import { listModels } from "../backbones/index.ts";
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
 import { defineCommand, maybe } from "./command.ts";
 import { count, table } from "./out.ts";
 
@@ -23,10 +23,11 @@ export default defineCommand({
     if (found.length === 0)
       throw new UsageError({
         message: `no model matches "${pattern}"`,
-        help: `the nearest names are ${nearest(
+        help: didYouMean(
           pattern ?? "",
           all.map(({ name }) => name),
-        ).join(", ")}`,
+          "`oriel models` lists all",
+        ),
       });
     const models = found.map((entry) => {
       const { params, macs } = modelCost(entry);

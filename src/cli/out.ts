@@ -1,3 +1,4 @@
+import type { ErrorFacts } from "../base/errors.ts";
 import type { Interrupt } from "./interrupt.ts";
 
 /** Where a command prints: results on stdout, everything else on stderr. */
@@ -8,15 +9,25 @@ export interface Out {
   stopSignal(): AbortSignal;
   /** The result: as JSON on one line when that was asked for, else as text for people. */
   result(value: unknown, text: () => string): void;
+  /** What went wrong, where machines wait for a result and have none yet: { error: { code, message, help, … } }. */
+  fault(facts: ErrorFacts & { code?: string }): void;
   /** A line on stderr. */
   note(line: string): void;
 }
 
 export function openOut({ json, interrupt }: { json: boolean; interrupt: Interrupt }): Out {
+  let answered = false;
+  const print = (text: string): void => {
+    answered = true;
+    process.stdout.write(`${text}\n`);
+  };
   return {
     json,
     stopSignal: () => interrupt.signal(),
-    result: (value, text) => void process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`),
+    result: (value, text) => print(json ? JSON.stringify(value) : text()),
+    fault({ cause: _, ...error }) {
+      if (json && !answered) print(JSON.stringify({ error }));
+    },
     note: (line) => void process.stderr.write(`${line}\n`),
   };
 }

@@ -1,27 +1,28 @@
 import { CommanderError, Command as Parser } from "commander";
-import { nearest, OrielError, UsageError } from "../base/errors.ts";
+import { didYouMean, OrielError, UsageError } from "../base/errors.ts";
 import { version } from "../train/version.ts";
 import type { Command } from "./command.ts";
 import { commands } from "./commands.ts";
 import { readConfig } from "./config.ts";
 import { check, type Flag, flagsOf } from "./flags.ts";
 import { Interrupt, interrupted } from "./interrupt.ts";
-import { openOut, styled } from "./out.ts";
+import { type Out, openOut, styled } from "./out.ts";
 
 /** Runs one command line.  -> the exit status: 0, 1 (failed), 2 (asked wrongly), 130 (interrupted) */
 export async function runCommandLine(words: readonly string[]): Promise<number> {
   const interrupt = new Interrupt();
+  const out = openOut({ json: words.includes("--json"), interrupt });
   try {
-    await (await makeParser(words, interrupt)).parseAsync(words, { from: "user" });
+    await (await makeParser(words, out)).parseAsync(words, { from: "user" });
     return interrupt.pressed ? interrupted : 0;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help, or the version
     if (interrupt.pressed && (error as Error).name === "AbortError") return interrupted;
-    return fail(error);
+    return fail(error, out);
   }
 }
 
-async function makeParser(words: readonly string[], interrupt: Interrupt): Promise<Parser> {
+async function makeParser(words: readonly string[], out: Out): Promise<Parser> {
   const parser = new Parser("oriel")
     .description("Build, train, evaluate and ship vision models on ONNX Runtime.")
     .version(version, "--version", "print the version")
@@ -31,7 +32,7 @@ async function makeParser(words: readonly string[], interrupt: Interrupt): Promi
   answer(parser, ["--version", "--help"]);
   // Only the command that is asked for is loaded; help wants them all.
   const wanted = words[0] !== undefined && Object.hasOwn(commands, words[0]) ? [words[0]] : Object.keys(commands);
-  for (const name of wanted) addCommand(parser, (await commands[name]()).default, interrupt);
+  for (const name of wanted) addCommand(parser, (await commands[name]()).default, out);
   if (words.length === 0) parser.action(() => parser.outputHelp());
   return parser;
 }
@@ -44,7 +45,7 @@ function answer(parser: Parser, flags: readonly string[], command = "<command>")
   });
 }
 
-function addCommand(parser: Parser, command: Command, interrupt: Interrupt): void {
+function addCommand(parser: Parser, command: Command, out: Out): void {
   const sub = parser.command(command.name).summary(command.summary);
   sub.description([`${command.summary}.`, ...(command.details ? ["", command.details] : [])].join("\n"));
   for (const [name, { description, many, optional }] of Object.entries(command.args)) {
@@ -59,7 +60,7 @@ function addCommand(parser: Parser, command: Command, interrupt: Interrupt): voi
     sub.option(short ? `-${short}, ${flag.usage}` : flag.usage, flag.description);
   }
   if (command.config) sub.option("--config <file>", "take flags from a JSON file, such as a run folder's config.json");
-  sub.option("--json", "print the result for machines");
+  sub.option("--json", "print the result, or what went wrong, for machines");
   sub.helpOption("-h, --help", "show help");
   sub.addHelpText(
     "after",
@@ -67,13 +68,13 @@ function addCommand(parser: Parser, command: Command, interrupt: Interrupt): voi
   );
   sub.action(async (...given: unknown[]) => {
     const words = given.slice(0, -2);
-    const { config, json = false, ...texts } = given.at(-2) as { config?: string; json?: boolean };
+    const { config, json: _, ...texts } = given.at(-2) as { config?: string; json?: boolean };
     const asked: Record<string, unknown> = readFlags(flags, texts);
     Object.keys(command.args).forEach((name, i) => {
       if (words[i] !== undefined) asked[name] = words[i];
     });
     const input = await checkInput(command, asked, config);
-    await command.run(input, openOut({ json, interrupt }));
+    await command.run(input, out);
   });
 }
 
@@ -100,8 +101,9 @@ async function checkInput(command: Command, asked: Record<string, unknown>, conf
   >[0];
 }
 
-/** Prints a fault as people should read it.  -> the exit status */
-function fail(error: unknown): number {
+/** Prints a fault as people should read it, and its facts where machines wait for a result.  -> the exit status */
+function fail(error: unknown, out: Out): number {
+  out.fault(error instanceof OrielError ? { code: error.code, ...error.facts } : { message: String(error) });
   const say = (text: string): void => void process.stderr.write(`${text}\n`);
   if (process.env.ORIEL_DEBUG) say(error instanceof Error ? (error.stack ?? error.message) : String(error));
   else if (error instanceof OrielError) {
@@ -121,15 +123,16 @@ function misunderstood(error: CommanderError, flags: readonly string[], command:
   if (error.code === "commander.help")
     return new UsageError({ message: "there is no such command", help: "`oriel --help` lists all" });
   if (error.code === "commander.unknownCommand") {
-    const close = nearest(name, Object.keys(commands)).join(", ");
     return new UsageError({
       message: `there is no command "${name}"`,
-      help: `did you mean ${close}? \`oriel --help\` lists all`,
+      help: didYouMean(name, Object.keys(commands), "`oriel --help` lists all"),
     });
   }
   if (error.code === "commander.unknownOption") {
-    const close = nearest(name, flags).join(", ");
-    return new UsageError({ message: `there is no flag ${name}`, help: `did you mean ${close}?` });
+    return new UsageError({
+      message: `there is no flag ${name}`,
+      help: didYouMean(name, flags, `\`oriel ${command} --help\` lists all`),
+    });
   }
   const help = `\`oriel ${command} --help\` shows what ${command === "<command>" ? "a command" : "it"} takes`;
   if (error.code === "commander.missingArgument")

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
 import { defineCommand, maybe } from "./command.ts";
 import { table } from "./out.ts";
 import { systemsPage } from "./systems/page.ts";
@@ -21,10 +21,11 @@ export default defineCommand({
     if (found.length === 0)
       throw new UsageError({
         message: `no system matches "${pattern}"`,
-        help: `the nearest are ${nearest(
+        help: didYouMean(
           pattern,
           systems.map(({ name }) => name),
-        ).join(", ")}`,
+          "`oriel systems` lists all",
+        ),
       });
     out.result(found, () =>
       markdown

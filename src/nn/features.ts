@@ -1,4 +1,4 @@
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
 import { Tensor } from "../graph/tensor.ts";
 import { listening, type Module } from "./module.ts";
 import { trace } from "./trace.ts";
@@ -29,7 +29,7 @@ export function features(
       if (found) return [path, found];
       throw new UsageError({
         message: `no module at "${path}" returns a tensor`,
-        help: `did you mean ${nearest(path, seen.keys()).join(", ")}?`,
+        help: didYouMean(path, seen.keys()),
       });
     }),
   );

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
 
 const whole = (least: number) => z.number().int().min(least);
 const positive = () => z.number().gt(0);
@@ -173,7 +173,7 @@ function explain(issue: z.core.$ZodIssue, given: Readonly<Record<string, unknown
     const known = Object.keys(trainSchema.shape);
     return issue.keys.map((key) => ({
       message: `there is no key "${key}"`,
-      help: `the nearest are ${nearest(key, known).join(", ")}`,
+      help: didYouMean(key, known, "`oriel train --help` lists all"),
     }));
   }
   const key = String(issue.path[0]);

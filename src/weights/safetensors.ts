@@ -3,7 +3,7 @@
  * Nothing here needs Node; `file-source.ts` and `save-safetensors.ts` do.  https://github.com/huggingface/safetensors#format
  */
 import { joinBytes } from "../base/bytes.ts";
-import { nearest, OrielError, UsageError } from "../base/errors.ts";
+import { didYouMean, OrielError, UsageError } from "../base/errors.ts";
 import { headBytes, identify } from "./identify.ts";
 import { type ByteSource, checkRange } from "./source.ts";
 import { byteLengthOf, dtypeBits, type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
@@ -57,8 +57,7 @@ export class SafetensorsFile {
     throw new UsageError({
       message: `no tensor named "${name}"`,
       at: this.#source.name,
-      help:
-        this.names.length === 0 ? "the file holds no tensors" : `did you mean ${nearest(name, this.names).join(", ")}?`,
+      help: this.names.length === 0 ? "the file holds no tensors" : didYouMean(name, this.names),
     });
   }
 

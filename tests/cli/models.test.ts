@@ -30,7 +30,7 @@ test("models: patterns match names and aliases", async () => {
   const named = async (pattern: string) => (await json<Listed[]>(folder, "models", pattern)).map(({ name }) => name);
   assert.deepEqual(await named("swin_tiny_patch4*"), ["swin_tiny_patch4_window7_224"]);
   assert.deepEqual(await named("CSWin_64_12211_tiny_224"), ["cswin_tiny_224"]);
-  await refused(folder, ["models", "swim"], 2, /no model matches "swim"/, /nearest names are .*swin/);
+  await refused(folder, ["models", "swim"], 2, /no model matches "swim"/, /did you mean .*swin/);
 });
 
 test("info: layers with shapes, parameters, multiply-adds, memory", async () => {
@@ -109,10 +109,25 @@ test("help: every command has examples", async () => {
 test("unknown commands and flags: the nearest names", async () => {
   await refused(folder, ["trian"], 2, /no command "trian"/, /did you mean train/);
   await refused(folder, ["train", "x", "--epoch", "3"], 2, /no flag --epoch/, /did you mean --epochs/);
+  await refused(folder, ["models", "zzzzz"], 2, /no model matches "zzzzz"\n {2}help: `oriel models` lists all/);
+  await refused(
+    folder,
+    ["train", "x", "--model-options", "window"],
+    2,
+    /is "window", expected pairs such as key=value/,
+  );
   await refused(folder, ["info"], 2, /info lacks its <model>/);
   await refused(folder, ["info", "a", "b"], 2, /too many arguments/);
   await refused(folder, ["info", "resnet50", "--depth", "0"], 2, /--depth is 0, expected at least 1/);
   await refused(folder, ["bench", "resnet50", "--batch", "many"], 2, /--batch is "many", expected a (whole )?number/);
+});
+
+test("machines read what went wrong where they read the result", async () => {
+  const { status, stdout, stderr } = await oriel(folder, "info", "swim_tiny", "--json");
+  const { error } = JSON.parse(stdout);
+  assert.deepEqual([status, error.code, error.message], [2, "usage", 'there is no model called "swim_tiny"']);
+  assert.match(error.help, /did you mean .*swin_tiny_patch4_window7_224/);
+  assert.match(stderr, /^error: there is no model called "swim_tiny"/);
 });
 
 test("doctor: what this machine can run", async () => {

@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { nearest, OrielError } from "../../base/errors.ts";
+import { didYouMean, OrielError } from "../../base/errors.ts";
 import { chooseWeights } from "../choose.ts";
 import { type Answer, ask, bodyOf, type HttpOptions, PassingError, retrying } from "../http.ts";
 import { parseIndex } from "../index-file.ts";
@@ -221,11 +221,10 @@ class Hub {
         (listed) => listed.files,
         () => [],
       );
-      const near = nearest(file, files);
       return new OrielError("not-found", {
         message: `${repo} has no file "${file}"`,
         at,
-        help: near.length > 0 ? `did you mean ${near.join(", ")}?` : undefined,
+        help: didYouMean(file, files),
       });
     }
     // The hub does not tell strangers whether a private repository is there.
