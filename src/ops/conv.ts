@@ -178,66 +178,102 @@ function unpatch(x: Tensor, w: Tensor, dy: Tensor, kernel: number[]): Tensor {
   return sizes.reduce((out, s, i) => out.pad(i + 2, 0, known(x.shape[i + 2]) - s * kernel[i]), full);
 }
 
-/**
- * dw of a convolution: for each place of the kernel, a product of dy with the slice of x that it read.  Measured against a
- * convolution with batch and channels exchanged in `docs/notes/`.
- */
+/** dw of a convolution.  [N, C, ...S], [N, O, ...S'] -> [O, C / group, ...K] */
 function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
-  const { strides, pads, dilations, group } = attrs;
-  const spatial = strides.length;
+  const { strides, pads, group } = attrs;
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
-  const sizes = strides.map((_, i) => known(dy.shape[i + 2]));
   const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
   const batch = x.shape[0];
-  const positions = sizes.reduce((a, b) => a * b, 1);
+  if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
+  const overlaps = kernel.some((k, i) => k !== strides[i]) || pads.some((p) => p !== 0);
+  if (!overlaps && group === 1) {
+    // A product for each image makes N matrices to be summed; one for all images first has to bring x and dy in order.
+    const positions = placesOf(dy);
+    const cheaper = (isOpen(batch) ? 1 : batch) * outC * inC > 2 * positions * (outC + inC);
+    if (cheaper || positions === 1 || kernel.some((k) => k > 1)) return patchKernelGradient(x, w, dy, kernel);
+  }
+  if (group === 1 && !isOpen(batch)) {
+    if (inC <= few) return exchangedKernelGradient(x, w, dy, attrs);
+    if (kernel.length === 2 && kernel.some((k) => k > 1)) return mapKernelGradient(x, dy, { ...attrs, kernel });
+  }
+  return tapsOfKernel(x, dy, { ...attrs, kernel });
+}
+
+const placesOf = (map: Tensor): number => map.shape.slice(2).reduce<number>((n, size) => n * known(size), 1);
+
+/** The maps of all images side by side; only whole maps move.  [N, C, ...S] -> [C, N · P] */
+const beside = (map: Tensor): Tensor =>
+  map
+    .reshape([map.shape[0], map.shape[1], placesOf(map)])
+    .permute(1, 0, 2)
+    .reshape([map.shape[1], -1]);
+
+/** dw where patches do not overlap: one product. */
+function patchKernelGradient(x: Tensor, w: Tensor, dy: Tensor, kernel: readonly number[]): Tensor {
+  const sizes = kernel.map((_, i) => known(dy.shape[i + 2]));
+  const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
+  const apart = cut.reshape([...x.shape.slice(0, 2), ...sizes.flatMap((s, i) => [s, kernel[i]])]);
+  const order = [1, ...kernel.map((_, i) => 3 + 2 * i), 0, ...kernel.map((_, i) => 2 + 2 * i)];
+  const columns = kernel.some((k) => k > 1)
+    ? apart.permute(...order).reshape([known(w.shape[1]) * kernel.reduce((a, b) => a * b, 1), -1])
+    : beside(cut);
+  return beside(dy).matmul(columns.mT).reshape(w.shape); // [O, N·P] [N·P, C·K]
+}
+
+/** How a kernel walks, and its size on each axis. */
+export interface KernelAttrs extends ConvAttrs {
+  kernel: readonly number[];
+}
+
+/**
+ * dw of a convolution of maps that is not in groups, as one operation: `passes/kernel-gradients.ts` knows a faster way on some
+ * processors.  It is linear in both, so its gradients are the convolution and its adjoint with dw in the kernel's place.
+ */
+export const mapKernelGradient = defineOp<["x", "dy"], KernelAttrs>({
+  onnx: "ConvKernelGradient",
+  domain: "oriel",
+  inputs: ["x", "dy"],
+  infer: ({ x, dy }, { kernel }) => ({ dtype: x.dtype, shape: [dy.shape[1], x.shape[1], ...kernel] }),
+  vjp: ({ x, dy }, dw, { attrs: { kernel: _, ...attrs } }) => ({
+    x: inputGradient(x, dw, dy, attrs),
+    dy: convOp(x, dw, undefined, attrs),
+  }),
+  lower: ({ x, dy }, attrs) => tapsOfKernel(x, dy, attrs),
+  cost: ([, dy], [dw]) => convCost(dw, dy!.shape),
+});
+
+/** dw as a product of dy with the slice of x that it read, for each place of the kernel. */
+function tapsOfKernel(x: Tensor, dy: Tensor, { kernel, strides, pads, dilations, group }: KernelAttrs): Tensor {
+  const spatial = kernel.length;
+  const sizes = strides.map((_, i) => known(dy.shape[i + 2]));
+  const [batch, channels, outC] = [x.shape[0], known(x.shape[1]), known(dy.shape[1])];
+  const positions = placesOf(dy);
   const padded = pads.some((p) => p > 0)
     ? padAxes(x, { before: [0, 0, ...pads.slice(0, spatial)], after: [0, 0, ...pads.slice(spatial)] })
     : x;
-
-  const read = (map: Tensor, place: readonly number[]): Tensor => {
-    let seen = map;
-    place.forEach((k, i) => {
+  const read = (map: Tensor, place: readonly number[]): Tensor =>
+    place.reduce((seen, k, i) => {
       const start = k * dilations[i];
-      seen = seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
-    });
-    return seen;
-  };
+      return seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
+    }, map);
   const places = kernel.reduce<number[][]>(
     (all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])),
     [[]],
   );
-
-  if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
-  const overlaps = kernel.some((k, i) => k !== strides[i]) || pads.some((p) => p !== 0);
-  /** The maps of all images side by side; only whole maps move.  [N, C, P] -> [C, N·P] */
-  const beside = (map: Tensor, channels: number): Tensor =>
-    map.reshape([batch, channels, positions]).permute(1, 0, 2).reshape([channels, -1]);
-  // A product for each image makes N matrices to be summed; one for all images first has to bring x and dy in order.
-  const cheaper = (isOpen(batch) ? 1 : batch) * outC * inC > 2 * positions * (outC + inC);
-  if (!overlaps && group === 1 && (cheaper || positions === 1 || kernel.some((k) => k > 1))) {
-    // Patches that do not overlap: one product.
-    const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
-    const apart = cut.reshape([batch, inC, ...sizes.flatMap((s, i) => [s, kernel[i]])]);
-    const order = [1, ...kernel.map((_, i) => 3 + 2 * i), 0, ...kernel.map((_, i) => 2 + 2 * i)];
-    const columns = kernel.some((k) => k > 1)
-      ? apart.permute(...order).reshape([inC * kernel.reduce((a, b) => a * b, 1), -1])
-      : beside(cut, inC);
-    return beside(dy, outC).matmul(columns.mT).reshape(w.shape); // [O, N·P] [N·P, C·K]
-  }
-  if (group === 1 && inC <= few && !isOpen(batch)) return exchangedKernelGradient(x, w, dy, attrs);
+  const shape = [outC, channels / group, ...kernel];
   // Small maps of all images side by side: larger products, and no sum over images.
   if (group === 1 && !isOpen(batch) && positions <= 256) {
-    const [swapped, dyRows] = [padded.swapAxes(0, 1), beside(dy, outC)];
-    const tap = (place: readonly number[]): Tensor => dyRows.matmul(read(swapped, place).reshape([inC, -1]).mT);
-    return stackLast(places.map(tap)).reshape(w.shape);
+    const [swapped, dyRows] = [padded.swapAxes(0, 1), beside(dy)];
+    const tap = (place: readonly number[]): Tensor => dyRows.matmul(read(swapped, place).reshape([channels, -1]).mT);
+    return stackLast(places.map(tap)).reshape(shape);
   }
-  const groups = (map: Tensor, channels: number): Tensor =>
-    group === 1 ? map.reshape([batch, channels, positions]) : map.reshape([batch, group, channels / group, positions]);
-  const dyGroups = groups(dy, outC);
+  const groups = (map: Tensor, each: number): Tensor =>
+    group === 1 ? map.reshape([batch, each, positions]) : map.reshape([batch, group, each, positions]);
+  const dyGroups = groups(dy, outC / group);
   const taps = places.map(
-    (place) => columnSums(dyGroups.matmul(groups(read(padded, place), inC * group).mT).reshape([batch, -1])), // [O · C / G]
+    (place) => columnSums(dyGroups.matmul(groups(read(padded, place), channels / group).mT).reshape([batch, -1])), // [O · C / G]
   );
-  return stackLast(taps).reshape(w.shape);
+  return stackLast(taps).reshape(shape);
 }
 
 /** Channels of which a kernel's gradient is one convolution: those of pictures. */

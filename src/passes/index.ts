@@ -4,6 +4,7 @@ export { depthwiseInBlocks } from "./blocks.ts";
 export { type Cost, cost } from "./cost.ts";
 export { applyPatterns, type FuseOptions, fuse, type Pattern, patterns, type Target, targetOf } from "./fuse.ts";
 export { gatesInBlocks } from "./gates.ts";
+export { kernelGradientsInBlocks } from "./kernel-gradients.ts";
 export { executionOrder, type MemoryUse, memoryUse } from "./memory.ts";
 export { forOpset } from "./opset.ts";
 export { productsInBlocks } from "./products.ts";

@@ -1,9 +1,9 @@
 import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
-import { lower } from "../graph/onnx/write.ts";
+import { dropIdentities } from "../graph/onnx/write.ts";
 import { constantOp, leaf, Node, type Tensor, withScope } from "../graph/tensor.ts";
 import { waitFor } from "../ops/move.ts";
-import { readersOf, sizeInBytes, timeline, views } from "./memory.ts";
+import { memoryUse, readersOf, sizeInBytes, timeline, views } from "./memory.ts";
 
 export interface RecomputeOptions {
   /** Bytes that a run may take, as `memoryUse` counts them: what is fed, what lies between, outputs. */
@@ -28,14 +28,14 @@ export function recompute(graph: Graph, { budget, loss = "loss" }: RecomputeOpti
       message: `the graph has no output "${loss}"`,
       help: `name the loss; it gives ${[...graph.outputs.keys()].slice(0, 8).join(", ")}`,
     });
-  const plain = lower(graph);
-  const { use } = timeline(plain);
+  const plain = dropIdentities(graph);
+  const use = memoryUse(plain);
   if (use.peak <= budget) return graph;
   const step = new Step(plain, loss);
   let least = use.peak;
   const fits = (groups: readonly Group[]): Graph | undefined => {
     const made = redrawn(step, groups);
-    const { peak } = timeline(made).use;
+    const { peak } = memoryUse(made);
     least = Math.min(least, peak);
     return peak <= budget ? made : undefined;
   };

@@ -13,6 +13,7 @@ import { scaleInOnePass } from "../passes/affine.ts";
 import { alignNumbers } from "../passes/align.ts";
 import { depthwiseInBlocks } from "../passes/blocks.ts";
 import { gatesInBlocks } from "../passes/gates.ts";
+import { kernelGradientsInBlocks } from "../passes/kernel-gradients.ts";
 import { productsInBlocks } from "../passes/products.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
@@ -60,7 +61,8 @@ export async function openNode({
 
 function forProcessor(graph: Graph, blocks?: number): Graph {
   const aligned = alignNumbers(scaleInOnePass(graph));
-  return blocks === undefined ? aligned : depthwiseInBlocks(productsInBlocks(gatesInBlocks(aligned), blocks));
+  if (blocks === undefined) return aligned;
+  return kernelGradientsInBlocks(depthwiseInBlocks(productsInBlocks(gatesInBlocks(aligned), blocks)), blocks);
 }
 
 /** How many channels this processor's kernels have in a block, 8 or 16: seen where the ninth value of two places comes to lie. */

@@ -95,6 +95,14 @@ function write(
   return model.finish();
 }
 
+/** A graph without nodes that only pass on what they read. */
+export function dropIdentities(graph: Graph): Graph {
+  const outputs = rewrite(graph.outputs, ({ op }, inputs) =>
+    op.name === "Identity" ? [inputs[0] as Tensor] : undefined,
+  );
+  return new Graph(graph.inputs, outputs);
+}
+
 /** A graph as it is written: identities removed, and what is no ONNX operator drawn from those that are. */
 export function lower(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, (node, inputs) => {

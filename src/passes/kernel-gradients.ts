@@ -1,0 +1,45 @@
+import { Graph, rewrite } from "../graph/graph.ts";
+import { known } from "../graph/shape.ts";
+import type { Node, Tensor } from "../graph/tensor.ts";
+import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
+import type { KernelAttrs } from "../ops/conv.ts";
+import { padAxes } from "../ops/move.ts";
+
+/**
+ * Gradients of a convolution's kernel as convolutions themselves, in blocks of `size` channels: images and channels change places, dy
+ * is the kernel, stride and dilation are exchanged.  The engine's kernels read fewer than `size` channels as they lie, so images come
+ * in groups of half as many.  Where it is faster than a product for each place of the kernel is in `docs/notes/0004-speed.md`.
+ */
+export function kernelGradientsInBlocks(graph: Graph, size: number): Graph {
+  const images = size / 2;
+  const outputs = rewrite(graph.outputs, (node, inputs) => {
+    if (node.op.name !== "ConvKernelGradient" || !pays(node, size)) return undefined;
+    return [drawn(inputs as Tensor[], node.attrs, images)];
+  });
+  return new Graph(graph.inputs, outputs);
+}
+
+function pays({ inputs: [x, dy], attrs }: Node, size: number): boolean {
+  const [batch, channels, height, width] = dy!.shape as number[];
+  if (dy!.dtype !== "float32" || channels % size !== 0 || !(batch === size / 2 || batch % size === 0)) return false;
+  const { strides } = attrs as KernelAttrs;
+  return strides.some((s) => s > 1) || height * width <= 196 || known(x!.shape[1]) <= 32;
+}
+
+function drawn([x, dy]: readonly Tensor[], { kernel, strides, pads, dilations }: KernelAttrs, images: number): Tensor {
+  const [batch, outC, height, width] = dy.shape as number[];
+  const channels = known(x.shape[1]);
+  const groups = batch / images;
+  // Images lie outside of blocks, [N, O / size, H · W · size]; as channels of a kernel they lie within.
+  const filter = toBlocks(dy, { channelsLast: false })
+    .reshape([groups, images, -1, height * width * 2 * images])
+    .permute(0, 2, 1, 3)
+    .reshape([groups * outC, images, height, width]);
+  const padded = padAxes(x.swapAxes(0, 1), { before: [0, 0, ...pads.slice(0, 2)], after: [0, 0, ...pads.slice(2)] });
+  const attrs = { strides: dilations, pads: [0, 0, 0, 0], dilations: strides, group: groups };
+  const made = fromBlocks(blockedConv(padded, filter, undefined, attrs), { channelsLast: false });
+  // Pixels that the stride stepped over at the end make places beyond the kernel.
+  const cut = kernel.reduce((y, k, i) => y.slice(i + 2, 0, k), made); // [C, groups · O, K, L]
+  const sum = groups === 1 ? cut : cut.reshape([channels, groups, outC, ...kernel]).sum([1]);
+  return sum.swapAxes(0, 1);
+}

@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gradients } from "../../src/autodiff/gradients.ts";
+import { Graph } from "../../src/graph/graph.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { conv } from "../../src/ops/index.ts";
+import { kernelGradientsInBlocks } from "../../src/passes/index.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
+import { randn } from "../support/arrays.ts";
+import { as, difference, runtime } from "../support/check.ts";
+
+interface Case {
+  x: readonly number[];
+  w: readonly number[];
+  stride?: number | readonly number[];
+  padding?: number | readonly number[];
+  dilation?: number;
+}
+
+/** The gradient of a convolution's kernel. */
+function drawn({ x, w, ...options }: Case): Graph {
+  const [map, kernel] = [input(x), input(w)];
+  const y = conv(map, kernel, undefined, options);
+  const dy = input(y.shape);
+  const [dw] = gradients(y, [kernel], { seed: dy });
+  return new Graph(Object.entries({ x: map, dy }), Object.entries({ dw }));
+}
+
+const cases: Record<string, Case> = {
+  "one group of images": { x: [8, 24, 9, 10], w: [32, 24, 3, 3], padding: 1 },
+  "several groups": { x: [32, 16, 6, 6], w: [16, 16, 3, 3], padding: 1 },
+  "a stride, and pixels that it steps over at the end": {
+    x: [8, 20, 12, 11],
+    w: [16, 20, 3, 3],
+    stride: 2,
+    padding: 1,
+  },
+  "a kernel, strides and padding of two sizes": {
+    x: [8, 9, 13, 16],
+    w: [16, 9, 5, 2],
+    stride: [1, 3],
+    padding: [2, 0, 1, 1],
+  },
+  "a dilation": { x: [16, 12, 11, 12], w: [48, 12, 3, 3], padding: 2, dilation: 2 },
+};
+
+for (const [what, each] of Object.entries(cases))
+  test(`a kernel's gradient in blocks, ${what}`, { skip: process.arch !== "x64" }, async () => {
+    const graph = drawn(each);
+    const feeds = Object.fromEntries(
+      [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]),
+    );
+    const run = async (optimize: "all" | "extended"): Promise<[HostTensor, boolean]> => {
+      const program = await runtime.compile(graph, { optimize, profile: true });
+      const { dw } = (await program.run(feeds)) as Record<string, HostTensor>;
+      const blocked = (await program.profile()).some(({ op }) => op === "ReorderInput");
+      await program.release();
+      return [dw, blocked];
+    };
+    const [[wanted, plain], [got, blocked]] = [await run("extended"), await run("all")];
+    assert.deepEqual([plain, blocked], [false, true]);
+    assert.ok(difference(got, wanted) < 1e-5);
+  });
+
+test("kernel gradients that blocks do not suit stay products", () => {
+  const names = (graph: Graph): string[] => kernelGradientsInBlocks(graph, 16).nodes.map(({ op }) => op.name);
+  const stays = (each: Case): void => assert.ok(names(drawn(each)).includes("ConvKernelGradient"));
+  stays({ x: [24, 24, 9, 9], w: [32, 24, 3, 3], padding: 1 }); // images that do not fill groups
+  stays({ x: [8, 24, 9, 9], w: [24, 24, 3, 3], padding: 1 }); // channels that do not fill blocks
+  stays({ x: [8, 64, 28, 28], w: [64, 64, 3, 3], padding: 1 }); // large maps of many channels
+  assert.ok(
+    !names(drawn({ x: [8, 64, 28, 28], w: [64, 64, 3, 3], padding: 1, stride: 2 })).includes("ConvKernelGradient"),
+  );
+});
