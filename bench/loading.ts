@@ -1,11 +1,14 @@
 /**
- * What loading costs: milliseconds of one core for each stage of a 224² training view, and how fast the whole loader goes.
+ * What loading costs: milliseconds of one core for each stage of a 224² training view, how fast the whole loader goes, and by how much
+ * it holds back the training step of a model beside it.
  *
- *     node dist/bench/loading.js [folder, list or archive]
+ *     node dist/bench/loading.js [folder, list or archive] [--ops] [--beside swin_tiny_patch4_window7_224]
  */
 import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
 import sharp from "sharp";
 import { Random } from "../src/base/philox.ts";
+import { openWorkload } from "../src/cli/bench/workload.ts";
 import {
   type Dataset,
   decodeNode,
@@ -21,6 +24,13 @@ import {
   randomResizedCrop,
   type Transform,
 } from "../src/data/index.ts";
+import { openNode } from "../src/runtime/node.ts";
+import { median } from "./peers/table.ts";
+
+const { values: flags, positionals } = parseArgs({
+  options: { ops: { type: "boolean", default: false }, beside: { type: "string" } },
+  allowPositionals: true,
+});
 
 /** Photograph-like noise of several grains: 500×375, about 60 kB each. */
 async function photographs(count: number): Promise<Uint8Array[]> {
@@ -104,7 +114,7 @@ async function stages(dataset: Dataset): Promise<void> {
     "evaluation view, from decoded",
     await cost(rounds, (i) => evaluate.apply(images[i % count], { ...key, index: i }, out, 0)),
   );
-  if (process.argv.includes("--ops")) {
+  if (flags.ops) {
     for (const [name, op] of Object.entries(randAugmentOps)) {
       print(
         `  ${name}`,
@@ -116,13 +126,14 @@ async function stages(dataset: Dataset): Promise<void> {
   }
 }
 
+const transform: Transform = {
+  kind: "train",
+  size: 224,
+  randAugment: "rand-m9-mstd0.5-inc1",
+  erasing: { prob: 0.25 },
+};
+
 async function whole(dataset: Dataset, workers: number): Promise<void> {
-  const transform: Transform = {
-    kind: "train",
-    size: 224,
-    randAugment: "rand-m9-mstd0.5-inc1",
-    erasing: { prob: 0.25 },
-  };
   await using loader = new Loader(dataset, { batchSize: 8, transform, workers, cacheBytes: 0 });
   let seen = 0;
   let started = 0;
@@ -144,7 +155,44 @@ async function whole(dataset: Dataset, workers: number): Promise<void> {
   console.log(`${`loader, ${workers} worker${workers === 1 ? "" : "s"}`.padEnd(34)} ${rates}`);
 }
 
-const path = process.argv.slice(2).find((arg) => !arg.startsWith("--"));
+/** Steps with a batch from the loader for each, and steps on one batch while the loader has nothing to do, in turns. */
+async function beside(dataset: Dataset, model: string): Promise<void> {
+  const batchSize = 8;
+  const runtime = await openNode();
+  const work = await openWorkload(runtime, model, "training", { batch: batchSize, imageSize: 224 });
+  await using loader = new Loader(dataset, { batchSize, transform, cacheBytes: 0 });
+  async function* batches(): AsyncGenerator<unknown> {
+    for (let epoch = 0; ; epoch++) yield* loader.batches({ epoch });
+  }
+  const arriving = batches();
+  const timed = async (steps: number, before: () => Promise<unknown>): Promise<number> => {
+    let start = 0;
+    for (let i = -3; i < steps; i++) {
+      if (i === 0) start = performance.now(); // batches that had been waiting are used up
+      await before();
+      await work.step();
+    }
+    return (performance.now() - start) / steps / batchSize;
+  };
+  const [alone, loading, ratios]: number[][] = [[], [], []];
+  await timed(6, () => arriving.next());
+  for (let round = 0; round < 5; round++) {
+    loading.push(await timed(12, () => arriving.next()));
+    alone.push(await timed(12, async () => {}));
+    ratios.push(loading[round] / alone[round]);
+  }
+  await arriving.return(undefined);
+  await runtime.close();
+  console.log(
+    `${model}, batch ${batchSize}: a step alone ${median(alone).toFixed(1)} ms an image, with loading beside it ` +
+      `${median(loading).toFixed(1)}, ${median(ratios).toFixed(2)} times (${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)})`,
+  );
+}
+
+const [path] = positionals;
 const dataset = path === undefined ? inMemory(await photographs(64)) : await openDataset(path);
-await stages(dataset);
-for (const workers of [0, 1, Math.max(availableParallelism(), 2)]) await whole(dataset, workers);
+if (flags.beside) await beside(dataset, flags.beside);
+else {
+  await stages(dataset);
+  for (const workers of [0, 1, Math.max(availableParallelism(), 2)]) await whole(dataset, workers);
+}

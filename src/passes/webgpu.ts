@@ -44,7 +44,7 @@ function refusal({ op, inputs, attrs, outputs }: Node): string | undefined {
   return undefined;
 }
 
-/** The nodes of a graph that a WebGPU device would leave to the processor, and why. */
+/** The nodes of a lowered graph that a WebGPU device would leave to the processor, and why. */
 export function refused(nodes: Iterable<Node>): string[] {
   return [...nodes].flatMap((node) => {
     const why = node.op === leaf || node.op === constantOp ? undefined : refusal(node);

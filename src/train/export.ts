@@ -4,7 +4,7 @@ import type { Preprocessing } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { readMetadata } from "../graph/onnx/read.ts";
-import { constantBytes, largestFile, type Opset, writeOnnx, writeOnnxParts } from "../graph/onnx/write.ts";
+import { constantBytes, largestFile, lower, type Opset, writeOnnx, writeOnnxParts } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
 import { bindWeights } from "../nn/bind.ts";
@@ -193,7 +193,7 @@ const givingProbabilities = (graph: Graph): Graph =>
   new Graph(graph.inputs, [["probabilities", softmax(graph.outputs.get("logits")!)]]);
 
 function checkWeb(graph: Graph): void {
-  const left = refused(graph.nodes);
+  const left = refused(lower(graph).nodes);
   if (left.length === 0) return;
   throw new OrielError("export", {
     message: `${left.length} operations of the model have no place on WebGPU`,

@@ -41,6 +41,7 @@ const cases: Record<string, Case> = {
     stride: [1, 3],
     padding: [2, 0, 1, 1],
   },
+  "pictures, in a stem": { x: [8, 3, 32, 32], w: [16, 3, 7, 7], stride: 4, padding: 2 },
   "a dilation": { x: [16, 12, 11, 12], w: [48, 12, 3, 3], padding: 2, dilation: 2 },
 };
 
