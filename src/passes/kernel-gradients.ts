@@ -11,11 +11,11 @@ import { padAxes } from "../ops/move.ts";
  * in groups of half as many.  Where it is faster than a product for each place of the kernel is in `docs/notes/0004-speed.md`.
  */
 export function kernelGradientsInBlocks(graph: Graph, size: number): Graph {
-  const images = size / 2;
-  const outputs = rewrite(graph.outputs, (node, inputs) => {
-    if (node.op.name !== "ConvKernelGradient" || !pays(node, size)) return undefined;
-    return [drawn(inputs as Tensor[], node.attrs, images)];
-  });
+  const outputs = rewrite(graph.outputs, (node, inputs) =>
+    node.op.name === "ConvKernelGradient" && pays(node, size)
+      ? [drawn(inputs as Tensor[], node.attrs, size)]
+      : undefined,
+  );
   return new Graph(graph.inputs, outputs);
 }
 
@@ -26,13 +26,14 @@ function pays({ inputs: [x, dy], attrs }: Node, size: number): boolean {
   return strides.some((s) => s > 1) || height * width <= 196 || known(x!.shape[1]) <= 32;
 }
 
-function drawn([x, dy]: readonly Tensor[], { kernel, strides, pads, dilations }: KernelAttrs, images: number): Tensor {
+function drawn([x, dy]: readonly Tensor[], { kernel, strides, pads, dilations }: KernelAttrs, size: number): Tensor {
   const [batch, outC, height, width] = dy.shape as number[];
   const channels = known(x.shape[1]);
+  const images = size / 2;
   const groups = batch / images;
   // Images lie outside of blocks, [N, O / size, H · W · size]; as channels of a kernel they lie within.
   const filter = toBlocks(dy, { channelsLast: false })
-    .reshape([groups, images, -1, height * width * 2 * images])
+    .reshape([groups, images, outC / size, height * width * size])
     .permute(0, 2, 1, 3)
     .reshape([groups * outC, images, height, width]);
   const padded = padAxes(x.swapAxes(0, 1), { before: [0, 0, ...pads.slice(0, 2)], after: [0, 0, ...pads.slice(2)] });

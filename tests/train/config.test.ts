@@ -39,7 +39,7 @@ test("a memory budget is a number and a unit", () => {
 });
 
 test("a wrong key or value is named, with what was expected", () => {
-  assert.match(refusal({ epoch: 3 }), /there is no key "epoch"\n {2}help: the nearest are epochs/);
+  assert.match(refusal({ epoch: 3 }), /there is no key "epoch"\n {2}help: did you mean epochs\?/);
   assert.match(refusal({ epochs: 0 }), /epochs is 0; expected a number of at least 1/);
   assert.match(refusal({ epochs: 1.5 }), /epochs is 1.5; expected a whole number/);
   assert.match(refusal({ lr: "fast" }), /lr is "fast"; expected a number/);

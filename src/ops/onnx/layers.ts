@@ -54,7 +54,7 @@ function padsOf(
 
 const kernelOf = (w: Tensor): number[] => w.shape.slice(2).map((d) => known(d, "a kernel's axis"));
 
-const conv: Importer = (at) => {
+export const conv = (at: At): Tensor => {
   const [x, w] = [at.x(0), at.x(1)];
   const { strides, dilations, pads } = windowOf(at, x, kernelOf(w));
   return convOp(x, w, at.maybe(2), { strides, dilations, pads, group: at.attr("group", 1) });
