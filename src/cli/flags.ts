@@ -160,11 +160,7 @@ function describeIssue(issue: z.core.$ZodIssue, values: object): string {
 
 const sized = (value: unknown): string => (Array.isArray(value) ? "a length of " : "");
 
-const article = (type: string): string =>
-  type === "record"
-    ? "pairs such as key=value,…"
-    : type === "int"
-      ? "a whole number"
-      : /^[aeiou]/.test(type)
-        ? `an ${type}`
-        : `a ${type}`;
+/** Types whose names say less than this. */
+const plainly: Readonly<Record<string, string>> = { int: "a whole number", record: "pairs such as key=value,…" };
+
+const article = (type: string): string => plainly[type] ?? (/^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`);

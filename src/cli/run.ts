@@ -68,7 +68,7 @@ function addCommand(parser: Parser, command: Command, out: Out): void {
   );
   sub.action(async (...given: unknown[]) => {
     const words = given.slice(0, -2);
-    const { config, json: _, ...texts } = given.at(-2) as { config?: string; json?: boolean };
+    const { config, ...texts } = given.at(-2) as { config?: string };
     const asked: Record<string, unknown> = readFlags(flags, texts);
     Object.keys(command.args).forEach((name, i) => {
       if (words[i] !== undefined) asked[name] = words[i];

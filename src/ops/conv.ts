@@ -1,5 +1,5 @@
 import { ShapeError } from "../base/errors.ts";
-import { bindShape, type Dim, isOpen, known, type Shape, sameShape, showShape } from "../graph/shape.ts";
+import { bindShape, type Dim, isOpen, known, type Shape, sameShape, showShape, staticSize } from "../graph/shape.ts";
 import type { OnnxForm, Tensor } from "../graph/tensor.ts";
 import { defineOp, sameDtype } from "./define.ts";
 import { columnSums } from "./linalg.ts";
@@ -196,7 +196,7 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
   return (inMaps ? mapKernelGradient : denseKernelGradient)(x, dy, { ...attrs, kernel });
 }
 
-const placesOf = (map: Tensor): number => map.shape.slice(2).reduce<number>((n, size) => n * known(size), 1);
+const placesOf = (map: Tensor): number => staticSize(map.shape.slice(2));
 
 /** The maps of all images side by side; only whole maps move.  [N, C, ...S] -> [C, N · P] */
 const beside = (map: Tensor): Tensor =>
@@ -293,7 +293,7 @@ function exchangedKernelGradient(x: Tensor, dy: Tensor, { kernel, strides, pads,
 }
 
 /** Pixels that the stride stepped over at the end make places beyond the kernel. */
-const cutToKernel = (made: Tensor, kernel: readonly number[]): Tensor =>
+export const cutToKernel = (made: Tensor, kernel: readonly number[]): Tensor =>
   kernel.reduce((y, size, i) => y.slice(i + 2, 0, size), made);
 
 /**

@@ -1,5 +1,5 @@
 import { countUses, Graph, rewrite } from "../graph/graph.ts";
-import { isOpen, known, type Shape, sameShape, sizeOf } from "../graph/shape.ts";
+import { isOpen, known, type Shape, sameShape, staticSize } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { scaledMap } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
@@ -63,7 +63,7 @@ function drawn({ x, gain, shift, z }: Scaled, { shape, relu }: { shape: Shape; r
 /** What reshapes made x of. */
 const unshaped = (x: Tensor): Tensor => (x.node.op.name === "Reshape" ? unshaped(x.node.inputs[0]!) : x);
 
-const placesOf = ({ x }: Scaled): number => known(sizeOf(x.shape.slice(2)));
+const placesOf = ({ x }: Scaled): number => staticSize(x.shape.slice(2));
 
 /** A batch norm of one image with a mean of 0 and a variance of 1: nothing but a gain and a shift for each map. */
 function isScaling({ op, attrs, inputs: [x, , , mean, variance] }: Node): boolean {

@@ -2,7 +2,7 @@ import { Graph, rewrite } from "../graph/graph.ts";
 import { known } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
-import type { KernelAttrs } from "../ops/conv.ts";
+import { cutToKernel, type KernelAttrs } from "../ops/conv.ts";
 import { padAxes } from "../ops/move.ts";
 
 /**
@@ -39,8 +39,7 @@ function drawn([x, dy]: readonly Tensor[], { kernel, strides, pads, dilations }:
   const padded = padAxes(x.swapAxes(0, 1), { before: [0, 0, ...pads.slice(0, 2)], after: [0, 0, ...pads.slice(2)] });
   const attrs = { strides: dilations, pads: [0, 0, 0, 0], dilations: strides, group: groups };
   const made = fromBlocks(blockedConv(padded, filter, undefined, attrs), { channelsLast: false });
-  // Pixels that the stride stepped over at the end make places beyond the kernel.
-  const cut = kernel.reduce((y, k, i) => y.slice(i + 2, 0, k), made); // [C, groups · O, K, L]
+  const cut = cutToKernel(made, kernel); // [C, groups · O, K, L]
   const sum = groups === 1 ? cut : cut.reshape([channels, groups, outC, ...kernel]).sum([1]);
   return sum.swapAxes(0, 1);
 }

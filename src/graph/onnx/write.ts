@@ -95,20 +95,19 @@ function write(
   return model.finish();
 }
 
+/** What a node only passes on. */
+const passedOn = ({ op }: Node, [x]: readonly (Tensor | undefined)[]): readonly Tensor[] | undefined =>
+  op.name === "Identity" ? [x as Tensor] : undefined;
+
 /** A graph without nodes that only pass on what they read. */
-export function dropIdentities(graph: Graph): Graph {
-  const outputs = rewrite(graph.outputs, ({ op }, inputs) =>
-    op.name === "Identity" ? [inputs[0] as Tensor] : undefined,
-  );
-  return new Graph(graph.inputs, outputs);
-}
+export const dropIdentities = (graph: Graph): Graph => new Graph(graph.inputs, rewrite(graph.outputs, passedOn));
 
 /** A graph as it is written: identities removed, and what is no ONNX operator drawn from those that are. */
 export function lower(graph: Graph): Graph {
-  const outputs = rewrite(graph.outputs, (node, inputs) => {
-    if (node.op.name === "Identity") return [inputs[0] as Tensor];
-    return node.op.lower?.(inputs, node.attrs);
-  });
+  const outputs = rewrite(
+    graph.outputs,
+    (node, inputs) => passedOn(node, inputs) ?? node.op.lower?.(inputs, node.attrs),
+  );
   return new Graph(graph.inputs, outputs);
 }
 
