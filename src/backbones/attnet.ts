@@ -7,7 +7,7 @@ import { mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { convByImage } from "../nn/conv-by-image.ts";
 import { fixed, truncatedNormal, zeros } from "../nn/init.ts";
-import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
+import { BatchNorm2d, Conv2d, DropPath, LayerNorm, LayerScale, Linear } from "../nn/layers.ts";
 import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { Sequential } from "../nn/sequential.ts";
@@ -57,17 +57,6 @@ class RmsNorm2d extends Module {
   }
   forward(x: Tensor): Tensor {
     return channelsFirst(rmsNorm(channelsLast(x), this.weight, 1e-6));
-  }
-}
-
-class LayerScale extends Module {
-  gamma;
-  constructor(dim: number) {
-    super();
-    this.gamma = this.param([dim], fixed(1e-6));
-  }
-  forward(x: Tensor): Tensor {
-    return x.mul(this.gamma.reshape([-1, 1, 1]));
   }
 }
 
@@ -137,8 +126,8 @@ class Block extends Module {
     super();
     this.tokenMixer = new AttentiveConv(dim);
     this.channelMixer = new GatedUnit(dim, Math.floor((2 * dim * expansion) / 3), gateNorm);
-    this.layerScale1 = layerScale ? new LayerScale(dim) : undefined;
-    this.layerScale2 = layerScale ? new LayerScale(dim) : undefined;
+    this.layerScale1 = layerScale ? new LayerScale(dim, 1e-6, { axis: -3 }) : undefined;
+    this.layerScale2 = layerScale ? new LayerScale(dim, 1e-6, { axis: -3 }) : undefined;
     this.norm1 = new LayerNorm2d(dim);
     this.norm2 = new LayerNorm2d(dim);
     this.dropPath = new DropPath(rate);

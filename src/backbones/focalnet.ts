@@ -4,8 +4,8 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { fixed, truncatedNormal } from "../nn/init.ts";
-import { Conv2d, DropPath, LayerNorm } from "../nn/layers.ts";
+import { truncatedNormal } from "../nn/init.ts";
+import { Conv2d, DropPath, LayerNorm, LayerScale } from "../nn/layers.ts";
 import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -108,18 +108,6 @@ class Mlp extends Module {
   }
 }
 
-/** A factor for each channel, learned from 10⁻⁴.  [...B, C] */
-class LayerScale extends Module {
-  gamma;
-  constructor(dim: number) {
-    super();
-    this.gamma = this.param([dim], fixed(1e-4));
-  }
-  forward(x: Tensor): Tensor {
-    return x.mul(this.gamma);
-  }
-}
-
 /** Focal modulation in the place of attention, then an MLP.  [N, H, W, C] -> [N, H, W, C] */
 class Block extends Module {
   norm1;
@@ -135,7 +123,7 @@ class Block extends Module {
     super();
     const { large = false } = config;
     const norm = (wanted: boolean) => (wanted ? new LayerNorm(dim) : undefined);
-    const scale = () => (large ? new LayerScale(dim) : undefined);
+    const scale = () => (large ? new LayerScale(dim, 1e-4) : undefined);
     this.norm1 = norm(!large);
     this.modulation = new Modulation(dim, config);
     this.norm1Post = norm(large);

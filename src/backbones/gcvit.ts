@@ -6,8 +6,8 @@ import { known, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
-import { fixed, normalFanIn, truncatedNormal } from "../nn/init.ts";
-import { Conv2d, DropPath, Identity, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { Conv2d, DropPath, Identity, LayerNorm, LayerScale, Linear, Mlp } from "../nn/layers.ts";
 import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -155,18 +155,6 @@ class WindowAttention extends Module {
     const mixed = softmax(q.matmul(k.mT).add(this.relPos.forward())).matmul(v); // [..., heads, M², D]
     const each = mixed.reshape([mulDim(batch, plan.windows), ...query.shape.slice(2)]);
     return this.proj.forward(fromWindows(each, plan, batch));
-  }
-}
-
-/** A learned factor for each channel.  [...B, C] */
-class LayerScale extends Module {
-  gamma;
-  constructor(dim: number, initial: number) {
-    super();
-    this.gamma = this.param([dim], fixed(initial));
-  }
-  forward(x: Tensor): Tensor {
-    return x.mul(this.gamma);
   }
 }
 

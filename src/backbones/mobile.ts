@@ -60,6 +60,8 @@ export interface MobileConfig {
   squeeze?: Squeeze;
   /** ε of every batch norm. */
   eps?: number;
+  /** "same" pads as TensorFlow does: as much as the stride asks for, the odd place behind.  Equally on both sides by default. */
+  padding?: "same";
 }
 
 /** How channels are gated. */
@@ -102,6 +104,7 @@ interface Style {
   activate: MobileConfig["activate"];
   squeeze: Squeeze;
   eps?: number;
+  padding?: "same";
 }
 
 const activation = (activate: MobileConfig["activate"], channels: number): Layer =>
@@ -112,6 +115,7 @@ export interface ConvShape {
   stride?: number | readonly [number, number];
   groups?: number;
   bias?: boolean;
+  padding?: "same";
 }
 
 /** Without bias, drawn from a normal distribution with variance 2 / fan-out. */
@@ -119,11 +123,12 @@ export const convolution = (inputs: number, outputs: number, options: ConvShape 
   const { kernel = 1, stride = 1, groups = 1, bias = false } = options;
   const sides = eachAxis(kernel, 2);
   const init = normal(Math.sqrt((2 * groups) / (sides[0] * sides[1] * outputs)));
-  return new Conv2d(inputs, outputs, { kernel, stride, groups, bias, padding: sides.map((k) => (k - 1) / 2), init });
+  const padding = options.padding ?? sides.map((k) => (k - 1) / 2);
+  return new Conv2d(inputs, outputs, { kernel, stride, groups, bias, padding, init });
 };
 
-const depthwise = (channels: number, { kernel, stride }: Row): Conv2d =>
-  convolution(channels, channels, { kernel, stride, groups: channels });
+const depthwise = (channels: number, { kernel, stride }: Row, { padding }: Style): Conv2d =>
+  convolution(channels, channels, { kernel, stride, groups: channels, padding });
 
 /** Batch norm, then an activation.  [N, C, H, W] */
 class NormAct extends BatchNorm2d {
@@ -162,7 +167,7 @@ class DepthwiseSeparable extends Module {
   bn2;
   constructor(row: Row, inputs: number, style: Style) {
     super();
-    this.convDw = depthwise(inputs, row);
+    this.convDw = depthwise(inputs, row, style);
     this.bn1 = new NormAct(inputs, own(row, style));
     this.se = gate(row, inputs, inputs, style);
     this.convPw = convolution(inputs, row.channels);
@@ -189,7 +194,7 @@ class InvertedResidual extends Module {
     const acting = own(row, style);
     this.convPw = convolution(inputs, inner);
     this.bn1 = new NormAct(inner, acting);
-    this.convDw = depthwise(inner, row);
+    this.convDw = depthwise(inner, row, style);
     this.bn2 = new NormAct(inner, acting);
     this.se = gate(row, inputs, inner, style);
     this.convPwl = convolution(inner, row.channels);
@@ -208,7 +213,7 @@ class ConvBnAct extends Module {
   bn1;
   constructor(row: Row, inputs: number, style: Style) {
     super();
-    this.conv = convolution(inputs, row.channels, row);
+    this.conv = convolution(inputs, row.channels, { ...row, padding: style.padding });
     this.bn1 = new NormAct(row.channels, own(row, style));
   }
   forward(x: Tensor): Tensor {
@@ -256,14 +261,15 @@ export class MobileNet extends Module implements Backbone {
     super();
     const { stem, stages, head, headAfterMean, activate } = config;
     const { inChannels = 3, dropPath = 0 } = options;
-    const style: Style = { activate, squeeze: config.squeeze ?? { reduced: (inputs) => inputs / 4 }, eps: config.eps };
+    const { squeeze = { reduced: (inputs) => inputs / 4 }, eps, padding } = config;
+    const style: Style = { activate, squeeze, eps, padding };
     const rows = stages.map((stage) =>
       stage.flatMap(({ repeats = 1, ...row }) =>
         Array.from({ length: repeats }, (_, i) => (i === 0 ? row : { ...row, stride: 1 })),
       ),
     );
     const rates = dropPathRates(rows.flat().length, dropPath);
-    this.convStem = convolution(inChannels, stem, { kernel: 3, stride: 2 });
+    this.convStem = convolution(inChannels, stem, { kernel: 3, stride: 2, padding });
     this.bn1 = new NormAct(stem, style);
     const widths = [stem];
     const halvings = [2];

@@ -27,17 +27,22 @@ export interface MobileNetV3Config {
   depth?: number;
   /** The variant that timm trained first: gates with the block's activation, no bias in the head, no shortcut in the first block. */
   rw?: boolean;
+  /** As TensorFlow trained it: padding and ε. */
+  tf?: boolean;
+  /** Kernels of 3 × 3 and ReLU only, without gates: the authors' "minimalistic" models, for processors that are slow at the rest. */
+  minimal?: boolean;
 }
 
-function stagesOf({ table, last, width = 1, depth = 1, rw }: MobileNetV3Config): Row[][] {
+function stagesOf({ table, last, width = 1, depth = 1, rw, minimal }: MobileNetV3Config): Row[][] {
   let inputs = stem;
   const stages = table.map((lines) =>
     lines.map(([kernel, inner, channels, squeeze, nonlinearity, stride]): Row => {
       const expand = inner / inputs;
       const first = inputs === stem && inner === stem;
       inputs = channels;
-      const activate = nonlinearity === "RE" ? "relu" : "hard-swish";
-      const row = { kernel, expand, channels, squeeze, activate, stride } as const;
+      const activate = minimal || nonlinearity === "RE" ? "relu" : "hard-swish";
+      const own = minimal ? { kernel: 3 } : { kernel, squeeze };
+      const row = { ...own, expand, channels, activate, stride } as const;
       return first ? { ...row, block: "separable", shortcut: !rw } : { ...row, block: "inverted" };
     }),
   );
@@ -109,13 +114,8 @@ const small: typeof large = {
   head: 1024,
 };
 const half = [0.5, 0.5, 0.5] as const;
-const pictures256: Partial<Preprocessing> = {
-  imageSize: 256,
-  cropPct: 0.95,
-  interpolation: "bilinear",
-  mean: half,
-  std: half,
-};
+const tfPictures: Partial<Preprocessing> = { interpolation: "bilinear", mean: half, std: half };
+const pictures256: Partial<Preprocessing> = { ...tfPictures, imageSize: 256, cropPct: 0.95 };
 
 export const variants: Record<string, Variant<MobileNetV3Config>> = {
   mobilenetv3_large_075: { config: { ...large, width: 0.75 }, preprocessing: { interpolation: "bilinear" } },
@@ -125,10 +125,16 @@ export const variants: Record<string, Variant<MobileNetV3Config>> = {
   mobilenetv3_small_075: { config: { ...small, width: 0.75 } },
   mobilenetv3_small_100: { config: small },
   mobilenetv3_rw: { config: { ...large, rw: true } },
+  tf_mobilenetv3_large_075: { config: { ...large, tf: true, width: 0.75 }, preprocessing: tfPictures },
+  tf_mobilenetv3_large_100: { config: { ...large, tf: true }, preprocessing: tfPictures },
+  tf_mobilenetv3_large_minimal_100: { config: { ...large, tf: true, minimal: true }, preprocessing: tfPictures },
+  tf_mobilenetv3_small_075: { config: { ...small, tf: true, width: 0.75 }, preprocessing: tfPictures },
+  tf_mobilenetv3_small_100: { config: { ...small, tf: true }, preprocessing: tfPictures },
+  tf_mobilenetv3_small_minimal_100: { config: { ...small, tf: true, minimal: true }, preprocessing: tfPictures },
 };
 
 export const create = (config: MobileNetV3Config, options: BackboneOptions): MobileNet => {
-  const { head, width = 1, rw } = config;
+  const { head, width = 1, rw, tf, minimal } = config;
   return new MobileNet(
     {
       // The narrowest models keep the first convolution as it is.
@@ -136,9 +142,10 @@ export const create = (config: MobileNetV3Config, options: BackboneOptions): Mob
       stages: stagesOf(config),
       head,
       headAfterMean: { bias: !rw },
-      activate: "hard-swish",
+      activate: minimal ? "relu" : "hard-swish",
       squeeze: rw ? squeezeRw : squeeze,
-      eps: rw ? 1e-3 : 1e-5,
+      eps: rw || tf ? 1e-3 : 1e-5,
+      padding: tf ? "same" : undefined,
     },
     options,
   );

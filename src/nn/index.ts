@@ -30,6 +30,7 @@ export {
   GlobalResponseNorm,
   Identity,
   LayerNorm,
+  LayerScale,
   Linear,
   Mlp,
 } from "./layers.ts";

@@ -237,6 +237,23 @@ export class Mlp extends Module {
   }
 }
 
+/**
+ * A learned factor for each channel, small at first, for what a branch adds.  Touvron et al., "Going deeper with Image Transformers"
+ * (2021), section 2.  `axis` counts from the end: -1 where channels lie last, -3 for a map [N, C, H, W].
+ */
+export class LayerScale extends Module {
+  gamma;
+  readonly #axis;
+  constructor(dim: number, initial = 1e-5, { axis = -1 }: { axis?: -1 | -3 } = {}) {
+    super();
+    this.gamma = this.param([dim], init.fixed(initial));
+    this.#axis = axis;
+  }
+  forward(x: Tensor): Tensor {
+    return x.mul(this.#axis === -1 ? this.gamma : this.gamma.reshape([-1, 1, 1]));
+  }
+}
+
 /** Leaves its input as it is. */
 export class Identity extends Module {
   forward(x: Tensor): Tensor {

@@ -57,7 +57,11 @@ const families: readonly (Evidence & { name: string; family: string })[] = [
   { name: "ViT and DeiT", family: "vit", golden: ["vit_tiny_patch16_224", "deit_tiny_patch16_224"] },
   { name: "ResNet and ResNet-RS", family: "resnet", golden: ["resnet18", "resnet50", "resnetrs50"] },
   { name: "MobileNet V2", family: "mobilenetv2", golden: ["mobilenetv2_100"] },
-  { name: "MobileNet V3", family: "mobilenetv3", golden: ["mobilenetv3_small_100"] },
+  {
+    name: "MobileNet V3",
+    family: "mobilenetv3",
+    golden: ["mobilenetv3_small_100", "tf_mobilenetv3_small_minimal_100"],
+  },
   { name: "MnasNet", family: "mnasnet", golden: ["mnasnet_100", "mnasnet_small"] },
   { name: "FBNet and FBNetV3", family: "fbnet", golden: ["fbnetc_100", "fbnetv3_b"] },
   { name: "Single-Path NAS", family: "spnasnet", golden: ["spnasnet_100"] },
@@ -66,7 +70,11 @@ const families: readonly (Evidence & { name: string; family: string })[] = [
   { name: "MicroNet", family: "micronet", golden: ["micronet_m1_224"] },
   { name: "AttNet", family: "attnet", golden: ["attnet_xxs_224"] },
   { name: "DaViT", family: "davit", golden: ["davit_tiny"] },
-  { name: "MaxViT", family: "maxvit", golden: ["maxvit_tiny_tf_224"] },
+  {
+    name: "MaxViT and MaxxViT",
+    family: "maxvit",
+    golden: ["maxvit_tiny_tf_224", "maxvit_rmlp_pico_rw_256", "maxvit_tiny_pm_256", "maxxvitv2_nano_rw_256"],
+  },
   { name: "ConvNeXt and ConvNeXt V2", family: "convnext", golden: ["convnext_tiny", "convnextv2_atto"] },
   {
     name: "PoolFormer",
