@@ -4,6 +4,7 @@ import {
   chain,
   clipNorm,
   crossEntropy,
+  initialState,
   initialWeights,
   Module,
   nextName,
@@ -32,19 +33,13 @@ class Stripes extends Module {
 const batch = 32;
 const task = new Stripes();
 // Forward, backward, clipping and update in one graph: (state, batch, lr, step, seed) -> (next state, loss).
-const { graph, state } = trainStep(task, chain(clipNorm(1), adamw({ weightDecay: 0.01 })), {
+const train = trainStep(task, chain(clipNorm(1), adamw({ weightDecay: 0.01 })), {
   batch: { image: { dtype: "float32", shape: [batch, 3, 16, 16] }, target: { dtype: "int32", shape: [batch] } },
 });
 
 const runtime = await openNode();
-const program = await runtime.compile(graph);
-const start = initialWeights(task, 0);
-let held = Object.fromEntries(
-  state.map(({ name, shape }) => {
-    const data = start.get(name) ?? new Float32Array(shape.reduce((a, b) => a * b, 1)); // the optimizer begins with zeros
-    return [name, { dtype: "float32", shape, data } as const];
-  }),
-);
+const program = await runtime.compile(train.graph);
+let held = Object.fromEntries(initialState(train, initialWeights(task, 0)));
 for (let step = 1; step <= 60; step++) {
   const target = Int32Array.from({ length: batch }, () => Math.round(Math.random()));
   const image = new Float32Array(batch * 3 * 16 * 16).map((_, i) => {
@@ -59,7 +54,7 @@ for (let step = 1; step <= 60; step++) {
     step: { dtype: "float32", shape: [], data: Float32Array.of(step) },
     seed: { dtype: "uint32", shape: [], data: Uint32Array.of(step) },
   });
-  held = Object.fromEntries(state.map(({ name }) => [name, results[nextName(name)]])) as typeof held;
+  held = Object.fromEntries(train.state.map(({ name }) => [name, results[nextName(name)]])) as typeof held;
   if (step % 10 === 0) console.log(`step ${step}  loss ${numberOf(results.loss).toFixed(4)}`);
 }
 await runtime.close();

@@ -24,6 +24,6 @@ export { cost } from "./passes/cost.ts";
 export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } from "./runtime/runtime.ts";
 export { Classification, Classifier } from "./tasks/index.ts";
 export { inferenceGraph } from "./train/model.ts";
-export { nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
+export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
 export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./weights/stored.ts";

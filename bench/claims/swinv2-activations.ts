@@ -15,7 +15,7 @@ import { Classification, Classifier } from "../../src/tasks/classify.ts";
 import type { Tensors } from "../../src/train/checkpoint.ts";
 import { DeviceState } from "../../src/train/device-state.ts";
 import { hostBatch } from "../../src/train/loaders.ts";
-import { nextName, type TrainStep, trainStep } from "../../src/train/step.ts";
+import { initialState, nextName, type TrainStep, trainStep } from "../../src/train/step.ts";
 
 // Swin V2's claim that its blocks keep activations flat with depth where Swin's let them grow (Liu et al. 2022, section 3.2, figure 2):
 // the mean square of what each block returns for CIFAR-10 pictures, in nets as wide as the micro variants with twelve blocks in the last
@@ -128,14 +128,8 @@ function start(model: Classifier, seed: number): Tensors {
 async function learn({ model, step, program }: Net, seed: number): Promise<{ weights: Tensors; loss: number }> {
   const count = Number(steps);
   const rate = cosine({ lr: 1e-3, steps: count, warmup: Math.floor(count / 10) });
-  const began = start(model, seed);
-  const slots = step.state.map(
-    ({ name, path, kind, shape }): [string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }] => [
-      name,
-      kind === "slot" ? { shape, data: new Float32Array(staticSize(shape)) } : began.get(path)!,
-    ],
-  );
-  const state = await DeviceState.upload(runtime, new Map(slots));
+  const began = initialWeights(model, seed);
+  const state = await DeviceState.upload(runtime, initialState(step, began));
   const names = step.state.map((entry) => entry.name);
   await using loader = new Loader(train, {
     batchSize: batch,

@@ -27,6 +27,19 @@ function sumOf(a: Tensor, b: Tensor): Tensor {
  */
 export function gradients(loss: Tensor, wrt: readonly Tensor[], options: GradientOptions = {}): Tensor[] {
   const { seed, unreached = "error" } = options;
+  const found = gradientsReached(loss, wrt, seed);
+  const missing = wrt.filter((_, i) => !found[i]);
+  if (missing.length > 0 && unreached === "error")
+    throw new OrielError("autodiff", {
+      message: `the loss does not depend on ${missing.length} of ${wrt.length} tensors`,
+      details: missing.slice(0, 8).map((x) => `${x} drawn at ${x.node.scope || "the top"}`),
+      help: 'leave them out, or ask for { unreached: "zeros" }',
+    });
+  return wrt.map((x, i) => found[i] ?? zerosLike(x));
+}
+
+/** The same, undefined for a tensor that the loss does not depend on. */
+export function gradientsReached(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): (Tensor | undefined)[] {
   if (!seed && sizeOf(loss.shape) !== 1)
     throw new ShapeError({ message: `a loss has one element, this has ${loss}`, help: "reduce it, or give a seed" });
 
@@ -57,15 +70,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
       });
     });
   }
-
-  const missing = wrt.filter((x) => !found.has(x));
-  if (missing.length > 0 && unreached === "error")
-    throw new OrielError("autodiff", {
-      message: `the loss does not depend on ${missing.length} of ${wrt.length} tensors`,
-      details: missing.slice(0, 8).map((x) => `${x} drawn at ${x.node.scope || "the top"}`),
-      help: 'leave them out, or ask for { unreached: "zeros" }',
-    });
-  return wrt.map((x) => found.get(x) ?? zerosLike(x));
+  return wrt.map((x) => found.get(x));
 }
 
 /** Tells whether a tensor's value changes with one of `wrt`. */

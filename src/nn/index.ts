@@ -28,6 +28,7 @@ export {
   Dropout,
   DropPath,
   GlobalResponseNorm,
+  GroupNorm,
   Identity,
   LayerNorm,
   LayerScale,

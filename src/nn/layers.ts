@@ -148,9 +148,10 @@ export function batchNormUpdating(
   if (count < 2)
     throw new UsageError("batch norm needs more than one value for each channel: use a larger batch or image");
   const { y, mean, variance } = batchNormTraining(x, weight, bias, eps);
-  const towards = (old: Tensor, now: Tensor, scale = 1): Tensor => old.mul(1 - momentum).add(now.mul(momentum * scale));
-  updateBuffer(runningMean, towards(runningMean, mean));
-  updateBuffer(runningVar, towards(runningVar, variance, count / (count - 1)));
+  const follow = (buffer: Tensor, now: Tensor, scale = 1): void =>
+    updateBuffer(buffer, (before) => before.mul(1 - momentum).add(now.mul(momentum * scale)));
+  follow(runningMean, mean);
+  follow(runningVar, variance, count / (count - 1));
   return y;
 }
 
@@ -176,6 +177,11 @@ export class GlobalResponseNorm extends Module {
   }
 }
 
+function checkedRate(rate: number): number {
+  if (rate >= 0 && rate < 1) return rate;
+  throw new UsageError({ message: `${rate} is no share to drop`, help: "give a number from 0 to below 1" });
+}
+
 /**
  * Drops whole samples of a branch while training, and scales the others up.
  * Huang et al., "Deep Networks with Stochastic Depth" (2016).  [N, ...]
@@ -184,7 +190,7 @@ export class DropPath extends Module {
   readonly #rate;
   constructor(rate: number) {
     super();
-    this.#rate = rate;
+    this.#rate = checkedRate(rate);
   }
   forward(x: Tensor): Tensor {
     if (!isTraining() || this.#rate === 0) return x;
@@ -203,7 +209,7 @@ export class Dropout extends Module {
   readonly #rate;
   constructor(rate: number) {
     super();
-    this.#rate = rate;
+    this.#rate = checkedRate(rate);
   }
   forward(x: Tensor): Tensor {
     return isTraining() && this.#rate > 0 ? dropout(x, this.#rate) : x;

@@ -1,23 +1,54 @@
-import { known } from "../graph/shape.ts";
-import type { Tensor } from "../graph/tensor.ts";
-import { oneHot } from "../ops/compare.ts";
+import { ShapeError } from "../base/errors.ts";
+import { isFloat } from "../graph/dtype.ts";
+import { known, sameDim, sameShape, showShape } from "../graph/shape.ts";
+import { scalar, type Tensor } from "../graph/tensor.ts";
+import { cast, greater, oneHot, where } from "../ops/compare.ts";
+import { explained } from "../ops/define.ts";
 import { logSoftmax } from "../ops/norm.ts";
 
 export interface CrossEntropyOptions {
   /** Weight of the uniform distribution in the targets.  Szegedy et al. (2016), section 7. */
   smoothing?: number;
-  /** A weight for each class; the mean is then taken over weights, as in PyTorch.  [classes] */
+  /** A weight for each class; where targets are class indices the mean is then taken over weights, as in PyTorch.  [classes] */
   classWeights?: Tensor;
 }
 
 /** Mean of -Σ target · ln softmax(logits).  logits [N, classes]; targets int32 [N], or a distribution [N, classes] */
-export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  const { smoothing = 0, classWeights } = options;
-  const classes = known(logits.shape[1], "the class axis");
-  const hard = targets.rank === 1;
-  const wanted = hard ? oneHot(targets, classes, logits.dtype) : targets;
-  const smooth = smoothing > 0 && hard ? wanted.mul(1 - smoothing).add(smoothing / classes) : wanted;
-  const losses = logSoftmax(logits).mul(smooth).neg(); // [N, classes]
-  if (!classWeights) return losses.sum([1]).mean();
-  return losses.mul(classWeights).sum().div(wanted.mul(classWeights).sum());
+export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor =>
+  explained("crossEntropy", [logits, targets], ["logits", "targets"], () => {
+    checkTargets(logits, targets);
+    const { smoothing = 0, classWeights } = options;
+    const classes = known(logits.shape[1], "the class axis");
+    const hard = targets.rank === 1;
+    const wanted = hard ? labelsOf(targets, classes, logits) : targets;
+    const smooth = smoothing > 0 ? wanted.mul(1 - smoothing).add(smoothing / classes) : wanted;
+    const logs = logSoftmax(logits).neg();
+    // A class that is not wanted may be ruled out altogether, by a logit of -∞, which times 0 would be no number.
+    const losses =
+      hard && smoothing === 0
+        ? where(greater(wanted, scalar(0, wanted.dtype)), logs, scalar(0, logs.dtype))
+        : logs.mul(smooth); // [N, classes]
+    if (!classWeights) return losses.sum([1]).mean();
+    const weighted = losses.mul(classWeights);
+    return hard ? weighted.sum().div(weightOfTargets(targets, classWeights)) : weighted.sum([1]).mean();
+  });
+
+/** The sum of the class weights of a batch's targets, over which their loss is a mean.  targets int32 [N] -> [] */
+export function weightOfTargets(targets: Tensor, classWeights: Tensor): Tensor {
+  const classes = known(classWeights.shape[0], "the class axis");
+  return labelsOf(targets, classes, classWeights).mul(classWeights).sum();
+}
+
+const labelsOf = (targets: Tensor, classes: number, like: Tensor): Tensor =>
+  oneHot(targets.dtype === "int64" ? cast(targets, { to: "int32" }) : targets, classes, like.dtype);
+
+function checkTargets(logits: Tensor, targets: Tensor): void {
+  if (logits.rank !== 2) throw new ShapeError("the logits are [N, classes]");
+  const labels = targets.rank === 1 && !isFloat(targets.dtype) && sameDim(targets.shape[0], logits.shape[0]);
+  if (labels || (isFloat(targets.dtype) && sameShape(targets.shape, logits.shape))) return;
+  const [rows, classes] = logits.shape;
+  throw new ShapeError({
+    message: `targets of ${targets.dtype} ${showShape(targets.shape)} do not fit logits ${showShape(logits.shape)}`,
+    help: `give the class of each, int32 [${rows}], or a distribution, ${logits.dtype} [${rows}, ${classes}]`,
+  });
 }

@@ -1,5 +1,5 @@
 import "../ops/methods.ts";
-import { internal } from "../base/errors.ts";
+import { internal, OrielError, ShapeError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { Shape } from "../graph/shape.ts";
 import { input, scope, Tensor, withScope } from "../graph/tensor.ts";
@@ -57,6 +57,11 @@ function* partsOf(name: string, value: unknown): Iterable<[string, Module | Tens
 }
 
 function declare(shape: readonly number[], declaration: Declaration): Tensor {
+  if (!shape.every((d) => Number.isInteger(d) && d > 0))
+    throw new ShapeError({
+      message: `a ${declaration.kind === "buffer" ? "buffer" : "parameter"} cannot be [${shape.join(", ")}]`,
+      help: "every axis is a whole number from 1 on: see whether channels divide into groups, heads or a reduction",
+    });
   const tensor = input(shape as Shape);
   declarations.set(tensor, declaration);
   return tensor;
@@ -77,16 +82,30 @@ export function listening<T>(listen: (path: string, result: unknown) => void, dr
   }
 }
 
-/** Lets `forward` draw under the module's path, once for each class. */
+/** The module whose `forward` draws. */
+let drawing: Module | undefined;
+
+/** Lets `forward` draw under the module's path, once for each class that has one of its own. */
 function scopeForward(prototype: { forward?: unknown }): void {
-  if (scoped.has(prototype) || !Object.hasOwn(prototype, "forward")) return;
+  if (!Object.hasOwn(prototype, "forward")) {
+    if (prototype !== Module.prototype) scopeForward(Object.getPrototypeOf(prototype));
+    return;
+  }
+  if (scoped.has(prototype)) return;
   scoped.add(prototype);
   const forward = prototype.forward as (...inputs: unknown[]) => unknown;
   prototype.forward = function (this: Module, ...inputs: unknown[]) {
+    if (drawing === this) return forward.apply(this, inputs); // super.forward
     const path = paths.get(this);
-    const result = withScope(path ?? scope(), () => forward.apply(this, inputs));
-    if (path !== undefined) listener?.(path, result);
-    return result;
+    const outer = drawing;
+    drawing = this;
+    try {
+      const result = withScope(path ?? scope(), () => forward.apply(this, inputs));
+      if (path !== undefined) listener?.(path, result);
+      return result;
+    } finally {
+      drawing = outer;
+    }
   };
 }
 
@@ -115,12 +134,22 @@ export const stateOf = (module: Module): { path: string; shape: readonly number[
 
 function declared(module: Module): { path: string; tensor: Tensor }[] {
   const found: { path: string; tensor: Tensor }[] = [];
+  const named = new Map<string, Tensor>();
+  const add = (path: string, tensor: Tensor): void => {
+    if ((named.get(path) ?? tensor) !== tensor)
+      throw new OrielError("module", {
+        message: `two weights of this model are called ${path}`,
+        help: "fields are named in snake_case: rename one of those that come out alike",
+      });
+    named.set(path, tensor);
+    found.push({ path, tensor });
+  };
   const walk = (part: Module, path: string): void => {
     paths.set(part, path);
     for (const [name, value] of part.parts()) {
       const at = path ? `${path}.${name}` : name;
       if (value instanceof Module) walk(value, at);
-      else if (declarations.has(value)) found.push({ path: at, tensor: value });
+      else if (declarations.has(value)) add(at, value);
       else throw internal(`${at} is no declared weight`);
     }
   };

@@ -39,9 +39,9 @@ export function trace<T>(
 /** Whether the model is being drawn for training. */
 export const isTraining = (): boolean => current?.training ?? false;
 
-/** Gives a buffer its value for the next step. */
-export function updateBuffer(buffer: Tensor, value: Tensor): void {
-  current?.updates.set(buffer, value);
+/** Gives a buffer its value for the next step, made from the one it has: its own, or what an earlier use in this step made of it. */
+export function updateBuffer(buffer: Tensor, next: (before: Tensor) => Tensor): void {
+  current?.updates.set(buffer, next(current.updates.get(buffer) ?? buffer));
 }
 
 /** The source of randomness of this drawing. */

@@ -1,7 +1,7 @@
 import { type Backbone, createHeads, headNames, logitsOf } from "../backbones/backbone.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type CrossEntropyOptions, crossEntropy } from "../nn/losses.ts";
+import { type CrossEntropyOptions, crossEntropy, weightOfTargets } from "../nn/losses.ts";
 import { Module } from "../nn/module.ts";
 import type { Layer } from "../nn/sequential.ts";
 import { cast, greaterOrEqual, oneHot } from "../ops/compare.ts";
@@ -44,6 +44,10 @@ export class Classification extends Module {
   forward({ image, target }: Readonly<Record<string, Tensor>>): { loss: Tensor; correct: Tensor } {
     const logits = this.model.forward(image);
     return { loss: crossEntropy(logits, target, this.#options), correct: countCorrect(logits, target) };
+  }
+  lossWeight({ target }: Readonly<Record<string, Tensor>>): Tensor | undefined {
+    const { classWeights } = this.#options;
+    return classWeights && target.rank === 1 ? weightOfTargets(target, classWeights) : undefined;
   }
 }
 

@@ -25,7 +25,9 @@ export {
   readModelMetadata,
 } from "./export.ts";
 export { type ExportStepOptions, exportTrainStep, type StepDescription } from "./export-step.ts";
+export { frozenBy } from "./freeze.ts";
 export { openModel } from "./imported.ts";
+export { layerDepths, layerRates } from "./layer-depth.ts";
 export { type LoadedWeights, loadWeights } from "./load-weights.ts";
 export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
@@ -34,6 +36,7 @@ export { writeReport } from "./report/index.ts";
 export { readRunConfig } from "./run-folder.ts";
 export {
   type BatchTypes,
+  initialState,
   nextName,
   type StateEntry,
   type StepOptions,

@@ -1,8 +1,8 @@
-import { gradients } from "../autodiff/gradients.ts";
+import { gradientsReached } from "../autodiff/gradients.ts";
 import { OrielError } from "../base/errors.ts";
 import type { DType } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
-import { known, type Shape } from "../graph/shape.ts";
+import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../graph/shape.ts";
 import { input, type Tensor, withScope } from "../graph/tensor.ts";
 import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
@@ -11,9 +11,17 @@ import { concat, waitFor } from "../ops/move.ts";
 import { average, type Optimizer } from "../optim/optimizer.ts";
 import { recompute } from "../passes/recompute.ts";
 
-/** A module that learns: from a batch, by name, to a loss and whatever else is worth knowing. */
+/**
+ * A module that learns: from a batch, by name, to a loss and whatever else is worth knowing, each a number or one entry for every
+ * image of the batch.
+ */
 export interface Task extends Module {
   forward(batch: Readonly<Record<string, Tensor>>): { loss: Tensor } & Record<string, Tensor>;
+  /**
+   * What the loss is a mean over where that is not the batch's images, but weights of their classes, say: by it the parts of a batch
+   * count.  [] or undefined
+   */
+  lossWeight?(batch: Readonly<Record<string, Tensor>>): Tensor | undefined;
 }
 
 export type BatchTypes = Readonly<Record<string, { dtype: DType; shape: readonly number[] }>>;
@@ -21,7 +29,7 @@ export type BatchTypes = Readonly<Record<string, { dtype: DType; shape: readonly
 export interface StepOptions {
   /** What a batch holds.  The first axis of each is the batch. */
   batch: BatchTypes;
-  /** Parameters that stay as they are. */
+  /** Parameters that stay as they are; those that the loss does not depend on stay anyhow. */
   frozen?: (path: string) => boolean;
   /** Decay of an exponential moving average of the parameters; none by default. */
   ema?: number;
@@ -60,6 +68,27 @@ export const nextName = (name: string): string => `next.${name}`;
 /** What a step may write over, by name: all but the weights, in which is looked for what went wrong where something does. */
 export const spentNames = ({ state }: TrainStep): string[] =>
   state.filter(({ kind }) => kind === "slot" || kind === "ema").map(({ name }) => name);
+
+/** What a training begins with, by name: the weights given, zeros for what the optimizer keeps, and averages that are the weights. */
+export function initialState(
+  { state }: TrainStep,
+  weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+): Map<string, { dtype: "float32"; shape: readonly number[]; data: Float32Array<ArrayBuffer> }> {
+  const missing = state.filter(({ kind, path }) => kind !== "slot" && !weights.has(path));
+  if (missing.length > 0)
+    throw new OrielError("weights", {
+      message: `${missing.length} weights have no values`,
+      details: missing.slice(0, 8).map(({ path }) => path),
+      help: "initialWeights(task, seed) makes them",
+    });
+  return new Map(
+    state.map(({ name, kind, path, shape }) => {
+      const data =
+        kind === "slot" ? new Float32Array(staticSize(shape)) : (weights.get(path) as Float32Array<ArrayBuffer>);
+      return [name, { dtype: "float32", shape, data }];
+    }),
+  );
+}
 
 const slotName = (slot: string, path: string): string => `optimizer.${slot}.${path}`;
 const emaName = (path: string): string => `ema.${path}`;
@@ -100,6 +129,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
   };
   const update = withScope("update", () => optimizer.rule.begin({ lr, step }));
   for (const { path, tensor } of trained) {
+    if (!grads.has(path)) continue;
     const shape = tensor.shape as readonly number[];
     const slots = Object.fromEntries(optimizer.rule.slots.map((slot) => [slot, input(shape)]));
     const grad = grads.get(path) as Tensor;
@@ -116,7 +146,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     if (kind === "buffer")
       keep({ name: path, kind, path, shape: tensor.shape as readonly number[] }, tensor, updates.get(tensor) ?? tensor);
 
-  const rest = weights.filter((w) => w.kind === "parameter" && frozen(w.path));
+  const rest = weights.filter((w) => w.kind === "parameter" && !grads.has(w.path));
   const whole = new Graph(
     [
       ...inputs,
@@ -134,31 +164,67 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
 
 interface Drawn {
   metrics: Record<string, Tensor>;
+  /** Of the parameters that the loss depends on. */
   grads: Map<string, Tensor>;
 }
 
-/** Loss, metrics and gradients, the mean over the parts of a batch.  Each part waits for the one before it. */
+/** Loss, metrics and gradients of a batch that is cut into parts.  Each part waits for the one before it. */
 function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonly Record<string, Tensor>[]): Drawn {
-  let done: Drawn | undefined;
-  for (const part of parts) {
-    const waiting = done ? after(part, done.grads.values()) : part;
-    const metrics = task.forward(waiting);
-    const loss = parts.length === 1 ? metrics.loss : metrics.loss.mul(1 / parts.length);
-    const dxs = gradients(
-      loss,
-      trained.map((w) => w.tensor),
-    );
-    const grads = new Map(trained.map((w, i): [string, Tensor] => [w.path, dxs[i]]));
-    done = done
-      ? {
-          metrics: Object.fromEntries(Object.entries(metrics).map(([k, v]) => [k, (done as Drawn).metrics[k].add(v)])),
-          grads: new Map([...grads].map(([path, g]) => [path, (done as Drawn).grads.get(path)!.add(g)])),
-        }
-      : { metrics, grads };
+  if (parts.length === 1) {
+    const metrics = task.forward(parts[0]);
+    return { metrics, grads: gradientsByPath(metrics.loss, trained) };
   }
-  const { metrics, grads } = done as Drawn;
-  const mean = (x: Tensor): Tensor => (parts.length === 1 ? x : x.mul(1 / parts.length));
-  return { metrics: Object.fromEntries(Object.entries(metrics).map(([k, v]) => [k, mean(v)])), grads };
+  const weights = parts.map((part) => task.lossWeight?.(part)).filter((weight) => weight !== undefined);
+  const whole = weights.length > 0 ? weights.reduce((a, b) => a.add(b)) : undefined;
+  const results: Record<string, Tensor>[] = [];
+  let grads: Map<string, Tensor> | undefined;
+  for (const [i, part] of parts.entries()) {
+    const result = task.forward(grads ? after(part, grads.values()) : part);
+    const loss = result.loss.mul(whole ? weights[i].div(whole) : 1 / parts.length);
+    const found = gradientsByPath(loss, trained);
+    const before = grads;
+    grads = before ? new Map([...found].map(([path, g]) => [path, (before.get(path) as Tensor).add(g)])) : found;
+    results.push({ ...result, loss });
+  }
+  const { loss, ...rest } = results[0];
+  const batch = Object.values(parts[0])[0].shape[0];
+  const metrics = Object.keys(rest).map((name) => [
+    name,
+    overParts(
+      name,
+      results.map((r) => r[name]),
+      batch,
+    ),
+  ]);
+  return {
+    metrics: { loss: results.slice(1).reduce((sum, r) => sum.add(r.loss), loss), ...Object.fromEntries(metrics) },
+    grads: grads as Map<string, Tensor>,
+  };
+}
+
+/** Gradients of the parameters that a loss depends on. */
+function gradientsByPath(loss: Tensor, trained: readonly Weight[]): Map<string, Tensor> {
+  const dxs = gradientsReached(
+    loss,
+    trained.map((w) => w.tensor),
+  );
+  const grads = new Map(trained.flatMap(({ path }, i): [string, Tensor][] => (dxs[i] ? [[path, dxs[i]]] : [])));
+  if (grads.size > 0) return grads;
+  throw new OrielError("train", {
+    message: `the loss depends on none of the ${trained.length} parameters that are to be trained`,
+    help: "see that forward() reads them, and that nothing stops the gradient",
+  });
+}
+
+/** A metric of the batch from those of its parts: the mean of numbers, or what each has for its images, joined. */
+function overParts(name: string, values: readonly Tensor[], batch: Dim): Tensor {
+  const [first] = values;
+  if (first.rank === 0) return values.reduce((a, b) => a.add(b)).mul(1 / values.length);
+  if (sameDim(first.shape[0], batch)) return concat(values, 0);
+  throw new OrielError("train", {
+    message: `"${name}" is ${showShape(first.shape)} for a part of ${batch}`,
+    help: "where a batch is cut into parts (accumulate), a task returns numbers, or an entry for each image",
+  });
 }
 
 /** A batch, made to wait until every gradient is there: one that is not would hold what it reads of the part before. */
@@ -171,6 +237,11 @@ function after(batch: Record<string, Tensor>, grads: Iterable<Tensor>): Record<s
 }
 
 function cutBatch(batch: Record<string, Tensor>, parts: number): Record<string, Tensor>[] {
+  if (!Number.isInteger(parts) || parts < 1)
+    throw new OrielError("train", {
+      message: `a batch cannot be cut into ${parts} parts`,
+      help: "accumulate is 1, 2, …",
+    });
   if (parts === 1) return [batch];
   return Array.from({ length: parts }, (_, i) =>
     Object.fromEntries(

@@ -7,7 +7,7 @@ import { initialWeights, Module } from "../../src/nn/module.ts";
 import { adamw, chain, clipNorm } from "../../src/optim/optimizer.ts";
 import { type DeviceTensor, type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { nextName, type Task, trainStep } from "../../src/train/step.ts";
+import { initialState, nextName, type Task, trainStep } from "../../src/train/step.ts";
 
 const [batch, size, classes] = [2, 32, 10];
 
@@ -34,14 +34,7 @@ export async function trainingLosses(
     batch: { image: { dtype: "float32", shape: [batch, 3, size, size] }, label: { dtype: "int32", shape: [batch] } },
   });
   const program = await runtime.compile(step.graph, { strict });
-  const weights = initialWeights(learner, 7);
-  const held = step.state.map(({ path, kind, shape }) =>
-    runtime.upload({
-      dtype: "float32",
-      shape,
-      data: kind === "slot" ? new Float32Array(shape.reduce((a, b) => a * b, 1)) : weights.get(path)!,
-    }),
-  );
+  const held = Array.from(initialState(step, initialWeights(learner, 7)).values(), (value) => runtime.upload(value));
   let state: DeviceTensor[] = await Promise.all(held);
   const names = step.state.map((entry) => entry.name);
   const keep = names.map(nextName);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { constant, type Tensor } from "../../src/graph/tensor.ts";
-import { Linear } from "../../src/nn/layers.ts";
+import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
+import { crossEntropy } from "../../src/nn/losses.ts";
 import { initialWeights, Module } from "../../src/nn/module.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
 import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
@@ -9,7 +10,7 @@ import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
 import { Classification } from "../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../src/train/layer-depth.ts";
-import { nextName, type StepOptions, trainStep } from "../../src/train/step.ts";
+import { initialState, nextName, type StepOptions, trainStep } from "../../src/train/step.ts";
 
 /** Two layers on the pixels of pictures of 2 × 2.  [N, 3, 2, 2] -> [N, 3] */
 class Toy extends Module {
@@ -49,11 +50,10 @@ async function run(
   options: Partial<StepOptions> = {},
   { steps = 3, task = new Classification(new Toy()), optimizer = chain(adamw({ weightDecay: 0.01 })), lr = 0.01 } = {},
 ): Promise<Ran> {
-  const { graph, state, frozen } = trainStep(task, optimizer, { batch, ...options });
+  const drawn = trainStep(task, optimizer, { batch, ...options });
+  const { graph, state, frozen } = drawn;
   const initial = initialWeights(task, 3);
-  const values = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const { name, kind, path, shape } of state)
-    values.set(name, kind === "slot" ? new Float32Array(shape.reduce((a, b) => a * b, 1)) : initial.get(path)!);
+  const values = new Map([...initialState(drawn, initial)].map(([name, { data }]) => [name, data]));
   const fixed = frozen.map((w): [string, Tensor] => [
     w.path,
     constant(initial.get(w.path)!, w.tensor.shape as number[], "float32"),
@@ -93,6 +93,73 @@ test("a batch in parts makes the step of the whole", async () => {
     for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
     for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
   }
+});
+
+test("parts count by the weights of their classes", async () => {
+  const classWeights = constant(Float32Array.of(0.2, 1, 3), [3], "float32");
+  const task = () => new Classification(new Toy(), { classWeights });
+  const [whole, parts] = [await run({}, { task: task() }), await run({ accumulate: 4 }, { task: task() })];
+  for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
+  for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
+});
+
+/** What a map of means over pictures is normalised by, twice: [N, 3, 2, 2] -> [N, 3] */
+class Normed extends Module {
+  norm = new BatchNorm2d(3);
+  forward(image: Tensor): Tensor {
+    return this.norm.forward(this.norm.forward(image)).mean([2, 3]);
+  }
+}
+
+test("running statistics follow each use, and each part of a batch, one after the other", async () => {
+  const path = "norm.running_mean";
+  const means = (from: number, to: number): number[] =>
+    [0, 1, 2].map((c) => {
+      const rows = Array.from({ length: to - from }, (_, i) =>
+        pictures.subarray((from + i) * 12 + c * 4, (from + i) * 12 + c * 4 + 4),
+      );
+      return rows.flatMap((row) => [...row]).reduce((a, b) => a + b) / (4 * rows.length);
+    });
+  const task = () => new Classification(new Normed());
+  // The second use sees a batch whose mean is 0.
+  const whole = await run({}, { steps: 1, task: task() });
+  assert.ok(
+    far(
+      whole.state.get(path)!,
+      Float32Array.from(means(0, 8), (m) => 0.9 * 0.1 * m),
+    ) < 1e-6,
+  );
+  const parts = await run({ accumulate: 2 }, { steps: 1, task: task() });
+  const [first, second] = [means(0, 4), means(4, 8)];
+  const expected = first.map((m, c) => 0.9 * (0.9 * (0.9 * 0.1 * m) + 0.1 * second[c]));
+  assert.ok(far(parts.state.get(path)!, Float32Array.from(expected)) < 1e-6);
+});
+
+/** Has a layer that nobody reads, and tells the loss of each picture. */
+class Loose extends Module {
+  model = new Toy();
+  spare = new Linear(2, 2);
+  forward({ image, target }: Readonly<Record<string, Tensor>>): { loss: Tensor; each: Tensor } {
+    const logits = this.model.forward(image);
+    return { loss: crossEntropy(logits, target), each: logits.square().sum([1]) };
+  }
+}
+
+test("what the loss does not depend on stays as it is", () => {
+  const { frozen, state } = trainStep(new Loose(), chain(adamw()), { batch });
+  assert.deepEqual(
+    frozen.map(({ path }) => path),
+    ["spare.weight", "spare.bias"],
+  );
+  assert.ok(state.every(({ path }) => path.startsWith("model.")));
+  const frozenToo = { batch, frozen: (path: string) => path.startsWith("model.") };
+  assert.throws(() => trainStep(new Loose(), chain(adamw()), frozenToo), /depends on none of the 2 parameters/);
+});
+
+test("what a task tells of each picture is joined over the parts", () => {
+  const { graph } = trainStep(new Loose(), chain(adamw()), { batch, accumulate: 2 });
+  assert.deepEqual(graph.outputs.get("each")?.shape, [size]);
+  assert.throws(() => trainStep(new Loose(), chain(adamw()), { batch, accumulate: 0 }), /cut into 0 parts/);
 });
 
 test("frozen parameters stay as they are, and the others learn", async () => {

@@ -13,7 +13,7 @@ import { fuse, targetOf } from "../../passes/fuse.ts";
 import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
 import { Classification } from "../../tasks/classify.ts";
 import { DeviceState } from "../../train/device-state.ts";
-import { nextName, spentNames, trainStep } from "../../train/step.ts";
+import { initialState, nextName, spentNames, trainStep } from "../../train/step.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
 export interface WorkloadOptions {
@@ -84,13 +84,7 @@ async function openTraining(
   compiling.catch(() => {}); // told below
   const initial = initialWeights(model, 0); // while the engine's thread compiles
   const program = await compiling;
-  const values = state.map(
-    ({ name, kind, shape }): [string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }] => [
-      name,
-      { shape, data: kind === "slot" ? new Float32Array(staticSize(shape)) : initial.get(name)! },
-    ],
-  );
-  const held = await DeviceState.upload(runtime, new Map(values));
+  const held = await DeviceState.upload(runtime, initialState(drawn, initial));
   const image = await runtime.upload(pictures(shape));
   const target = await runtime.upload({
     dtype: "int32",
