@@ -6,6 +6,8 @@ export { gradients } from "./autodiff/index.ts";
 export { modelCost, parameterCount } from "./backbones/cost.ts";
 export { type Backbone, findModel, listModels, type ModelEntry, type Preprocessing } from "./backbones/index.ts";
 export { nearest, OrielError, ShapeError, UsageError } from "./base/errors.ts";
+export { createImage, type Image } from "./data/image.ts";
+export { type EvaluateTransform, prepare, type TrainTransform, type Transform } from "./data/transform.ts";
 export { constant, Graph, input, OpenDim, printGraph, scalar, type Tensor, writeOnnx } from "./graph/index.ts";
 export {
   bindWeights,
@@ -25,5 +27,7 @@ export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } f
 export { Classification, Classifier } from "./tasks/index.ts";
 export { inferenceGraph } from "./train/model.ts";
 export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
+export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
+export { encodeSafetensors, type NamedTensors } from "./weights/safetensors.ts";
 export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./weights/stored.ts";

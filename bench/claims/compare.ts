@@ -32,11 +32,7 @@ export async function compare(choices: Readonly<Record<string, Choice>>, usual: 
   const names = Object.keys(choices);
   const width = Math.max(...names.map((name) => name.length));
   for (const [name, { model, modelOptions = {} }] of Object.entries(choices)) {
-    const entry = await findModel(model);
-    const { macs, params } = modelCost(
-      { ...entry, create: (o) => entry.create({ ...modelOptions, ...o }) },
-      { classes: 10 },
-    );
+    const { macs, params } = modelCost(await findModel(model), { classes: 10, modelOptions });
     console.log(
       `${name.padEnd(width)}  ${(params / 1e3).toFixed(0)} k parameters  ${(macs / 1e6).toFixed(2)} M multiply-adds`,
     );

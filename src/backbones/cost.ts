@@ -4,7 +4,7 @@ import { input } from "../graph/tensor.ts";
 import { type Module, parametersOf } from "../nn/module.ts";
 import { trace } from "../nn/trace.ts";
 import { type Cost, cost } from "../passes/cost.ts";
-import { createHeads, logitsOf, sides } from "./backbone.ts";
+import { type BackboneOptions, createHeads, logitsOf, sides } from "./backbone.ts";
 import type { ModelEntry } from "./index.ts";
 
 export interface ModelCost extends Cost {
@@ -16,6 +16,8 @@ export interface ModelCostOptions {
   imageSize?: number | readonly [number, number];
   /** Classes of the classifier that is counted with the backbone. */
   classes?: number;
+  /** Options of the backbone, as its family's `create` takes them. */
+  modelOptions?: BackboneOptions & Readonly<Record<string, unknown>>;
 }
 
 /** The number of trainable numbers in a model. */
@@ -24,10 +26,10 @@ export const parameterCount = (model: Module): number =>
 
 /** What one image costs a model with its classifier, as papers count it. */
 export function modelCost(entry: ModelEntry, options: ModelCostOptions = {}): ModelCost {
-  const { imageSize = entry.preprocessing.imageSize, classes = 1000 } = options;
-  const backbone = entry.create({ imageSize });
+  const { imageSize = entry.preprocessing.imageSize, classes = 1000, modelOptions = {} } = options;
+  const backbone = entry.create({ ...modelOptions, imageSize });
   const heads = createHeads(backbone, classes);
-  const image = input([1, 3, ...sides(imageSize)]);
+  const image = input([1, modelOptions.inChannels ?? 3, ...sides(imageSize)]);
   const logits = trace(backbone, {}, () => logitsOf(backbone, image, heads)).result;
   return {
     params: [backbone, ...heads].reduce((sum, part) => sum + parameterCount(part), 0),

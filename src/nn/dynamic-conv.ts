@@ -15,7 +15,7 @@ export interface DynamicConvOptions {
   kernels?: number;
   /** Hidden channels of the attention, as a share of those that come in. */
   ratio?: number;
-  /** Divides the scores: high while training starts, so that all kernels learn; 1 at the end. */
+  /** Divides the scores: high while training starts, so that all kernels learn; 1 at the end.  See `DynamicConv2d.temperature`. */
   temperature?: number;
 }
 
@@ -43,7 +43,8 @@ export class DynamicConv2d extends Module {
   weight;
   bias;
   attention;
-  readonly #temperature;
+  /** A number, or a tensor [] of the batch, set before the layer is drawn, where it falls while training (section 3.2). */
+  temperature: number | Tensor;
   readonly #options;
   constructor(inputs: number, outputs: number, options: DynamicConvOptions) {
     super();
@@ -54,12 +55,12 @@ export class DynamicConv2d extends Module {
     this.weight = this.param([kernels, outputs, inputs, kernel, kernel], normal(std));
     this.bias = this.param([kernels, outputs], zeros);
     this.attention = new Attention(inputs, kernels, ratio);
-    this.#temperature = temperature;
+    this.temperature = temperature;
     this.#options = rest;
   }
   forward(x: Tensor): Tensor {
     const [kernels, ...shape] = this.weight.shape as number[];
-    const share = softmax(this.attention.forward(x).mul(1 / this.#temperature)); // [N, K]
+    const share = softmax(this.attention.forward(x).div(this.temperature)); // [N, K]
     const weight = share.matmul(this.weight.reshape([kernels, -1])).reshape([x.shape[0], ...shape]); // [N, O, C, k, k]
     const bias = share.matmul(this.bias).reshape([x.shape[0], shape[0], 1, 1]); // [N, O, 1, 1]
     return convByImage(x, weight, this.#options).add(bias);

@@ -1,3 +1,4 @@
+import { ShapeError } from "../base/errors.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { relu } from "../ops/elementwise.ts";
@@ -30,6 +31,12 @@ export class Involution extends Module {
   readonly #groups: number;
   constructor(channels: number, { kernel, stride = 1, groupWidth = 16, reduction = 4 }: InvolutionOptions) {
     super();
+    if (channels % groupWidth !== 0 || channels % reduction !== 0)
+      throw new ShapeError({
+        message: `${channels} channels do not divide into groups of ${groupWidth}, or by ${reduction}`,
+        help: "choose another groupWidth or reduction",
+      });
+    if (kernel % 2 === 0) throw new ShapeError(`a window of ${kernel} × ${kernel} has no middle: its side must be odd`);
     this.#kernel = kernel;
     this.#stride = stride;
     this.#groups = channels / groupWidth;

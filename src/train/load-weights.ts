@@ -1,6 +1,5 @@
 import { lookUpModel } from "../backbones/index.ts";
-import type { Classifier } from "../tasks/classify.ts";
-import { checkAnyLoaded, type Fit, fitWeights } from "../weights/fit.ts";
+import { checkAnyLoaded, type Fit, type Fitted, fitWeights } from "../weights/fit.ts";
 import type { WeightsFile } from "../weights/open.ts";
 import { openWeights } from "../weights/open-node.ts";
 import { type StoredDtype, toFloat32 } from "../weights/stored.ts";
@@ -29,7 +28,7 @@ const weightDtypes: ReadonlySet<StoredDtype> = new Set(["F32", "F16", "BF16", "F
  */
 export async function loadWeights(
   path: string,
-  model: Classifier,
+  model: Fitted,
   {
     name,
     classes,

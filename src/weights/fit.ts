@@ -2,8 +2,7 @@ import type { FamilyNames } from "../backbones/index.ts";
 import { nearest, OrielError } from "../base/errors.ts";
 import { sameShape, staticSize } from "../graph/shape.ts";
 import type { Values } from "../nn/adapt.ts";
-import { type Weight, weightsOf } from "../nn/module.ts";
-import type { Classifier } from "../tasks/classify.ts";
+import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { translate } from "./translate.ts";
 
 /** What became of one weight of the model, or of one of the file that the model has no place for. */
@@ -28,19 +27,22 @@ export interface Fit {
   entries: FitEntry[];
 }
 
+/** A model that weights are made for.  What lies outside its `backbone`, where it has one, is a classifier. */
+export type Fitted = Module & { readonly backbone?: Module };
+
 /**
  * Makes the weights of a file those of a model: finds out whose names they have, joins what is kept apart, and resizes what is for
  * another image, window, patch or number of channels.  A classifier for other classes starts afresh, as does what the file lacks.
  */
 export function fitWeights(
-  model: Classifier,
+  model: Fitted,
   file: ReadonlyMap<string, Values>,
   options: { names?: FamilyNames; otherClasses?: boolean } = {},
 ): Fit {
   const { names = {}, otherClasses = false } = options;
   const weights = weightsOf(model);
   const { convention, named } = translate([...file.keys()], new Set(weights.map((w) => w.path)), names);
-  const backbone = new Set(weightsOf(model.backbone).map((w) => w.tensor));
+  const backbone = new Set(weightsOf(model.backbone ?? model).map((w) => w.tensor));
   const used = new Set([...named.values()].flat());
   const fitted = weights.map((weight) => ({
     weight,

@@ -121,3 +121,8 @@ for (const stride of [1, 2])
     });
     near(await run(layer, x), naive, 1e-5);
   });
+
+test("an involution whose channels do not divide says so", () => {
+  assert.throws(() => new Involution(24, { kernel: 3 }), /24 channels do not divide into groups of 16/);
+  assert.throws(() => new Involution(32, { kernel: 4 }), /its side must be odd/);
+});

@@ -3,8 +3,10 @@ import { describe, test } from "node:test";
 import { findModel } from "../../src/backbones/index.ts";
 import { toTheirs } from "../../src/backbones/names.ts";
 import { OrielError } from "../../src/base/errors.ts";
+import type { Tensor } from "../../src/graph/tensor.ts";
 import type { Values } from "../../src/nn/adapt.ts";
-import { initialWeights, weightsOf } from "../../src/nn/module.ts";
+import { Linear } from "../../src/nn/layers.ts";
+import { initialWeights, Module, weightsOf } from "../../src/nn/module.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
 import { checkAnyLoaded, type Fit, fitTable, fitWeights, loadedShare } from "../../src/weights/fit.ts";
 
@@ -39,6 +41,25 @@ test("a file of the model itself is loaded bit for bit, and every parameter coun
     counts.reduce((sum, w) => sum + (w.tensor.shape as number[]).reduce((a, b) => a * b, 1), 0),
   );
   assert.deepEqual([totals.resized, totals.reset, totals["left over"]], [0, 0, 0]);
+});
+
+test("any module takes a file; without a backbone it has no classifier that would be loaded whole or not at all", () => {
+  class Own extends Module {
+    fc1 = new Linear(4, 3);
+    fc2 = new Linear(3, 2);
+    forward(x: Tensor): Tensor {
+      return this.fc2.forward(this.fc1.forward(x));
+    }
+  }
+  const model = new Own();
+  const values = initialWeights(model, 1);
+  const file = new Map(
+    weightsOf(model).map(({ path, tensor }) => [path, { shape: tensor.shape as number[], data: values.get(path)! }]),
+  );
+  file.delete("fc2.bias");
+  const fit = fitWeights(model, file);
+  assert.deepEqual([...fit.values.keys()], ["fc1.weight", "fc1.bias", "fc2.weight"]);
+  assert.deepEqual(rows(fit, "reset"), ["fc2.bias (1): not in the file"]);
 });
 
 test("classes, channels, image and window: what is resized, from what to what, and what starts afresh", async () => {
