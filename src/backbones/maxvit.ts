@@ -5,7 +5,7 @@
 import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
-import { projections } from "../nn/attention.ts";
+import { projections, queriesFirst } from "../nn/attention.ts";
 import { heNormalFor, normal, normalFanIn } from "../nn/init.ts";
 import {
   BatchNorm2d,
@@ -311,16 +311,11 @@ class Attention extends Module {
     this.relPos = offsets === "mlp" ? new OffsetMlp(heads, window) : new OffsetTable(heads, window, style);
     this.proj = new Linear(dim, outputs);
   }
-  /** The layer's rows with all queries first. */
-  #rows({ weight, bias }: Linear): Pick<Linear, "weight" | "bias"> {
-    if (!this.#headFirst) return { weight, bias };
-    const sorted = (t: Tensor): Tensor => t.reshape([this.#heads, 3, headDim, -1]).permute(1, 0, 2, 3).reshape(t.shape);
-    return { weight: sorted(weight), bias: bias && sorted(bias) };
-  }
   forward(x: Tensor, size: readonly number[]): Tensor {
     const heads = this.#heads;
+    const rows = this.#headFirst ? queriesFirst(this.qkv, heads) : this.qkv;
     const inside = (y: Tensor, plan: ReturnType<typeof planGrid>): Tensor => {
-      const [q, k, v] = projections(this.#rows(this.qkv), y, heads).map((t) => toWindows(t, plan, heads)); // [N · windows, heads, P², D]
+      const [q, k, v] = projections(rows, y, heads).map((t) => toWindows(t, plan, heads)); // [N · windows, heads, P², D]
       const mixed = softmax(q.matmul(k.mT).add(this.relPos.forward())).matmul(v);
       return fromWindows(mixed, plan, x.shape[0]);
     };

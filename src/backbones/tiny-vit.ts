@@ -6,7 +6,7 @@
 import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { distanceBiases } from "../nn/adapt.ts";
-import { projections } from "../nn/attention.ts";
+import { projections, queriesFirst } from "../nn/attention.ts";
 import { ones, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
@@ -109,18 +109,11 @@ class Attention extends Module {
   }
   forward(x: Tensor, plan: WindowPlan): Tensor {
     const heads = this.#heads;
-    const [q, k, v] = projections(this.#threeParts(), this.norm.forward(x), heads).map((y) =>
+    const [q, k, v] = projections(queriesFirst(this.qkv, heads), this.norm.forward(x), heads).map((y) =>
       toWindows(y, plan, heads),
     ); // [N · windows, heads, M², D]
     const scores = q.matmul(k.mT).add(this.#bias()); // [N · windows, heads, M², M²]
     return this.proj.forward(fromWindows(softmax(scores).matmul(v), plan, x.shape[0]));
-  }
-  /** The weights hold queries, keys and values head by head; here all queries come first, then keys, then values. */
-  #threeParts(): { weight: Tensor; bias: Tensor } {
-    const [weight, bias] = [this.qkv.weight, this.qkv.bias as Tensor].map((w) =>
-      w.reshape([this.#heads, 3, -1]).swapAxes(0, 1).reshape(w.shape),
-    );
-    return { weight, bias };
   }
   /** [heads, M², M²] */
   #bias(): Tensor {

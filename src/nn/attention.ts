@@ -18,6 +18,15 @@ export function projections({ weight, bias }: Pick<Linear, "weight" | "bias">, x
   return weights.map((w, i) => linear(x, scaled(w, i), biases[i] && scaled(biases[i], i)));
 }
 
+/** A layer whose rows hold query, key and value of one head after the other: with all queries first, then keys, then values. */
+export function queriesFirst(
+  { weight, bias }: Pick<Linear, "weight" | "bias">,
+  heads: number,
+): Pick<Linear, "weight" | "bias"> {
+  const sorted = (t: Tensor): Tensor => t.reshape([heads, 3, -1]).swapAxes(0, 1).reshape(t.shape);
+  return { weight: sorted(weight), bias: bias && sorted(bias) };
+}
+
 /** What a layer makes, in equal parts along the last axis, its weights cut rather than what they make.  x: [...B, C] -> count of [...B, O / count] */
 export function cutLinear({ weight, bias }: Linear, x: Tensor, count: number): Tensor[] {
   const biases = bias ? split(bias, 0, count) : [];

@@ -170,19 +170,15 @@ export function addPlaces(scores: Tensor, bias: Tensor, plan: WindowPlan): Tenso
 
 /** For each pair of tokens of a window, the place of their offset in a table of all offsets.  [tokens · tokens] */
 export function offsetIndex(window: readonly number[]): Int32Array<ArrayBuffer> {
-  const tokens = product(window);
   const spans = window.map((w) => 2 * w - 1);
-  const index = new Int32Array(tokens * tokens);
-  for (let i = 0; i < tokens; i++) {
-    const a = coordinates(i, window);
-    for (let j = 0; j < tokens; j++) {
-      const b = coordinates(j, window);
-      index[i * tokens + j] = placeOf(
-        a.map((x, axis) => x - b[axis] + window[axis] - 1),
-        spans,
-      );
-    }
-  }
+  const places = Int32Array.from({ length: product(window) }, (_, t) => placeOf(coordinates(t, window), spans));
+  const none = places[places.length - 1]; // the place of no offset
+  const index = new Int32Array(places.length ** 2);
+  places.forEach((a, i) => {
+    places.forEach((b, j) => {
+      index[i * places.length + j] = none + a - b;
+    });
+  });
   return index;
 }
 
