@@ -1,13 +1,13 @@
 import { gradientsReached } from "../autodiff/gradients.ts";
 import { OrielError } from "../base/errors.ts";
-import type { DType } from "../graph/dtype.ts";
+import { type DType, isFloat } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
 import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../graph/shape.ts";
-import { input, type Tensor, withScope } from "../graph/tensor.ts";
+import { constant, input, type Tensor, withScope } from "../graph/tensor.ts";
 import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
-import { concat, waitFor } from "../ops/move.ts";
+import { concat, gather, waitFor } from "../ops/move.ts";
 import { average, type Optimizer } from "../optim/optimizer.ts";
 import { recompute } from "../passes/recompute.ts";
 
@@ -252,8 +252,15 @@ function cutBatch(batch: Record<string, Tensor>, parts: number): Record<string, 
             message: `a batch of ${size} does not divide into ${parts} parts`,
             help: "choose a batch that does",
           });
-        return [name, x.slice(0, (i * size) / parts, ((i + 1) * size) / parts)];
+        return [name, rowsOf(x, (i * size) / parts, size / parts)];
       }),
     ),
   );
+}
+
+/** Rows of what a batch holds.  WebGPU cuts no whole numbers, but gathers them. */
+function rowsOf(x: Tensor, start: number, count: number): Tensor {
+  if (isFloat(x.dtype)) return x.slice(0, start, start + count);
+  const rows = Int32Array.from({ length: count }, (_, i) => start + i);
+  return gather(x, constant(rows, [count], "int32"), { axis: 0 });
 }

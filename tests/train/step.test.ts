@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { lower } from "../../src/graph/onnx/write.ts";
 import { constant, type Tensor } from "../../src/graph/tensor.ts";
 import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
 import { crossEntropy } from "../../src/nn/losses.ts";
 import { initialWeights, Module } from "../../src/nn/module.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
 import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
+import { refused } from "../../src/passes/webgpu.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
 import { Classification } from "../../src/tasks/classify.ts";
@@ -93,6 +95,11 @@ test("a batch in parts makes the step of the whole", async () => {
     for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
     for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
   }
+});
+
+test("a step in parts stays on a WebGPU device", () => {
+  const { graph } = trainStep(new Classification(new Toy()), chain(adamw()), { batch, accumulate: 2 });
+  assert.deepEqual(refused(lower(graph).nodes), []);
 });
 
 test("parts count by the weights of their classes", async () => {
