@@ -63,7 +63,7 @@ export class Tally {
     if (before < 5) this.#inTop5++;
     this.#confusion[label][best]++;
     if (best === label) this.#correct++;
-    else if (this.#mistakes.length < this.#worst || loss > this.#mistakes[this.#mistakes.length - 1].loss)
+    else if (this.#mistakes.length < this.#worst || loss > (this.#mistakes.at(-1)?.loss ?? Number.POSITIVE_INFINITY))
       this.#note({
         image: name(i),
         label: this.#classes[label],

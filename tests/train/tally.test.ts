@@ -51,6 +51,9 @@ test("only the worst mistakes are kept, the worst first", () => {
     tally.result().mistakes.map((m) => m.image),
     ["by 4", "by 3", "by 2"],
   );
+  const none = new Tally(["a", "b"], { worst: 0 });
+  none.add(Float32Array.of(0, 1), Int32Array.of(0), () => "by 1");
+  assert.deepEqual(none.result().mistakes, []);
 });
 
 test("softmax of large logits is finite", () => {
