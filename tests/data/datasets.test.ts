@@ -72,6 +72,8 @@ describe("a folder of class folders", () => {
     const dataset = await openDataset(root);
     assert.deepEqual(dataset.classes, ["Zebra", "cat", "dog", "owl"]);
     assert.equal(dataset.length, 6);
+    await symlink("cat", join(root, "lion"));
+    assert.deepEqual([...classCounts(await openDataset(root))], [1, 2, 2, 2, 1]);
   });
 
   test("what cannot be used is said clearly", async () => {
