@@ -34,6 +34,7 @@ export async function listTar(file: string): Promise<Listing> {
   entries.sort((a, b) => byName(a.path, b.path));
   const shared = commonDirectory(entries);
   const inner = (path: string): string => path.slice(shared.length);
+  let closed: Promise<void> | undefined;
   return {
     where: file,
     paths: entries.map(({ path }) => inner(path)),
@@ -52,7 +53,11 @@ export async function listTar(file: string): Promise<Listing> {
         });
       return buffer;
     },
-    close: () => fs.close(descriptor),
+    // Once, though training and validation may share the archive.
+    close: () => {
+      closed ??= fs.close(descriptor);
+      return closed;
+    },
   };
 }
 

@@ -68,6 +68,7 @@ export async function exportTrainStep(
   );
   if (batches > 0) await saveSafetensors(files.batches, await nextBatches(prepared, start, batches));
   await closeLoaders(prepared.loaders);
+  await Promise.all([prepared.train.close?.(), prepared.val.close?.()]);
   const made: StepDescription = {
     model: description.model,
     classes: description.classes,
