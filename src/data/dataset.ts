@@ -16,10 +16,21 @@ export interface Dataset {
   close?(): Promise<void>;
 }
 
+/** The class of picture `i`, which is one of those that there are. */
+export function labelOf(dataset: Dataset, i: number): number {
+  const label = dataset.label(i);
+  const { length } = dataset.classes;
+  if (Number.isInteger(label) && label >= 0 && label < length) return label;
+  throw new UsageError({
+    message: `the label of ${dataset.name(i)} is ${label}, of ${length} classes`,
+    help: `give each picture a whole number from 0 to ${length - 1}, its place in classes`,
+  });
+}
+
 /** How many pictures each class has.  -> [classes] */
 export function classCounts(dataset: Dataset): Uint32Array {
   const counts = new Uint32Array(dataset.classes.length);
-  for (let i = 0; i < dataset.length; i++) counts[dataset.label(i)]++;
+  for (let i = 0; i < dataset.length; i++) counts[labelOf(dataset, i)]++;
   return counts;
 }
 
@@ -60,7 +71,7 @@ export function splitDataset(dataset: Dataset, { fraction = 0.1, seed = 0 } = {}
     });
   }
   const members = dataset.classes.map((): number[] => []);
-  for (let i = 0; i < dataset.length; i++) members[dataset.label(i)].push(i);
+  for (let i = 0; i < dataset.length; i++) members[labelOf(dataset, i)].push(i);
   const train: number[] = [];
   const val: number[] = [];
   members.forEach((own, label) => {
@@ -94,7 +105,7 @@ export function alignClasses(train: { readonly classes: readonly string[] }, oth
   return {
     classes: train.classes,
     length: other.length,
-    label: (i) => labels[other.label(i)],
+    label: (i) => labels[labelOf(other, i)],
     name: (i) => other.name(i),
     read: (i) => other.read(i),
     close: async () => other.close?.(),

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { OrielError, UsageError } from "../base/errors.ts";
 import type { Fetched, Host, Job, Made } from "./batch-maker.ts";
 import { BrokenPictures } from "./broken.ts";
-import type { Dataset } from "./dataset.ts";
+import { type Dataset, labelOf } from "./dataset.ts";
 import type { Image } from "./image.ts";
 import { type Lane, localLane, workerLane } from "./lane.ts";
 import { checkMix, type MixOptions } from "./mix.ts";
@@ -91,7 +91,7 @@ export class Loader implements AsyncDisposable {
     this.#check();
     const { batchSize, dropLast } = this.#options;
     this.steps = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
-    this.#labels = Int32Array.from({ length: dataset.length }, (_, i) => dataset.label(i));
+    this.#labels = Int32Array.from({ length: dataset.length }, (_, i) => labelOf(dataset, i));
     this.broken = options.broken ?? new BrokenPictures();
     this.broken.expect(dataset.length);
   }

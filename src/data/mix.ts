@@ -65,6 +65,8 @@ export function softTargets(
   lambda: number,
   smoothing: number,
 ): Float32Array<ArrayBuffer> {
+  const wrong = label.findIndex((l) => l < 0 || l >= classes);
+  if (wrong >= 0) throw new UsageError(`label ${wrong} is ${label[wrong]}; there are ${classes} classes, from 0`);
   const off = smoothing / classes;
   const target = new Float32Array(label.length * classes).fill(off);
   for (let i = 0; i < label.length; i++) {

@@ -214,6 +214,11 @@ describe("Mixup and CutMix", () => {
     }
   });
 
+  test("a label that is no class is refused", () => {
+    for (const label of [2, -1])
+      assert.throws(() => softTargets(Int32Array.of(1, label), 2, 1, 0), new RegExp(`label 1 is ${label}`));
+  });
+
   test("timm's smoothing: 1 - s + s/K and s/K", () => {
     assert.deepEqual(
       [...softTargets(Int32Array.of(1), 4, 0.3, 0.2)].map((v) => +v.toFixed(6)),

@@ -10,6 +10,7 @@ import {
   type Dataset,
   Loader,
   type LoaderOptions,
+  splitDataset,
   type Transform,
 } from "../../src/data/index.ts";
 import { memoryDataset } from "./helpers.ts";
@@ -222,6 +223,15 @@ test("wrong options are refused at once", async () => {
   assert.throws(make({ transform: evaluate, mix: { alpha: 1 } }), /mix is for training/);
   assert.throws(make({ mix: { alpha: -1 } }), UsageError);
   assert.throws(make({ transform: { kind: "train", size: 8, randAugment: "rand-x" } }), /RandAugment/);
+});
+
+test("a label that is no class is refused by the picture's name", async () => {
+  for (const label of [3, -1.5, Number.NaN]) {
+    const dataset = await memoryDataset(4, { label: (i) => (i === 2 ? label : 0) });
+    const refusal = { name: "UsageError", message: new RegExp(`label of memory/2.png is ${label}, of 3 classes`) };
+    assert.throws(() => new Loader(dataset, { batchSize: 4, transform: train }), refusal);
+    assert.throws(() => splitDataset(dataset), refusal);
+  }
 });
 
 describe("ending", () => {
