@@ -21,11 +21,12 @@ type Source = (options: { minClasses?: number }) => Promise<Dataset>;
 
 /**
  * Opens labelled pictures, recognising what `path` is: a folder of class folders, a `.csv` list, or a `.tar` archive of class
- * folders.  Where it holds several splits, `split` says which.
+ * folders.  Where it holds several splits, `split` says which.  Pictures to judge by may all be of one class.
  */
 export async function openDataset(path: string, { split }: { split?: SplitName } = {}): Promise<Dataset> {
   const found = await recognise(path);
-  if (!(found instanceof Map)) return found({});
+  const options = { minClasses: split === "val" || split === "test" ? 1 : 2 };
+  if (!(found instanceof Map)) return found(options);
   const names = split === undefined ? [] : splitNames[split];
   const chosen = names.find((name) => found.has(name));
   if (chosen === undefined) {
@@ -36,7 +37,7 @@ export async function openDataset(path: string, { split }: { split?: SplitName }
       help: "say which one, or give its own path",
     });
   }
-  return (found.get(chosen) as Source)({});
+  return (found.get(chosen) as Source)(options);
 }
 
 /**

@@ -85,7 +85,9 @@ describe("a folder of class folders", () => {
       openDataset(await folder({ "a.jpg": "x", "b.jpg": "x" })),
       /there are 2 pictures, but no class folders/,
     );
-    await wrong(openDataset(await folder({ "only/a.jpg": "x" })), /has one class only, only;/);
+    const one = await folder({ "only/a.jpg": "x" });
+    await wrong(openDataset(one), /has one class only, only;/);
+    assert.deepEqual((await openDataset(one, { split: "val" })).classes, ["only"]); // something can be judged by it
     const withEmpty = await folder({ ...pets, "fox/readme.txt": "x" });
     await mkdir(join(withEmpty, "wolf"));
     await wrong(openDataset(withEmpty), /2 of the 5 class folders .* hold no pictures\n {2}fox\n {2}wolf/);
