@@ -48,6 +48,11 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
         ? await originOf(asked.weights, emit)
         : {};
   const { train, val } = await openData(asked);
+  if (val.length === 0)
+    throw new UsageError({
+      message: `no class has a second picture, so that of ${train.length} none is left to validate with`,
+      help: "give more pictures of each class, or others by --val",
+    });
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
   const out = asked.out ?? (asked.resume ? `runs/${entry.stem}` : await freeFolder(entry.stem));
   const resolved = resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out);

@@ -1,3 +1,4 @@
+import { OrielError } from "../base/errors.ts";
 import type { BrokenPictures, Dataset, Loader } from "../data/index.ts";
 import { type Evaluation, Tally } from "./tally.ts";
 
@@ -34,6 +35,11 @@ export async function runEvaluation(
       return undefined;
     }
   }
+  if (tally.total === 0)
+    throw new OrielError("picture", {
+      message: "none of the pictures to judge by can be read",
+      help: "replace these files, or give others",
+    });
   return tally.result(skippedOf(dataset, loader.broken, tally.total));
 }
 

@@ -126,6 +126,11 @@ test("wrong things are asked back before anything is written", async () => {
     /a batch of 9 does not divide into 2 parts/,
   );
   assert.match((await rejection(train(config("a", { augment: "rand-m99" })))).message, /RandAugment/);
+  const single = await writePictures(join(home, "single"), { count: 1 });
+  assert.match(
+    (await rejection(train(config("a", { data: single, batch: 2 })))).message,
+    /no class has a second picture, so that of 3 none is left to validate with/,
+  );
   assert.ok(!existsSync(join(home, "a")));
 });
 
@@ -245,6 +250,10 @@ test("broken pictures are left out and told of; too many stop the run", async ()
     of("skip").map((e) => e.picture.endsWith(join("red", "0.png"))),
     [true],
   );
+  mkdirSync(join(home, "unreadable", "red"), { recursive: true });
+  writeFileSync(join(home, "unreadable", "red", "0.png"), "no picture");
+  const blind = await rejection(train(config("blind", { val: join(home, "unreadable"), epochs: 1 })));
+  assert.match(blind.message, /none of the pictures to judge by can be read/);
   for (let i = 1; i < 6; i++) writeFileSync(join(folder, "red", `${i}.png`), "no picture");
   const error = await rejection(train(config("too-broken", { data: folder, epochs: 1 })));
   assert.equal(error.code, "broken-pictures");
