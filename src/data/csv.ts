@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { UsageError } from "../base/errors.ts";
 import type { Dataset } from "./dataset.ts";
-import { byName } from "./listing.ts";
+import { byName, isPicture } from "./listing.ts";
 
 /** A row and the line it begins on, counted from 1. */
 interface Row {
@@ -49,8 +49,9 @@ export function parseCsv(source: string): Row[] {
   return rows;
 }
 
-const pathNames = ["path", "file", "filename", "filepath", "file_name", "image", "image_path", "img"];
-const labelNames = ["label", "class", "category", "target", "class_name", "label_name"];
+/** As they are without `_`, so that `file_path` is one of them. */
+const pathNames = ["path", "file", "filename", "filepath", "image", "imagepath", "imagename", "img"];
+const labelNames = ["label", "class", "category", "target", "species", "classname", "labelname"];
 
 /**
  * A list of pictures, `path,label` on each line, paths relative to the list.  A first line that names the columns is recognised
@@ -64,12 +65,20 @@ export async function openCsv(file: string, { minClasses = 2 } = {}): Promise<Da
   if (body.length === 0) throw new UsageError({ message: "the list names no pictures", at: file, help: example });
   const root = dirname(file);
   const exists = fileFinder();
+  const place = (path: string): string => (isAbsolute(path) ? path : join(root, path));
+  const [{ fields: first }] = body;
+  if (!hasHeader && !first.some(isPicture) && !(await exists(place(first[0]))))
+    throw new UsageError({
+      message: `the first line is neither a picture and its label nor names of columns that are known: ${first.join(",")}`,
+      at: file,
+      help: `name the pictures' column one of ${pathNames.join(", ")}, the labels' one of ${labelNames.join(", ")}`,
+    });
   const wrong: string[] = [];
   const paths: string[] = [];
   const names: string[] = [];
   for (const { line, fields } of body) {
     const [path, label] = [fields[pathColumn] ?? "", fields[labelColumn] ?? ""];
-    const full = isAbsolute(path) ? path : join(root, path);
+    const full = place(path);
     if (path === "" || label === "")
       wrong.push(`line ${line}: ${path === "" ? "the path" : "the label"} is missing: ${fields.join(",")}`);
     else if (!hasHeader && fields.length !== 2)
@@ -109,7 +118,7 @@ export async function openCsv(file: string, { minClasses = 2 } = {}): Promise<Da
 
 /** Where the path and the label stand, and whether the first row says so. */
 function columns(first: Row | undefined): [path: number, label: number, hasHeader: boolean] {
-  const names = first?.fields.map((name) => name.toLowerCase()) ?? [];
+  const names = first?.fields.map((name) => name.toLowerCase().replaceAll("_", "")) ?? [];
   const path = names.findIndex((name) => pathNames.includes(name));
   const label = names.findIndex((name) => labelNames.includes(name));
   return path >= 0 && label >= 0 ? [path, label, true] : [0, 1, false];

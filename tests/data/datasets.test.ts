@@ -161,6 +161,7 @@ describe("a csv list", () => {
     for (const list of [
       'a.jpg,cat\n"sub/b, c.jpg",dog\n',
       '\uFEFFpath,label\r\na.jpg,cat\r\n"sub/b, c.jpg",dog',
+      'file_path,species\na.jpg,cat\n"sub/b, c.jpg",dog',
       'id,Class,Filename\n1,cat,a.jpg\n\n2,dog,"sub/b, c.jpg"\n',
     ]) {
       const dataset = await open(list);
@@ -190,6 +191,10 @@ describe("a csv list", () => {
     await wrong(open("a.jpg,cat,extra\n"), /line 1: 3 columns instead of 2/);
     await wrong(open("a.jpg,cat\na.jpg,cat\n"), /one class only, cat/);
     await wrong(open("path,label\n"), /names no pictures/);
+    await wrong(
+      open("photo,breed\na.jpg,cat\n"),
+      /nor names of columns.*: photo,breed.*\n {2}help: .*filename.*species/,
+    );
   });
 
   test("quotes span lines and keep line numbers right", () => {
