@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import type { z } from "zod";
 import { UsageError } from "../base/errors.ts";
-import { check } from "./flags.ts";
+import { check, keyOf } from "./flags.ts";
 
-/** The values of a JSON file, checked by a schema of which it may hold any part. */
+/** The values of a JSON file, checked by a schema of which it may hold any part.  Keys may be written as flags are: `image-size`. */
 export async function readConfig(file: string, schema: z.ZodObject): Promise<Record<string, unknown>> {
   const text = await readFile(file, "utf8").catch((cause) => {
     throw new UsageError({
@@ -13,14 +13,15 @@ export async function readConfig(file: string, schema: z.ZodObject): Promise<Rec
       cause,
     });
   });
-  let values: unknown;
+  let read: unknown;
   try {
-    values = JSON.parse(text);
+    read = JSON.parse(text);
   } catch (cause) {
     throw new UsageError({ message: `not JSON: ${(cause as Error).message}`, at: file, cause });
   }
-  if (typeof values !== "object" || values === null || Array.isArray(values))
+  if (typeof read !== "object" || read === null || Array.isArray(read))
     throw new UsageError({ message: "expected an object with a flag's name for each key", at: file });
+  const values = Object.fromEntries(Object.entries(read).map(([name, value]) => [keyOf(name), value]));
   check(schema.partial().strict(), values, { file });
-  return values as Record<string, unknown>;
+  return values;
 }

@@ -27,6 +27,9 @@ export interface Flag {
 
 export const flagName = (key: string): string => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
+/** `image-size` or `imageSize` -> `imageSize` */
+export const keyOf = (name: string): string => name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
 /** The flags of a schema, one for each key that is no argument. */
 export function flagsOf(schema: z.ZodObject, without: readonly string[] = []): Flag[] {
   const { properties } = z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });

@@ -55,7 +55,7 @@ test("train: a run folder", () => {
 test("train: a config file takes the flags' keys, and flags stand above it", async () => {
   writeFileSync(
     join(folder, "own.json"),
-    JSON.stringify({ data: "pictures", model: "resnet20_cifar", epochs: 3, batch: 8, workers: 0, threads: 1 }),
+    JSON.stringify({ data: "pictures", model: "resnet20_cifar", epochs: 3, batch: 8, "weight-decay": 0, workers: 0 }),
   );
   const { epochs } = await json<{ epochs: number }>(
     folder,
@@ -68,6 +68,7 @@ test("train: a config file takes the flags' keys, and flags stand above it", asy
     "from-config",
   );
   assert.equal(epochs, 1);
+  assert.equal(JSON.parse(readFileSync(join(folder, "from-config", "config.json"), "utf8")).weightDecay, 0);
   writeFileSync(
     join(folder, "wrong.json"),
     JSON.stringify({ data: "pictures", model: "resnet20_cifar", epoch: 3, lr: -1 }),
