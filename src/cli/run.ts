@@ -113,7 +113,7 @@ function fail(error: unknown, out: Out): number {
     say(`${styled("red", "error:", process.stderr)} ${error instanceof Error ? error.message : error}`);
     say("  help: ORIEL_DEBUG=1 shows where it comes from");
   }
-  return error instanceof UsageError ? 2 : 1;
+  return error instanceof UsageError || (error instanceof OrielError && error.code === "not-found") ? 2 : 1;
 }
 
 /** The parser's complaint in our words, with the nearest names. */

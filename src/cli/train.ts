@@ -38,10 +38,10 @@ export default defineCommand({
     try {
       const result = await train(config, { onEvent, signal: out.stopSignal() });
       progress.clear();
-      const { epochs, top1, seconds, folder, outcome } = result;
+      const { outcome, epochs, step, top1, seconds, folder } = result;
       const { from, share, convention, rows, totals } = weights ?? {};
       const loaded = weights && { weights: { from, share, convention, rows, totals } };
-      out.result({ epochs, top1, seconds, folder, ...loaded }, () => {
+      out.result({ outcome, epochs, step, top1, seconds, folder, ...loaded }, () => {
         const ended = {
           finished: "finished",
           stopped: "stopped early, since validation no longer got better,",

@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
-import { nearest, UsageError } from "../base/errors.ts";
+import { join } from "node:path";
+import { UsageError } from "../base/errors.ts";
+import { besideMissing } from "../weights/file-source.ts";
 import { openCsv } from "./csv.ts";
 import { alignClasses, type Dataset, type Splits, splitDataset } from "./dataset.ts";
 import { listFolder } from "./folder.ts";
@@ -101,11 +102,5 @@ function fromListing(listing: Listing): Source | Map<string, Source> {
 const isSplit = (name: string | undefined): boolean =>
   name !== undefined && Object.values(splitNames).some((names) => names.includes(name.toLowerCase()));
 
-async function missing(path: string): Promise<UsageError> {
-  const beside = await readdir(dirname(path)).catch(() => []);
-  const near = nearest(basename(path), beside);
-  return new UsageError({
-    message: `there is no file or folder ${path}`,
-    help: near.length > 0 ? `beside it are ${near.join(", ")}` : `its folder, ${dirname(path)}, does not exist either`,
-  });
-}
+const missing = async (path: string): Promise<UsageError> =>
+  new UsageError({ message: `there is no file or folder ${path}`, help: await besideMissing(path) });

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
@@ -6,6 +5,7 @@ import { readModel } from "../graph/onnx/model.ts";
 import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
+import { readWhole } from "../weights/file-source.ts";
 import { besideModel, filesBeside } from "../weights/onnx-model.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { readModelMetadata } from "./export.ts";
@@ -65,7 +65,7 @@ async function describe(name: string, classes: readonly string[] | undefined, pa
 }
 
 async function openOnnx(path: string, options: PredictorOptions): Promise<Predictor> {
-  const bytes = new Uint8Array(await readFile(path));
+  const bytes = await readWhole(path);
   const { input, output, ...description } = readModelMetadata(bytes, path);
   const runtime = await openNode({ device: options.device, threads: options.threads });
   const program = await runtime.compile(bytes, { folder: await folderOfWeights(bytes, path) });

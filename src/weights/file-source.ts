@@ -1,5 +1,6 @@
-import { type FileHandle, open } from "node:fs/promises";
-import { OrielError } from "../base/errors.ts";
+import { type FileHandle, open, readdir } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import { nearest, OrielError } from "../base/errors.ts";
 import { type ByteSource, checkRange } from "./source.ts";
 
 /** Node's `read` takes at most 2³¹ - 1 bytes at a time. */
@@ -27,6 +28,24 @@ export async function fileSource(path: string): Promise<ByteSource & { close(): 
   };
 }
 
+/** All of a file. */
+export async function readWhole(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  const source = await fileSource(path);
+  try {
+    return (await source.read(0, source.size)) as Uint8Array<ArrayBuffer>;
+  } finally {
+    await source.close();
+  }
+}
+
+/** What helps where a path leads nowhere: the nearest names beside it. */
+export async function besideMissing(path: string): Promise<string> {
+  const folder = dirname(path);
+  const names = await readdir(folder).catch(() => undefined);
+  if (names === undefined) return `its folder, ${folder}, does not exist either`;
+  return names.length > 0 ? `beside it are ${nearest(basename(path), names).join(", ")}` : `${folder} is empty`;
+}
+
 async function openFile(path: string): Promise<FileHandle> {
   let handle: FileHandle | undefined;
   try {
@@ -36,7 +55,8 @@ async function openFile(path: string): Promise<FileHandle> {
   } catch (cause) {
     await handle?.close();
     const code = (cause as NodeJS.ErrnoException).code;
-    if (code === "ENOENT") throw new OrielError("not-found", { message: "no such file", at: path, cause });
+    if (code === "ENOENT")
+      throw new OrielError("not-found", { message: "no such file", at: path, help: await besideMissing(path), cause });
     if (code === "EACCES")
       throw new OrielError("not-readable", { message: "no permission to read the file", at: path, cause });
     throw cause;

@@ -3,19 +3,12 @@ import { realpath } from "node:fs/promises";
 import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { OrielError } from "../base/errors.ts";
 import { type ExternalPlace, externalTensors, loadExternal, type OnnxModel, readModel } from "../graph/onnx/model.ts";
-import { fileSource } from "./file-source.ts";
+import { fileSource, readWhole } from "./file-source.ts";
 import type { ByteSource } from "./source.ts";
 
 /** Reads a model from a file.  Weights in other files are read by ranges, and only from the model's own folder. */
 export async function openOnnxModel(path: string): Promise<OnnxModel> {
-  const source = await fileSource(path);
-  let bytes: Uint8Array;
-  try {
-    bytes = await source.read(0, source.size);
-  } finally {
-    await source.close();
-  }
-  const model = readModel(bytes as Uint8Array<ArrayBuffer>, path);
+  const model = readModel(await readWhole(path), path);
   const open = new Map<string, ByteSource & { close(): Promise<void> }>();
   try {
     return await loadExternal(model, async ({ location, offset, length }: ExternalPlace) => {

@@ -158,8 +158,8 @@ test("truncated and foreign checkpoints", async () => {
     await refused(folder, ["evaluate", name, "pictures"], 1, message);
     await refused(folder, ["predict", name, "pictures/red/0.png"], 1, message);
   }
-  await refused(folder, ["predict", "absent.safetensors", "pictures"], 1, /no such file/);
-  await refused(folder, ["predict", "absent.onnx", "pictures"], 1, /no such file/);
+  await refused(folder, ["predict", "run/bets.safetensors", "pictures"], 2, /no such file/, /beside it are best\.safe/);
+  await refused(folder, ["predict", "run/modl.onnx", "pictures"], 2, /no such file/, /beside it are model\.onnx/);
   await refused(folder, ["export", "torn.safetensors", "torn-export.onnx"], 1, /truncated/);
   assert.ok(!existsSync(at("torn-export.onnx")));
 });

@@ -72,7 +72,7 @@ test("info: what a file of weights holds, without reading them", async () => {
   assert.match(stdout, /torch, zip form; under "model"; other entries with tensors, for --key: optimizer/);
   const part = await json<{ tensors: unknown[] }>(folder, "info", path, "--key", "optimizer");
   assert.deepEqual(part.tensors, [{ name: "state.0.momentum", dtype: "F32", shape: [2] }]);
-  await refused(folder, ["info", "absent.safetensors"], 1, /no such file/);
+  await refused(folder, ["info", "absent.safetensors"], 2, /no such file/);
 });
 
 test("info: a model that is not there, with the nearest names", async () => {

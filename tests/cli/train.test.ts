@@ -36,8 +36,8 @@ before(async () => {
   );
   assert.equal(status, 0, stderr);
   const result = JSON.parse(stdout.trim().split("\n").at(-1)!);
-  assert.deepEqual(Object.keys(result), ["epochs", "top1", "seconds", "folder"]);
-  assert.equal(result.epochs, 2);
+  assert.deepEqual(Object.keys(result), ["outcome", "epochs", "step", "top1", "seconds", "folder"]);
+  assert.deepEqual([result.outcome, result.epochs, result.step], ["finished", 2, 12]);
   assert.equal(result.folder, "run");
   assert.match(stderr, /54 pictures to learn from, 6 to validate with, 3 classes/);
   assert.match(stderr, /epoch 2\/2 {2}loss \d/);
