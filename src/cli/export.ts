@@ -4,7 +4,33 @@ import { UsageError } from "../base/errors.ts";
 import { type Opset, opsets } from "../graph/index.ts";
 import { exportModel, exportTrainStep } from "../train/index.ts";
 import { arg, defineCommand } from "./command.ts";
+import { flagName } from "./flags.ts";
 import { bytes } from "./out.ts";
+
+const flags = z.object({
+  trainStep: z.boolean().default(false).describe("export the training step instead of the model"),
+  batches: z.int().min(0).default(0).describe("with --train-step: write this many of the next batches too"),
+  input: z
+    .enum(["float32", "uint8"])
+    .default("float32")
+    .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
+  output: z.enum(["logits", "probabilities"]).default("logits").describe("what the model gives"),
+  preprocess: z.boolean().default(false).describe("--input uint8 --output probabilities: all but the resizing inside"),
+  target: z
+    .enum(["onnx", "webgpu", "node", "web", "triton"])
+    .default("onnx")
+    .describe(
+      "where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server",
+    ),
+  opset: z
+    .int()
+    .optional()
+    .describe(`version of ONNX's operators, ${opsets[0]} to ${opsets.at(-1)} (21)`),
+  externalData: z.boolean().default(false).describe("write the weights to <file>.data; above 2 GB they always are"),
+  licence: z.string().optional().describe("who may use the weights for what, such as MIT"),
+  source: z.string().optional().describe("where the weights come from"),
+});
+const usual = flags.parse({});
 
 export default defineCommand({
   name: "export",
@@ -14,47 +40,29 @@ export default defineCommand({
     "With --train-step the file is one step of training, for any ONNX Runtime in any language; its state lies beside it\n" +
     "(.safetensors), and what to feed it (.json).",
   args: {
-    checkpoint: arg("a checkpoint; with --train-step also a run's config.json, for its beginning"),
+    checkpoint: arg("a checkpoint; with --train-step a run's last.safetensors, or its config.json for its beginning"),
     file: arg("the file to write, .onnx; for Triton a folder"),
   },
-  flags: z.object({
-    trainStep: z.boolean().default(false).describe("export the training step instead of the model"),
-    batches: z.int().min(0).default(0).describe("with --train-step: write this many of the next batches too"),
-    input: z
-      .enum(["float32", "uint8"])
-      .default("float32")
-      .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
-    output: z.enum(["logits", "probabilities"]).default("logits").describe("what the model gives"),
-    preprocess: z
-      .boolean()
-      .default(false)
-      .describe("--input uint8 --output probabilities: all but the resizing inside"),
-    target: z
-      .enum(["onnx", "webgpu", "node", "web", "triton"])
-      .default("onnx")
-      .describe(
-        "where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server",
-      ),
-    opset: z
-      .int()
-      .optional()
-      .describe(`version of ONNX's operators, ${opsets[0]} to ${opsets.at(-1)} (21)`),
-    externalData: z.boolean().default(false).describe("write the weights to <file>.data; above 2 GB they always are"),
-    licence: z.string().optional().describe("who may use the weights for what, such as MIT"),
-    source: z.string().optional().describe("where the weights come from"),
-  }),
+  flags,
   examples: [
     ["oriel export runs/cswin_tiny_224/best.safetensors model.onnx", "a model that any ONNX Runtime can run"],
     ["oriel export best.safetensors model.onnx --preprocess", "give it the pixels, it gives probabilities"],
     ["oriel export best.safetensors flowers --target triton", "a folder for the model repository of a Triton server"],
     ["oriel export runs/micro/config.json step.onnx --train-step", "training, as a file"],
   ],
-  async run({ checkpoint, file, trainStep, batches, preprocess, opset, ...options }, out) {
+  async run({ checkpoint, file, trainStep, batches, ...ofModel }, out) {
+    const { preprocess, opset, ...options } = ofModel;
     const triton = options.target === "triton";
     if (!triton && !file.toLowerCase().endsWith(".onnx"))
       throw new UsageError({ message: `the file to write is ${file}`, help: "give it a name that ends in .onnx" });
     if (!trainStep && batches > 0) throw new UsageError("--batches goes with --train-step");
     if (trainStep) {
+      const idle = (Object.keys(ofModel) as (keyof typeof ofModel)[]).filter((key) => ofModel[key] !== usual[key]);
+      if (idle.length > 0)
+        throw new UsageError({
+          message: `with --train-step there is no place for ${idle.map(flagName).join(", ")}`,
+          help: "leave them out; they are for the model alone",
+        });
       const { model, files, state, metrics } = await exportTrainStep(checkpoint, file, { batches });
       out.result({ model, files, metrics }, () =>
         [

@@ -1,4 +1,4 @@
-import { basename, dirname } from "node:path";
+import { basename } from "node:path";
 import { bytesView, type DType } from "../graph/dtype.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
@@ -11,7 +11,7 @@ import { parseConfig } from "./config.ts";
 import { scheduleOf, stepSeed } from "./defaults.ts";
 import { closeLoaders, hostBatch } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
-import { readRunConfig } from "./run-folder.ts";
+import { readConfigFile } from "./run-folder.ts";
 import { openStart, type Start } from "./start.ts";
 import { nextName } from "./step.ts";
 
@@ -38,7 +38,8 @@ export interface StepDescription {
 
 /**
  * Writes the training step of a run as an ONNX model that any ONNX Runtime trains with, its state as safetensors, and a
- * description: `step.onnx`, `step.safetensors`, `step.json`.  `from` is a run's `config.json`, for its beginning, or one of its checkpoints.
+ * description: `step.onnx`, `step.safetensors`, `step.json`.  `from` is a config such as a run's `config.json`, for its beginning, or the
+ * run's `last.safetensors`.
  */
 export async function exportTrainStep(
   from: string,
@@ -47,7 +48,7 @@ export async function exportTrainStep(
 ): Promise<StepDescription> {
   const isConfig = from.endsWith(".json");
   const config = isConfig
-    ? await readRunConfig(dirname(from))
+    ? await readConfigFile(from)
     : parseConfig((await openCheckpoint(from)).metadata.config, from);
   const prepared = await prepareRun(config, () => {});
   const start = await openStart(prepared, isConfig ? undefined : from, () => {});

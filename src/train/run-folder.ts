@@ -125,9 +125,13 @@ export class RunFolder {
 
 /** The config that a run folder was made with. */
 export async function readRunConfig(folder: string): Promise<TrainConfig> {
-  const path = join(folder, files.config);
+  return readConfigFile(join(folder, files.config), `there is no run in ${folder}`);
+}
+
+/** A config in a file of any name; `absent` is what to say where there is none. */
+export async function readConfigFile(path: string, absent = "no such file"): Promise<TrainConfig> {
   const text = await readFile(path, "utf8").catch((cause) => {
-    throw new UsageError({ message: `there is no run in ${folder}`, at: path, cause });
+    throw new UsageError({ message: absent, at: path, help: "give a run's config.json", cause });
   });
   try {
     return parseConfig(JSON.parse(text), path);

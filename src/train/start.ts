@@ -2,7 +2,7 @@ import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { initialWeights, weightsOf } from "../nn/module.ts";
 import { fitTable, loadedShare } from "../weights/fit.ts";
-import { type Checkpoint, loadCheckpoint, type Progress, type Tensors } from "./checkpoint.ts";
+import { type Checkpoint, isWeight, loadCheckpoint, type Progress, type Tensors } from "./checkpoint.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
 import { loadWeights } from "./load-weights.ts";
@@ -56,7 +56,15 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
     ...step.state.map((entry) => [entry.name, entry] as const),
     ...step.frozen.map((w) => [w.path, { shape: w.tensor.shape as number[] }] as const),
   ]);
-  if (metadata.model === description.model) checkSettled(path, metadata.config, config);
+  if (metadata.model === description.model) {
+    if (![...tensors.keys()].some(isState) && [...wanted.keys()].some(isState))
+      throw new UsageError({
+        message: "the file holds weights alone, without the optimizer's state",
+        at: path,
+        help: "take last.safetensors of the run; or its config.json, for its beginning",
+      });
+    checkSettled(path, metadata.config, config);
+  }
   checkMatch(wanted, tensors, { model: description.model, path, holds: metadata.model });
   const [then, now] = [metadata.classes.join(", "), description.classes.join(", ")];
   if (then !== now)
@@ -69,6 +77,8 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
   const ordered = [...wanted.keys()].map((name) => [name, tensors.get(name)!] as const);
   return { tensors: new Map(ordered), progress: metadata.progress };
 }
+
+const isState = (name: string): boolean => !isWeight(name);
 
 /** What may not change while a run goes on, since its checkpoint would mean something else. */
 const settled = [

@@ -183,7 +183,8 @@ test("predict: odd pictures are handled as people expect", async () => {
 });
 
 test("export --train-step: onnxruntime-node alone gives the losses of the run", async () => {
-  await json(folder, "export", "run/config.json", "step.onnx", "--train-step", "--batches", "12");
+  writeFileSync(join(folder, "own-name.json"), readFileSync(join(folder, "run", "config.json")));
+  await json(folder, "export", "own-name.json", "step.onnx", "--train-step", "--batches", "12");
   const script = join(repository, "examples", "train-step.mjs");
   const { stdout } = await promisify(execFile)(process.execPath, [script, "step.json"], { cwd: folder });
   const losses = stdout.trim().split("\n").map(Number);
@@ -195,6 +196,18 @@ test("export --train-step: onnxruntime-node alone gives the losses of the run", 
       `step ${i + 1}: ${loss}, trained ${trained[i]}`,
     );
   });
+});
+
+test("export --train-step: not of weights alone, and without what is for a model", async () => {
+  const step = (from: string, ...words: string[]) => ["export", from, "none.onnx", "--train-step", ...words];
+  await refused(folder, step("run/best.safetensors"), 2, /weights alone/, /help: take last\.safetensors/);
+  await refused(
+    folder,
+    step("run/last.safetensors", "--preprocess", "--opset", "17"),
+    2,
+    /for --preprocess, --opset\n/,
+  );
+  assert.ok(!existsSync(join(folder, "none.onnx")));
 });
 
 test("export: only to .onnx, and not into a folder that is not there", async () => {
