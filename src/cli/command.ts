@@ -39,6 +39,8 @@ export interface CommandSpec<A extends Arguments, F extends z.ZodObject> {
     values: Readonly<Record<string, unknown>>,
     context: { file: string; asked: Readonly<Record<string, unknown>> },
   ) => Record<string, unknown>;
+  /** What stands below all that was given. */
+  base?: (given: Readonly<Record<string, unknown>>) => Promise<Record<string, unknown>>;
   /** Whole command lines, each with what it does. */
   examples: readonly (readonly [line: string, what: string])[];
   run(input: Values<A> & z.output<F>, out: Out): Promise<void>;

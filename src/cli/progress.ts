@@ -49,6 +49,14 @@ export class Progress {
         if (warning) this.line(this.#styled("yellow", `warning: ${warning}`));
         break;
       }
+      case "resume": {
+        const { folder, anew, changes } = event;
+        if (anew) this.line(`the run in ${folder} has no checkpoint yet: it begins anew`);
+        const show = (value: unknown): string => JSON.stringify(value) ?? "not given";
+        const told = changes.map(({ key, was, is }) => `${key} was ${show(was)}, is ${show(is)}`);
+        if (told.length > 0) this.line(`goes on with changes: ${told.join("; ")}`);
+        break;
+      }
       case "compile":
         this.line(
           `compiled the ${event.program === "train" ? "training step" : "model"}: ${event.nodes} nodes, ${duration(event.seconds)}`,

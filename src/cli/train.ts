@@ -1,8 +1,16 @@
-import { dirname, normalize } from "node:path";
-import { type TrainEvent, train, trainSchema } from "../train/index.ts";
+import { basename, dirname, resolve } from "node:path";
+import { resumedConfig, type TrainEvent, train, trainSchema } from "../train/index.ts";
+import { RunFolder } from "../train/run-folder.ts";
 import { defineCommand, maybe } from "./command.ts";
 import { duration, percent } from "./out.ts";
 import { Progress } from "./progress.ts";
+
+/** Whether a config is that of the run whose folder it lies in, which may have moved. */
+function isOfRun(file: string, out: unknown): boolean {
+  const folder = dirname(file);
+  if (typeof out === "string" && resolve(folder) === resolve(out)) return true;
+  return basename(file) === "config.json" && new RunFolder(folder).has("metrics");
+}
 
 export default defineCommand({
   name: "train",
@@ -14,8 +22,11 @@ export default defineCommand({
   flags: trainSchema,
   short: { model: "m", out: "o", epochs: "e", batch: "b" },
   // A run's own config.json names the run's folder, where only --resume may write; another run of it gets a folder of its own.
-  config: ({ out, ...values }, { file, asked }) =>
-    asked.resume || dirname(normalize(file)) !== normalize(String(out)) ? { out, ...values } : values,
+  config: ({ out, ...values }, { file, asked }) => {
+    if (!isOfRun(file, out)) return { out, ...values };
+    return asked.resume ? { out: dirname(file), ...values } : values;
+  },
+  base: async (given) => (given.resume ? resumedConfig(given) : {}),
   examples: [
     [
       "oriel train photos --model cswin_tiny_224",
@@ -26,7 +37,7 @@ export default defineCommand({
       "small pictures from archives, the same run every time",
     ],
     ["oriel train photos -m swin_tiny_patch4_window7_224 --weights swin.safetensors", "starts from published weights"],
-    ["oriel train --config runs/cswin_micro_32/config.json --resume", "goes on with a run that was stopped"],
+    ["oriel train --resume --out runs/cswin_micro_32", "goes on with a run that was stopped, as it was told then"],
   ],
   async run(config, out) {
     const progress = new Progress();
@@ -49,7 +60,7 @@ export default defineCommand({
         }[outcome];
         const best = top1 === undefined ? "" : `, best validation accuracy ${percent(top1)}`;
         const lines = [`${ended} after ${epochs} epochs in ${duration(seconds)}${best}`, `run folder: ${folder}`];
-        if (outcome === "interrupted") lines.push(`go on with: oriel train --config ${folder}/config.json --resume`);
+        if (outcome === "interrupted") lines.push(`go on with: oriel train --resume --out ${folder}`);
         else lines.push(`report:     ${folder}/report.html`);
         return lines.join("\n");
       });

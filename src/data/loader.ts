@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { OrielError, UsageError } from "../base/errors.ts";
+import { withoutUndefined } from "../base/options.ts";
 import type { Fetched, Host, Job, Made } from "./batch-maker.ts";
 import { BrokenPictures } from "./broken.ts";
 import { type Dataset, labelOf } from "./dataset.ts";
@@ -217,7 +218,3 @@ export class Loader implements AsyncDisposable {
     return this.close();
   }
 }
-
-/** An option given as undefined means its default. */
-const withoutUndefined = <T extends object>(options: T): T =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;

@@ -138,7 +138,7 @@ export const trainSchema = z.strictObject({
   workers: whole(0).optional().describe("threads that read pictures (half the cores); the number changes no result"),
   patience: whole(1).optional().describe("stop when validation has not got better for this many epochs"),
   saveEvery: whole(1).optional().describe("steps between checkpoints, besides the one after each epoch"),
-  resume: z.boolean().default(false).describe("go on with the run in out"),
+  resume: z.boolean().default(false).describe("go on with the run in --out as it was told, but for what is given"),
 });
 
 export type TrainConfig = z.output<typeof trainSchema>;

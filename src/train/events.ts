@@ -11,6 +11,8 @@ export type TrainEvent =
   | { type: "load"; what: "model"; model: string; parameters: number; trained: number; imageSize: number }
   /** What became of the weights that a run starts from; `share` of the model's parameters are from them, 0…1. */
   | ({ type: "load"; what: "weights"; from: string; share: number } & FitTable)
+  /** A run is to go on, with what was changed; `anew` where it has no checkpoint yet. */
+  | { type: "resume"; folder: string; anew: boolean; changes: readonly Change[] }
   /** A run goes on where its last checkpoint was made. */
   | { type: "load"; what: "checkpoint"; from: string; epoch: number; step: number }
   | { type: "compile"; program: "train" | "evaluate"; nodes: number; seconds: number }
@@ -54,6 +56,13 @@ export type TrainEvent =
   /** A picture that cannot be read and is left out. */
   | { type: "skip"; picture: string; reason: string }
   | ({ type: "end" } & TrainResult);
+
+/** A value of a run's config that another takes the place of. */
+export interface Change {
+  key: string;
+  was: unknown;
+  is: unknown;
+}
 
 export interface EvaluationSummary {
   total: number;

@@ -13,7 +13,7 @@ export {
 } from "./config.ts";
 export { type Converted, type ConvertFormat, type ConvertOptions, convert } from "./convert.ts";
 export { type EvaluateOptions, evaluate } from "./evaluate.ts";
-export type { EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
+export type { Change, EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
 export {
   type Exported,
   type ExportInput,
@@ -33,6 +33,7 @@ export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
 export { openPredictor, type Predictor } from "./predictor.ts";
 export { writeReport } from "./report/index.ts";
+export { type ResumeInput, resumedConfig } from "./resume.ts";
 export { readRunConfig } from "./run-folder.ts";
 export {
   type BatchTypes,

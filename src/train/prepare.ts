@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { headNames } from "../backbones/backbone.ts";
 import { findModel, type Preprocessing } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
@@ -54,7 +55,7 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
       help: "give more pictures of each class, or others by --val",
     });
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
-  const out = asked.out ?? (asked.resume ? `runs/${entry.stem}` : await freeFolder(entry.stem));
+  const out = join(asked.out ?? (await freeFolder(entry.stem)), "."); // without a slash at the end
   const resolved = resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out);
   const config = { ...resolved, model: imported ? asked.model : entry.name };
   const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };

@@ -1,3 +1,4 @@
+import { withoutUndefined } from "../base/options.ts";
 import type { Dataset } from "../data/index.ts";
 import { openNode } from "../runtime/node.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -8,6 +9,7 @@ import { keepImported } from "./imported.ts";
 import { closeLoaders } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { writeReport } from "./report/index.ts";
+import { changesOf, type ResumeInput, resumedConfig } from "./resume.ts";
 import { RunFolder } from "./run-folder.ts";
 import { openStart, type Start } from "./start.ts";
 import { Trainer } from "./trainer.ts";
@@ -22,9 +24,13 @@ export interface TrainOptions {
  * Trains a classifier on labelled pictures and leaves a run folder: config, metrics, checkpoints, the exported model, a report.
  *
  *     const { top1, folder } = await train({ data: "photos", model: "swin_micro_32", epochs: 10 });
+ *
+ * With `resume` the run in `out` goes on as it was told, but for what is given anew:
+ *
+ *     await train({ out: folder, resume: true, epochs: 20 });
  */
 export async function train(
-  given: TrainConfigInput,
+  given: TrainConfigInput | ResumeInput,
   { onEvent = () => {}, signal }: TrainOptions = {},
 ): Promise<TrainResult> {
   const began = performance.now();
@@ -33,14 +39,16 @@ export async function train(
     folder?.log(event);
     onEvent(event);
   };
-  const prepared = await prepareRun(parseConfig(given), emit);
+  const before = given.resume ? await resumedConfig(given) : undefined;
+  const prepared = await prepareRun(parseConfig({ ...before, ...withoutUndefined(given) }), emit);
   const { config, loaders } = prepared;
   folder = new RunFolder(config.out);
   let runtime: Runtime | undefined;
   try {
     await folder.enter(config);
     if (prepared.imported) await keepImported(prepared.imported, folder.path);
-    const last = config.resume && folder.has("last") ? folder.file("last") : undefined;
+    const last = before && folder.has("last") ? folder.file("last") : undefined;
+    if (before) emit({ type: "resume", folder: folder.path, anew: !last, changes: changesOf(before, config) });
     runtime = await openNode({ device: config.device, threads: config.threads });
     const begin = (): Promise<Start> => openStart(prepared, last, emit);
     const trainer = await Trainer.open({ prepared, folder, runtime, emit, signal }, begin);

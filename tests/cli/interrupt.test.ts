@@ -31,14 +31,14 @@ test("Ctrl-C saves, exits with 130, and the run goes on to the bytes of one neve
   const { status, stdout, stderr } = await ended;
   assert.equal(status, 130, stderr);
   assert.match(stderr, /saved first; press Ctrl-C again/);
-  assert.match(stdout, /interrupted after \d epochs[\s\S]*oriel train --config stopped\/config\.json --resume/);
+  assert.match(stdout, /interrupted after \d epochs[\s\S]*oriel train --resume --out stopped\n/);
   assert.ok(existsSync(join(folder, "stopped", "last.safetensors")));
   assert.deepEqual(
     readdirSync(join(folder, "stopped")).filter((name) => name.endsWith(".part")),
     [],
   );
 
-  await json(folder, "train", "--config", "stopped/config.json", "--resume");
+  await json(folder, "train", "--resume", "--out", "stopped");
   assert.equal((await oriel(folder, ...words, "--out", "whole")).status, 0);
   const last = (run: string) => readFileSync(join(folder, run, "last.safetensors"));
   assert.ok(last("stopped").equals(last("whole")));

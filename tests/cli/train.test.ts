@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -107,6 +107,30 @@ test("train: a finished run is not written over, and going on with it changes no
   );
   assert.equal(epochs, 2);
   assert.ok(before.equals(readFileSync(join(folder, "run", "last.safetensors"))));
+});
+
+test("train --resume: the run's own config lies below the flags, wherever its folder is now", async () => {
+  await json(folder, "train", "pictures", ...quick, "--mixup", "0.3", "--out", "moves/");
+  renameSync(join(folder, "moves"), join(folder, "moved"));
+  const goesOn = async (...words: string[]) => {
+    const { status, stdout, stderr } = await oriel(folder, "train", "--resume", ...words);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /run folder: moved\n/);
+    return stderr;
+  };
+  assert.match(await goesOn("--config", "moved/config.json"), /going on after epoch 1/);
+  const said = await goesOn("pictures", "--out", "moved/", "--model", "resnet20_cifar", "--epochs", "2");
+  assert.match(said, /goes on with changes: epochs was 1, is 2\n/);
+  assert.equal(JSON.parse(readFileSync(join(folder, "moved", "config.json"), "utf8")).mixup, 0.3);
+  const another = await json<{ folder: string }>(folder, "train", "--config", "moved/config.json", "--epochs", "1");
+  assert.match(another.folder, /^runs/);
+  await refused(folder, ["train", "--resume"], 2, /does not say which run/, /--out/);
+  await refused(
+    folder,
+    ["train", "pictures", "--resume", "--out", "moves"],
+    2,
+    /there is no run in moves to go on with/,
+  );
 });
 
 interface Evaluated {

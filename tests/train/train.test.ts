@@ -6,6 +6,7 @@ import { OrielError, UsageError } from "../../src/base/errors.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.ts";
 import type { TrainConfigInput } from "../../src/train/config.ts";
 import type { TrainEvent } from "../../src/train/events.ts";
+import type { ResumeInput } from "../../src/train/resume.ts";
 import { readRunConfig } from "../../src/train/run-folder.ts";
 import { train } from "../../src/train/train.ts";
 import { small, temporaryFolder, writePictures } from "./files.ts";
@@ -26,7 +27,11 @@ const config = (name: string, more: Partial<TrainConfigInput> = {}): TrainConfig
   ...more,
 });
 
-async function watched(given: TrainConfigInput, signal?: AbortSignal, onEvent?: (event: TrainEvent) => void) {
+async function watched(
+  given: TrainConfigInput | ResumeInput,
+  signal?: AbortSignal,
+  onEvent?: (event: TrainEvent) => void,
+) {
   const events: TrainEvent[] = [];
   const result = await train(given, {
     signal,
@@ -191,6 +196,35 @@ test("an interruption during evaluation goes on with the evaluation", async () =
       readFileSync(join(home, "whole", "last.safetensors")),
     ),
   );
+});
+
+test("a run goes on as it was told, but for what is given, and says what that changes", async () => {
+  const told = { mixup: 0.5, smoothing: 0.2, schedule: "polynomial" } as const;
+  await train(config("told", { ...told, epochs: 1 }));
+  const out = join(home, "told");
+  const { of } = await watched({ out: `${out}/`, resume: true, epochs: 2, lr: 1e-3 });
+  const { minLr, ...now } = await readRunConfig(out);
+  assert.deepEqual({ ...now, ...told, epochs: 2, lr: 1e-3, out }, now);
+  assert.equal(minLr, 1e-5); // a hundredth, as it was
+  assert.deepEqual(
+    of("resume")[0].changes.map(({ key, was, is }) => [key, was, is]),
+    [
+      ["epochs", 1, 2],
+      ["lr", 2e-3, 1e-3],
+    ],
+  );
+});
+
+test("going on needs a run, but no checkpoint", async () => {
+  const error = await rejection(train(config("nothing", { resume: true })));
+  assert.ok(error instanceof UsageError);
+  assert.match(error.message, /there is no run in .*nothing to go on with/);
+  assert.ok(!existsSync(join(home, "nothing")));
+  mkdirSync(join(home, "begun"));
+  const { resume: _, ...begun } = await readRunConfig(join(home, "whole"));
+  writeFileSync(join(home, "begun", "config.json"), JSON.stringify({ ...begun, epochs: 1 }));
+  const { result, of } = await watched({ out: join(home, "begun"), resume: true });
+  assert.deepEqual([of("resume")[0].anew, of("begin")[0].step, result.step], [true, 0, 4]);
 });
 
 test("a run does not go on as another one", async () => {

@@ -1,0 +1,3 @@
+/** An option given as undefined means its default. */
+export const withoutUndefined = <T extends object>(options: T): T =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
