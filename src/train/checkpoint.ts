@@ -5,6 +5,7 @@ import { saveSafetensors } from "../weights/save-safetensors.ts";
 import type { StoredTensor } from "../weights/stored.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { ModelDescription } from "./model.ts";
+import type { Pictures } from "./pictures.ts";
 import { version } from "./version.ts";
 
 /** Where a run stands: enough to go on as if it had never stopped. */
@@ -22,6 +23,8 @@ export interface CheckpointMetadata extends ModelDescription {
   /** The Oriel that wrote it. */
   version: string;
   config: Partial<ResolvedConfig>;
+  /** Which ones it learns from; a run of an earlier version does not say. */
+  pictures?: Pictures;
   progress: Progress;
 }
 
@@ -43,7 +46,7 @@ export async function saveCheckpoint(
   tensors: Tensors,
   metadata: Omit<CheckpointMetadata, "version">,
 ): Promise<void> {
-  const { model, classes, preprocessing, progress } = metadata;
+  const { model, classes, preprocessing, pictures, progress } = metadata;
   // In one order, whether the config was given by hand or read from a folder.
   const config = Object.fromEntries(Object.entries(metadata.config).sort(([a], [b]) => (a < b ? -1 : 1)));
   for (const key of elsewhere) delete config[key];
@@ -58,6 +61,7 @@ export async function saveCheckpoint(
     classes: JSON.stringify(classes),
     preprocessing: JSON.stringify(preprocessing),
     config: JSON.stringify(config),
+    ...(pictures && { pictures: JSON.stringify(pictures) }),
     progress: JSON.stringify(progress),
   });
 }
@@ -65,7 +69,7 @@ export async function saveCheckpoint(
 /** What the metadata of a safetensors file says about a run; undefined where Oriel did not write it. */
 export function readMetadata(metadata: Readonly<Record<string, string>>): CheckpointMetadata | undefined {
   if (metadata.format !== "oriel") return undefined;
-  const { version, model, classes, preprocessing, config, progress } = metadata;
+  const { version, model, classes, preprocessing, config, pictures, progress } = metadata;
   const json = (text: string | undefined): never => JSON.parse(text ?? "{}") as never;
   const read: Partial<ResolvedConfig> = json(config);
   return {
@@ -75,6 +79,7 @@ export function readMetadata(metadata: Readonly<Record<string, string>>): Checkp
     classes: json(classes),
     preprocessing: json(preprocessing),
     config: read,
+    ...(pictures !== undefined && { pictures: json(pictures) }),
     progress: json(progress),
   };
 }

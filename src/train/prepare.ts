@@ -16,6 +16,7 @@ import { layerRates } from "./layer-depth.ts";
 import { originOf } from "./load-weights.ts";
 import { type Loaders, openLoaders } from "./loaders.ts";
 import { createModel, type ModelDescription } from "./model.ts";
+import { type Pictures, picturesOf } from "./pictures.ts";
 import { freeFolder } from "./run-folder.ts";
 import { type TrainStep, trainStep } from "./step.ts";
 
@@ -24,6 +25,7 @@ export interface Prepared {
   config: ResolvedConfig;
   train: Dataset;
   val: Dataset;
+  pictures: Pictures;
   description: ModelDescription;
   model: Classifier;
   /** Where the model comes from a file. */
@@ -80,7 +82,7 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
     imageSize: config.imageSize,
   });
   const loaders = openLoaders({ config, train, val, description }, emit);
-  return { config, train, val, description, model, imported, task, step, loaders };
+  return { config, train, val, pictures: picturesOf(train, val), description, model, imported, task, step, loaders };
 }
 
 function drawStep(

@@ -2,11 +2,18 @@ import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { initialWeights, weightsOf } from "../nn/module.ts";
 import { fitTable, loadedShare } from "../weights/fit.ts";
-import { type Checkpoint, isWeight, loadCheckpoint, type Progress, type Tensors } from "./checkpoint.ts";
-import type { ResolvedConfig } from "./defaults.ts";
+import {
+  type Checkpoint,
+  type CheckpointMetadata,
+  isWeight,
+  loadCheckpoint,
+  type Progress,
+  type Tensors,
+} from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
 import { loadWeights } from "./load-weights.ts";
 import { checkMatch } from "./match.ts";
+import type { Pictures } from "./pictures.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** The state that a run begins with: everything its step reads and replaces, and what is frozen. */
@@ -51,21 +58,11 @@ function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Arra
 
 /** Goes on where a checkpoint was made. */
 function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared): Start {
-  const { config, description, step } = prepared;
+  const { description, step } = prepared;
   const wanted = new Map<string, { shape: readonly number[] }>([
     ...step.state.map((entry) => [entry.name, entry] as const),
     ...step.frozen.map((w) => [w.path, { shape: w.tensor.shape as number[] }] as const),
   ]);
-  if (metadata.model === description.model) {
-    if (![...tensors.keys()].some(isState) && [...wanted.keys()].some(isState))
-      throw new UsageError({
-        message: "the file holds weights alone, without the optimizer's state",
-        at: path,
-        help: "take last.safetensors of the run; or its config.json, for its beginning",
-      });
-    checkSettled(path, metadata.config, config);
-  }
-  checkMatch(wanted, tensors, { model: description.model, path, holds: metadata.model });
   const [then, now] = [metadata.classes.join(", "), description.classes.join(", ")];
   if (then !== now)
     throw new UsageError({
@@ -73,6 +70,16 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
       at: path,
       help: "give the run's own data, or start another run from the checkpoint with --weights",
     });
+  if (metadata.model === description.model) {
+    if (![...tensors.keys()].some(isState) && [...wanted.keys()].some(isState))
+      throw new UsageError({
+        message: "the file holds weights alone, without the optimizer's state",
+        at: path,
+        help: "take last.safetensors of the run; or its config.json, for its beginning",
+      });
+    checkSettled(path, metadata, prepared);
+  }
+  checkMatch(wanted, tensors, { model: description.model, path, holds: metadata.model });
   // In the order of the step, so that the next checkpoint is written alike.
   const ordered = [...wanted.keys()].map((name) => [name, tensors.get(name)!] as const);
   return { tensors: new Map(ordered), progress: metadata.progress };
@@ -82,18 +89,26 @@ const isState = (name: string): boolean => !isWeight(name);
 
 /** What may not change while a run goes on, since its checkpoint would mean something else. */
 const settled = [
-  ...(["data", "val", "batch", "imageSize", "optimizer", "accumulate", "ema", "freeze"] as const),
+  ...(["batch", "imageSize", "optimizer", "accumulate", "ema", "freeze"] as const),
   ...(["seed", "balanced", "repeats"] as const),
 ];
 
-function checkSettled(path: string, before: Partial<ResolvedConfig>, now: ResolvedConfig): void {
+function checkSettled(path: string, before: CheckpointMetadata, { config, pictures }: Prepared): void {
   const show = (value: unknown): string => JSON.stringify(value) ?? "not given";
-  const changed = settled.filter((key) => show(before[key]) !== show(now[key]));
+  // Where the pictures lie may change, but not which they are; runs of earlier versions know the place alone.
+  const keys = before.pictures ? settled : (["data", "val", ...settled] as const);
+  const changed = keys
+    .filter((key) => show(before.config[key]) !== show(config[key]))
+    .map((key) => `${key} was ${show(before.config[key])}, is ${show(config[key])}`);
+  if (before.pictures && before.pictures.hash !== pictures.hash)
+    changed.unshift(`${count(before.pictures)} were the pictures, now ${count(pictures)}, of other names or labels`);
   if (changed.length === 0) return;
   throw new UsageError({
     message: "a run goes on only as it began",
     at: path,
-    details: changed.map((key) => `${key} was ${show(before[key])}, is ${show(now[key])}`),
+    details: changed,
     help: "leave these as they were, or start another run from the checkpoint with --weights",
   });
 }
+
+const count = ({ train, val }: Pictures): string => `${train} to learn from and ${val} to validate with`;

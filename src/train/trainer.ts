@@ -278,7 +278,7 @@ export class Trainer {
   /** `last` holds all it takes to go on, `best` the weights alone. */
   async #save(what: "last" | "best"): Promise<void> {
     const { prepared, folder, emit } = this.#parts;
-    const { config, description } = prepared;
+    const { config, description, pictures } = prepared;
     const { epoch, step } = this.progress;
     const tensors = await this.#state.read(what === "best" ? isWeight : undefined);
     const broken = firstBroken(tensors);
@@ -290,7 +290,7 @@ export class Trainer {
         where: `the parameter ${broken}`,
         kept: this.#kept(),
       });
-    await saveCheckpoint(folder.file(what), tensors, { ...description, config, progress: this.progress });
+    await saveCheckpoint(folder.file(what), tensors, { ...description, config, pictures, progress: this.progress });
     emit({ type: "save", what, file: folder.file(what), epoch, step });
   }
 

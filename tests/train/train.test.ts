@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
@@ -225,6 +234,23 @@ test("going on needs a run, but no checkpoint", async () => {
   writeFileSync(join(home, "begun", "config.json"), JSON.stringify({ ...begun, epochs: 1 }));
   const { result, of } = await watched({ out: join(home, "begun"), resume: true });
   assert.deepEqual([of("resume")[0].anew, of("begin")[0].step, result.step], [true, 0, 4]);
+});
+
+test("pictures may move while a run is stopped, but stay the same ones", async () => {
+  const then = await writePictures(join(home, "then"));
+  const stop = new AbortController();
+  const cut = config("moves", { data: then });
+  await watched(cut, stop.signal, (event) => {
+    if (event.type === "step" && event.step === 3) stop.abort();
+  });
+  renameSync(then, join(home, "moved"));
+  writeFileSync(join(home, "moved", "red", "new.png"), "");
+  const out = join(home, "moves");
+  const error = await rejection(train({ out, resume: true, data: join(home, "moved") }));
+  assert.match(error.message, /36 to learn from and 12 to validate with were the pictures, now 37 .* and 12 /);
+  rmSync(join(home, "moved", "red", "new.png"));
+  const { result } = await watched({ out, resume: true, data: `${join(home, "moved")}/` });
+  assert.deepEqual([result.outcome, result.step], ["finished", 8]);
 });
 
 test("a run does not go on as another one", async () => {
