@@ -35,8 +35,22 @@ export interface Prepared {
   loaders: Loaders;
 }
 
+/** What is not to be said among the model's options, and what to do instead. */
+const misplaced: Readonly<Record<string, string>> = {
+  dropPath: "give it by --drop-path, or as dropPath of the config",
+  imageSize: "give it by --image-size, or as imageSize of the config",
+  inChannels: "leave it out: pictures are read in three channels",
+};
+
+function checkModelOptions({ modelOptions = {} }: TrainConfig): void {
+  for (const [key, help] of Object.entries(misplaced))
+    if (key in modelOptions)
+      throw new UsageError({ message: `${key} is none of the model's options in training`, help });
+}
+
 /** Opens the data, draws the model and its training step. */
 export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
+  checkModelOptions(asked);
   const imported = isOnnx(asked.model) ? await openImported(asked.model, asked.imageSize, asked.out) : undefined;
   const entry = imported
     ? { name: importedName, stem: stemOf(asked.model), preprocessing: imported.preprocessing }

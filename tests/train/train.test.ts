@@ -140,6 +140,14 @@ test("wrong things are asked back before anything is written", async () => {
     /a batch of 9 does not divide into 2 parts/,
   );
   assert.match((await rejection(train(config("a", { augment: "rand-m99" })))).message, /RandAugment/);
+  for (const [
+    key,
+    help,
+  ] of [["dropPath", "--drop-path"], ["imageSize", "--image-size"], ["inChannels", "three channels"]] as const) // biome-ignore format: a table
+    assert.match(
+      (await rejection(train(config("a", { modelOptions: { [key]: 1 } })))).message,
+      new RegExp(`${key} is none of the model's options in training\n  help: .*${help}`),
+    );
   const single = await writePictures(join(home, "single"), { count: 1 });
   assert.match(
     (await rejection(train(config("a", { data: single, batch: 2 })))).message,
