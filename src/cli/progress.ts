@@ -83,6 +83,9 @@ export class Progress {
         );
         break;
       }
+      case "warning":
+        this.line(this.#styled("yellow", `warning: ${event.message}`));
+        break;
       case "skip":
         this.line(this.#styled("yellow", `left out ${event.picture}: ${event.reason}`));
         break;

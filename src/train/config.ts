@@ -145,7 +145,8 @@ export type TrainConfig = z.output<typeof trainSchema>;
 export type TrainConfigInput = z.input<typeof trainSchema>;
 export type ConfigKey = keyof TrainConfig;
 
-const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
+/** `imageSize` -> `image-size` */
+export const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
 const camel = (key: string): string => key.replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
 
 /** Checks a config; `where` names its source in messages.  Keys may be written as flags are: `image-size`. */

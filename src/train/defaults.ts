@@ -1,9 +1,10 @@
 import type { Preprocessing } from "../backbones/index.ts";
+import { UsageError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { MixOptions, TrainTransform } from "../data/index.ts";
 import { adamw, chain, clipNorm, lamb, type Optimizer, type PerParameter, sgd } from "../optim/optimizer.ts";
 import { constantRate, cosine, oneCycle, polynomial, type Schedule, stepped } from "../optim/schedule.ts";
-import type { TrainConfig } from "./config.ts";
+import { type ConfigKey, kebab, type TrainConfig, trainSchema } from "./config.ts";
 import { isOnnx } from "./imported.ts";
 
 /** A config whose defaults have been worked out: what `config.json` holds. */
@@ -18,7 +19,7 @@ const smallSide = 64;
 /** Puts in what was left out.  `pictures` is the number to train on. */
 export function resolveConfig(
   config: TrainConfig,
-  preprocessing: Preprocessing,
+  preprocessing: Pick<Preprocessing, "imageSize">,
   pictures: number,
   out: string,
 ): ResolvedConfig {
@@ -26,18 +27,52 @@ export function resolveConfig(
   const batch = config.batch ?? defaultBatch(imageSize, pictures, config.accumulate);
   const lr = config.lr ?? defaultRate(config.optimizer, batch, imageSize) * (isTrained(config) ? 0.1 : 1);
   const adaptive = config.optimizer !== "sgd";
+  const { epochs, minLr = lr / 100, warmup = Math.min(5, epochs / 10) } = config;
+  if (minLr > lr)
+    throw new UsageError({
+      message: `the learning rate falls from ${lr}, so it cannot end at ${minLr}`,
+      help: "give a --min-lr below --lr",
+    });
+  if (warmup >= epochs)
+    throw new UsageError({
+      message: `a warm-up of ${warmup} epochs leaves nothing of ${epochs}`,
+      help: "give fewer to --warmup, or more to --epochs",
+    });
   return {
     ...config,
     out,
     imageSize,
     batch,
     lr,
-    minLr: config.minLr ?? lr / 100,
-    warmup: config.warmup ?? Math.min(5, config.epochs / 10),
+    minLr,
+    warmup,
     eps: config.eps ?? (config.optimizer === "lamb" ? 1e-6 : 1e-8),
     weightDecay: config.weightDecay ?? { adamw: 0.05, sgd: 1e-4, lamb: 0.02 }[config.optimizer],
     clip: config.clip ?? (adaptive ? 1 : 0),
   };
+}
+
+/** What was asked for and does nothing, since another value rules it out: a sentence each. */
+export function idleValues(config: ResolvedConfig): string[] {
+  const { data, model, epochs, lr, batch, imageSize, optimizer, schedule } = config;
+  const usual = resolveConfig(
+    trainSchema.parse({ data, model, epochs, lr, batch, imageSize, optimizer }),
+    config,
+    0,
+    "",
+  );
+  const rules: [applies: boolean, because: string, keys: ConfigKey[]][] = [
+    [config.augment === "none", "augment none", ["cropScale", "padding", "hflip", "vflip", "colorJitter", "erasing"]],
+    [schedule === "one-cycle", `schedule ${schedule}`, ["warmup", "minLr"]],
+    [schedule === "constant", `schedule ${schedule}`, ["minLr"]],
+    [optimizer !== "sgd", `optimizer ${optimizer}`, ["momentum"]],
+    [optimizer === "sgd", `optimizer ${optimizer}`, ["betas"]],
+  ];
+  const asked = (key: ConfigKey): boolean =>
+    Boolean(config[key]) && JSON.stringify(config[key]) !== JSON.stringify(usual[key]);
+  return rules.flatMap(([applies, because, keys]) =>
+    (applies ? keys.filter(asked) : []).map((key) => `--${kebab(key)} does nothing with --${because}`),
+  );
 }
 
 /** Whether a run begins with weights that somebody trained. */

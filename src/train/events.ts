@@ -53,6 +53,8 @@ export type TrainEvent =
       seconds: number;
     }
   | { type: "save"; what: "last" | "best" | "onnx" | "report"; file: string; epoch: number; step: number }
+  /** Something that was asked for and does nothing. */
+  | { type: "warning"; message: string }
   /** A picture that cannot be read and is left out. */
   | { type: "skip"; picture: string; reason: string }
   | ({ type: "end" } & TrainResult);

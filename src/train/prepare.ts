@@ -8,7 +8,7 @@ import { constant } from "../graph/tensor.ts";
 import { parametersOf } from "../nn/module.ts";
 import { Classification, type Classifier } from "../tasks/classify.ts";
 import type { TrainConfig } from "./config.ts";
-import { bytesOfText, mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
+import { bytesOfText, idleValues, mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
 import { frozenBy } from "./freeze.ts";
 import { type Imported, importedClassifier, importedName, isOnnx, openImported, stemOf } from "./imported.ts";
@@ -74,6 +74,7 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
   const out = join(asked.out ?? (await freeFolder(entry.stem)), "."); // without a slash at the end
   const resolved = resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out);
   const config = { ...resolved, model: imported ? asked.model : entry.name };
+  for (const message of idleValues(config)) emit({ type: "warning", message });
   const preprocessing: Preprocessing = { ...entry.preprocessing, imageSize: config.imageSize };
   const { modelOptions } = config;
   const description = { model: entry.name, classes: train.classes, preprocessing, modelOptions };

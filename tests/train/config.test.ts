@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { imagenet } from "../../src/backbones/backbone.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { parseConfig, trainSchema } from "../../src/train/config.ts";
-import { bytesOfText, mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
+import { bytesOfText, idleValues, mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
 
 const least = { data: "photos", model: "swin_micro_32" };
 
@@ -70,6 +70,20 @@ test("defaults follow the optimizer, the batch and the pictures", () => {
 test("resolving what is resolved changes nothing", () => {
   const { resume: _, ...once } = resolve({ optimizer: "lamb", epochs: 7, weights: "x.safetensors" });
   assert.deepEqual(resolve(once), { ...once, resume: false });
+});
+
+test("values that contradict each other are refused, those that do nothing are told of", () => {
+  assert.throws(() => resolve({ lr: 0.1, minLr: 0.2 }), /the learning rate falls from 0.1, so it cannot end at 0.2/);
+  assert.throws(() => resolve({ epochs: 3, warmup: 3 }), /a warm-up of 3 epochs leaves nothing of 3/);
+  assert.deepEqual(idleValues(resolve({ augment: "none", vflip: 0.5, hflip: 0 })), [
+    "--vflip does nothing with --augment none",
+  ]);
+  assert.deepEqual(idleValues(resolve({ schedule: "one-cycle", warmup: 1 })), [
+    "--warmup does nothing with --schedule one-cycle",
+  ]);
+  // What a run writes down as its defaults is nothing that was asked for.
+  for (const schedule of ["one-cycle", "constant"])
+    assert.deepEqual(idleValues(resolve(resolve({ schedule, optimizer: "sgd", augment: "none" }))), []);
 });
 
 test("small pictures are padded and cropped, large ones cropped and resized", () => {
