@@ -18,7 +18,9 @@ export default defineCommand({
   details:
     "<data> is a folder with a folder of pictures for each class, a .csv list, or a .tar archive of class folders.\n" +
     "Everything a run leaves lies in its folder: checkpoints, metrics.jsonl, model.onnx, report.html.",
-  args: { data: maybe("pictures in class folders, a .csv list or a .tar archive; --config may name it instead") },
+  args: {
+    data: maybe("pictures in class folders, a .csv list or a .tar archive; --config or --resume may name it instead"),
+  },
   flags: trainSchema,
   short: { model: "m", out: "o", epochs: "e", batch: "b" },
   // A run's own config.json names the run's folder, where only --resume may write; another run of it gets a folder of its own.

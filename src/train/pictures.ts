@@ -22,12 +22,12 @@ export function picturesOf(train: Dataset, val: Dataset): Pictures {
 }
 
 /** How many characters all names begin with, the path of the data among them. */
-function sharedStart({ length, name }: Dataset): number {
-  if (length === 0) return 0;
-  const first = name(0);
+function sharedStart(dataset: Dataset): number {
+  if (dataset.length === 0) return 0;
+  const first = dataset.name(0);
   let shared = first.length;
-  for (let i = 1; i < length; i++) {
-    const other = name(i);
+  for (let i = 1; i < dataset.length; i++) {
+    const other = dataset.name(i);
     let k = 0;
     while (k < shared && other[k] === first[k]) k++;
     shared = k;

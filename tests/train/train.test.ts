@@ -259,6 +259,16 @@ test("pictures may move while a run is stopped, but stay the same ones", async (
   rmSync(join(home, "moved", "red", "new.png"));
   const { result } = await watched({ out, resume: true, data: `${join(home, "moved")}/` });
   assert.deepEqual([result.outcome, result.step], ["finished", 8]);
+  // A checkpoint of an earlier version knows where they lie alone.
+  const last = join(out, "last.safetensors");
+  const { tensors, metadata } = await loadCheckpoint(last);
+  await saveCheckpoint(last, tensors, { ...metadata, pictures: undefined });
+  assert.equal((await train({ out, resume: true })).step, 8);
+  renameSync(join(home, "moved"), then);
+  assert.match(
+    (await rejection(train({ out, resume: true, data: then }))).message,
+    /data was ".*moved.*", is ".*then"/,
+  );
 });
 
 test("a run does not go on as another one", async () => {
