@@ -1,10 +1,11 @@
+import { sides } from "../backbones/backbone.ts";
 import { findModel, type Preprocessing } from "../backbones/index.ts";
 import type { EvaluateTransform } from "../data/index.ts";
 import { Graph } from "../graph/graph.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
 import { bindWeights } from "../nn/bind.ts";
-import { weightsOf } from "../nn/module.ts";
+import { type Module, weightsOf } from "../nn/module.ts";
 import { trace } from "../nn/trace.ts";
 import { fuse, type Target } from "../passes/fuse.ts";
 import { Classifier } from "../tasks/classify.ts";
@@ -29,9 +30,16 @@ export async function createModel(
   return new Classifier(entry.create({ ...modelOptions, imageSize, dropPath }), classes.length);
 }
 
-/** (image, weights) -> logits, as the model is when it does not train.  image [N, 3, H, W], any N -> [N, classes] */
-export function inferenceGraph(model: Classifier, imageSize: number): Graph {
-  const image = input([new OpenDim("N"), 3, imageSize, imageSize]);
+/**
+ * (image, weights) -> logits, as the model is when it does not train; a classifier, or any module that makes one tensor of images.
+ * image [N, channels, H, W], any N -> [N, classes].  `imageSize`: one number where H = W
+ */
+export function inferenceGraph(
+  model: Module & { forward(image: Tensor): Tensor },
+  imageSize: number | readonly [height: number, width: number],
+  { channels = 3 }: { channels?: number } = {},
+): Graph {
+  const image = input([new OpenDim("N"), channels, ...sides(imageSize)]);
   const { result } = trace(model, {}, () => model.forward(image));
   const weights = weightsOf(model).map((w): [string, Tensor] => [w.path, w.tensor]);
   return new Graph([["image", image], ...weights], [["logits", result]]);

@@ -60,3 +60,10 @@ test("values of another shape are refused by name", async () => {
   const weights = initialWeights(model, 0).set("norm.weight", new Float32Array(3));
   assert.throws(() => bindWeights(inferenceGraph(model, 32), model, weights), /norm.weight is \[\d+\], 3 values came/);
 });
+
+test("the graph of a module for wide pictures of one channel", async () => {
+  const backbone = (await findModel("resnet20_cifar")).create({ inChannels: 1 });
+  const graph = inferenceGraph(new Classifier(backbone, 7), [24, 40], { channels: 1 });
+  assert.deepEqual(graph.inputs.get("image")?.shape.slice(1), [1, 24, 40]);
+  assert.equal(graph.outputs.get("logits")?.shape[1], 7);
+});
