@@ -202,15 +202,15 @@ function biasIntoWeights(node: Node, { once }: Around): readonly Tensor[] | unde
 }
 
 function scaleAfter(node: Node, { once }: Around): readonly Tensor[] | undefined {
-  for (const [y, c] of operands(node)) {
+  const divides = node.op.name === "Div";
+  // A constant divided by a product is no product with other weights.
+  for (const [y, c] of divides ? operands(node).slice(0, 1) : operands(node)) {
     const made = once(y) ? unshaped(y, once) : undefined;
     const found = made && weighted(made);
     if (!found || !once(made!) || !sameShape(y.shape, node.outputs[0].shape)) continue;
     const axis = channelsOf(y, found);
     const factors = axis === undefined ? undefined : perChannel(c, y, axis, found.channels);
-    if (factors)
-      return [rescaled(found, node.op.name === "Div" ? factors.map((f) => 1 / f) : factors)[0].reshape(y.shape)];
-    if (node.op.name === "Div") return undefined;
+    if (factors) return [rescaled(found, divides ? factors.map((f) => 1 / f) : factors)[0].reshape(y.shape)];
   }
   return undefined;
 }

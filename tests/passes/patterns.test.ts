@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Graph } from "../../src/graph/graph.ts";
-import { constant, constantOp, input, leaf, type Tensor } from "../../src/graph/tensor.ts";
+import { constant, constantOp, input, leaf, scalar, type Tensor } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/conv.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
 import { linear } from "../../src/ops/linalg.ts";
@@ -133,6 +133,8 @@ const others: readonly [string, number[], (x: Tensor) => Tensor][] = [
   ["a bias that makes it larger", [1, 8], (x) => linear(x, weights(1, 8)).add(weights(6))],
   ["a scale along the map", [2, 3, 5, 5], (x) => conv(x, weights(5, 3, 3, 3)).mul(weights(3))],
   ["a constant divided by a product", [4, 8], (x) => weights(6).div(linear(x, weights(6, 8)).square().add(1))],
+  ["a number divided by a convolution", [2, 3, 5, 5], (x) => scalar(3).div(conv(x, weights(4, 3, 3, 3)))],
+  ["numbers divided by a product", [4, 8], (x) => weights(6).div(linear(x, weights(6, 8)))],
   ["weights that are fed", [8, 8], (x) => linear(x, x).mul(weights(8))],
   ["batch norm over tokens", [2, 6, 8], (x) => normed(x.matmul(weights(8, 8)), 6)],
   ["batch norm of a product without a bias", [4, 8], (x) => normed(x.matmul(weights(8, 6)), 6)],
