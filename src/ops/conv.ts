@@ -107,13 +107,16 @@ export const convTransposeOp = defineOp<["x", "w", "bias?"], TransposedAttrs>({
 
 const convAttrs = ({ strides, pads, dilations, group }: ConvAttrs): ConvAttrs => ({ strides, pads, dilations, group });
 
+/** Whether the patches that a kernel reads neither overlap nor leave a gap. */
+const areSideBySide = (kernel: readonly number[], { strides, pads, dilations }: ConvAttrs): boolean =>
+  kernel.every((k, i) => k === strides[i] && (k === 1 || dilations[i] === 1)) && pads.every((p) => p === 0);
+
 /** dx of a convolution.  [N, O, ...S'] -> [N, C, ...S] */
 function inputGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
   const { strides, pads, dilations, group } = attrs;
   const spatial = strides.length;
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
-  if (kernel.every((k, i) => k === strides[i]) && pads.every((p) => p === 0) && group === 1)
-    return unpatch(x, w, dy, kernel);
+  if (areSideBySide(kernel, attrs) && group === 1) return unpatch(x, w, dy, kernel);
   if (strides.every((s) => s === 1) && kernel.some((k) => k > 1)) return flippedConv(w, dy, kernel, attrs);
   // WebGPU has no 3-D ConvTranspose, and miscounts in groups that read an even number of channels and make one.
   const miscounted = group > 1 && known(w.shape[1]) === 1 && (known(w.shape[0]) / group) % 2 === 0;
@@ -180,13 +183,12 @@ function unpatch(x: Tensor, w: Tensor, dy: Tensor, kernel: number[]): Tensor {
 
 /** dw of a convolution.  [N, C, ...S], [N, O, ...S'] -> [O, C / group, ...K] */
 function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
-  const { strides, pads, group } = attrs;
+  const { strides, group } = attrs;
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
   const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
   const batch = x.shape[0];
   if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
-  const overlaps = kernel.some((k, i) => k !== strides[i]) || pads.some((p) => p !== 0);
-  if (!overlaps && group === 1) {
+  if (areSideBySide(kernel, attrs) && group === 1) {
     // A product for each image makes N matrices to be summed; one for all images first has to bring x and dy in order.
     const positions = placesOf(dy);
     const cheaper = (isOpen(batch) ? 1 : batch) * outC * inC > 2 * positions * (outC + inC);

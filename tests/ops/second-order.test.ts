@@ -70,6 +70,15 @@ second(
   ],
   steep,
 );
+second(
+  "conv dilated as far as its stride",
+  (x, w) => conv(x, w, undefined, { stride: 2, dilation: 2 }),
+  [
+    [1, 2, 5, 5],
+    [2, 2, 2, 2],
+  ],
+  steep,
+);
 second("averagePool", (x) => averagePool(x, { kernel: 2 }), [[1, 1, 4, 4]], float32);
 second("maxPool", (x) => maxPool(x, { kernel: 2 }), [[1, 1, 4, 4]], { ...float32, step: 3e-3 });
 second("resize", (x) => resize(x, { size: [3, 5] }), [[1, 1, 2, 3]], float32);

@@ -89,6 +89,7 @@ export const cases: OpCase[] = [
   convolution("a stride longer than the kernel", [1, 2, 8, 8], [2, 2, 2, 2], { stride: 3 }),
   convolution("dilated", [1, 2, 7, 7], [3, 2, 3, 3], { dilation: 2, padding: 2 }),
   convolution("dilated, with a stride", [1, 2, 9, 8], [3, 2, 3, 3], { dilation: 2, stride: 2, padding: 1 }),
+  convolution("dilated as far as the stride", [1, 2, 7, 6], [3, 2, 2, 2], { dilation: 2, stride: 2 }),
   convolution("groups", [2, 4, 5, 5], [6, 2, 3, 3], { groups: 2, padding: 1 }),
   convolution("groups with a stride", [2, 4, 6, 6], [4, 2, 3, 3], { groups: 2, stride: 2, padding: 1 }),
   convolution("groups of patches", [1, 4, 4, 4], [4, 2, 2, 2], { groups: 2, stride: 2 }),
@@ -118,6 +119,7 @@ export const cases: OpCase[] = [
   transposed("depthwise", [1, 3, 3, 3], [3, 1, 2, 2], { stride: 2, groups: 3 }),
   transposed("patches", [1, 2, 3, 3], [2, 3, 2, 2], { stride: 2 }),
   transposed("dilated", [1, 2, 3, 3], [2, 2, 3, 3], { dilation: 2, padding: 1 }),
+  transposed("dilated as far as the stride", [1, 2, 3, 3], [2, 3, 2, 2], { dilation: 2, stride: 2 }),
   transposed("one axis", [2, 2, 5], [2, 3, 4], { stride: 2, padding: 1 }),
   transposed("three axes", [1, 2, 2, 3, 3], [2, 2, 2, 3, 3], { stride: [1, 2, 2] }),
 ];
