@@ -1,5 +1,5 @@
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
-import { isOpen } from "../graph/shape.ts";
+import { isOpen, sameShape } from "../graph/shape.ts";
 import { constant, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
@@ -72,7 +72,9 @@ function weighs({ op, attrs, inputs: [x, w, bias] }: Node, size: number): boolea
   if (op.name !== "Gemm" || op.domain !== "" || alpha !== 1 || beta !== 1 || transA || !transB) return false;
   const [rows] = x!.shape;
   const fill = w!.shape.every((d) => (d as number) % size === 0);
-  return valuesOf(w) !== undefined && (!bias || bias.rank === 1) && fill && (isOpen(rows) || rows >= fewest);
+  // A convolution has a bias for each channel, where a product repeats one number.
+  const biased = !bias || sameShape(bias.shape, w!.shape.slice(0, 1));
+  return valuesOf(w) !== undefined && biased && fill && (isOpen(rows) || rows >= fewest);
 }
 
 /** The node that made what `x` is made of by activations and changes of shape. */

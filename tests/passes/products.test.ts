@@ -49,7 +49,7 @@ test("what lies between can be read too", { skip: process.arch !== "x64" }, asyn
   for (const name of ["inner", "act", "y"]) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
 });
 
-test("a product alone, few rows, channels that fill no blocks and weights that change stay", () => {
+test("a product alone, few rows, channels that fill no blocks, a bias that repeats and weights that change stay", () => {
   const stay = (x: Tensor, y: Tensor, more: [string, Tensor][] = []): void => {
     const graph = new Graph([["x", x], ...more], [["y", y]]);
     assert.deepEqual([...productsInBlocks(graph, 16).outputs.values()], [y]);
@@ -58,6 +58,7 @@ test("a product alone, few rows, channels that fill no blocks and weights that c
   stay(x, linear(x, weights(64, 32)));
   stay(x, mlp(x, [32, 40]).y);
   stay(x, linear(softmax(linear(x, weights(64, 32))), weights(32, 64)));
+  stay(x, linear(linear(x, weights(64, 32), weights(1)), weights(32, 64)));
   const few = input([3, 32]);
   stay(few, mlp(few, [32, 64]).y);
   const w = input([64, 32]);
