@@ -1,6 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
-import { known } from "../graph/shape.ts";
+import { isOpen, known, type Shape } from "../graph/shape.ts";
 import { constant, FloatAttr, type OnnxForm, type Tensor } from "../graph/tensor.ts";
 import { defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
@@ -29,26 +29,39 @@ const resizeOp = defineOp<["x"], ResizeAttrs>({
     }, dy),
   }),
   form: ({ size, mode, alignCorners }, { inputs: [x] }): OnnxForm => {
+    // Of every axis: where `axes` names some, the engine mixes them up as it moves a transpose past the node.
+    const [lead, map] = [x!.shape.slice(0, 2), x!.shape.slice(2)];
+    const factors = [1, 1, ...size.map((to, i) => factor(known(map[i]), to))];
+    const byFactors = [undefined, { dtype: "float32", shape: [x!.rank], data: dataOf("float32", factors) }] as const;
     if (mode === "nearest") {
-      // By whole factors, of every axis: what the engine also computes in blocks of channels.
-      const factors = [1, 1, ...size.map((to, i) => to / known(x!.shape[i + 2]))];
+      // By whole factors: what the engine also computes in blocks of channels.
       return {
         attributes: { mode, coordinate_transformation_mode: "asymmetric", nearest_mode: "floor" },
-        constants: [undefined, { dtype: "float32", shape: [factors.length], data: dataOf("float32", factors) }],
+        constants: byFactors,
       };
     }
+    const sizes = [...lead, ...size];
     return {
       attributes: {
         mode: mode === "nearest-exact" ? "nearest" : mode,
         coordinate_transformation_mode: alignCorners ? "align_corners" : "half_pixel",
         nearest_mode: "round_prefer_ceil",
         cubic_coeff_a: new FloatAttr(CUBIC),
-        axes: size.map((_, i) => i + 2),
       },
-      constants: [undefined, undefined, { dtype: "int64", shape: [size.length], data: dataOf("int64", size) }],
+      constants: isStatic(sizes)
+        ? [undefined, undefined, { dtype: "int64", shape: [x!.rank], data: dataOf("int64", sizes) }]
+        : byFactors,
     };
   },
 });
+
+const isStatic = (shape: Shape): shape is readonly number[] => !shape.some(isOpen);
+
+/** to / from in float32, but never less: the engine multiplies by it and rounds down. */
+function factor(from: number, to: number): number {
+  const nearest = Math.fround(to / from);
+  return nearest * from < to ? nearest * (1 + 2 ** -23) : nearest;
+}
 
 /** The slope of the cubic kernel at 1, as in PyTorch.  Keys, "Cubic Convolution Interpolation" (1981) has -1/2. */
 const CUBIC = -0.75;
@@ -108,8 +121,14 @@ export const resize = (x: Tensor, { size, mode = "linear", alignCorners = false 
 
 /** Whether the engine's Resize computes it, and to the last pixel: otherwise each axis is multiplied by its weights. */
 const engineAgrees = (from: readonly number[], { size, mode }: ResizeAttrs): boolean => {
-  if (mode === "linear" || mode === "nearest-exact") return true;
-  if (mode === "cubic") return size.length === 2;
+  if (mode === "linear") return true;
+  // With channels last, where the engine may bring it, its cubic kernel does not shrink.
+  if (mode === "cubic") return size.length === 2 && from.every((s, i) => s <= size[i]);
   // It divides by a rounded scale, and a place just short of a pixel's edge gives the pixel before: seen from 14 to 16, say.
-  return from.every((s, i) => size[i] % s === 0);
+  if (mode === "nearest") return from.every((s, i) => size[i] % s === 0);
+  return from.every((s, i) => Math.fround(size[i] / s) === size[i] / s || !hasCentreOnEdge(s, size[i]));
 };
+
+/** Whether a pixel of the `to` has its centre where two of the `from` meet. */
+const hasCentreOnEdge = (from: number, to: number): boolean =>
+  Array.from({ length: to }).some((_, i) => ((2 * i + 1) * from) % (2 * to) === 0);

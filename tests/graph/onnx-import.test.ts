@@ -15,6 +15,7 @@ import { initialWeights, weightsOf } from "../../src/nn/module.ts";
 import { importOnnx } from "../../src/nn/onnx-module.ts";
 import { registry } from "../../src/ops/define.ts";
 import { readOperators } from "../../src/ops/onnx/draw.ts";
+import { resize } from "../../src/ops/resize.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { kinds } from "../ops/cases/index.ts";
 import { numbers, randn } from "../support/arrays.ts";
@@ -230,6 +231,13 @@ const versions: Readonly<Record<string, HandModel>> = {
       node("AveragePool", ["n"], ["pool"], { kernel_shape: [2, 2], strides: [2, 2], ceil_mode: 1 }),
     ],
   },
+  "opset 17: scales that are a little less in float32": {
+    opset: 17,
+    inputs: { x: ["N", 2, 5, 49] },
+    outputs: ["y"],
+    weights: { scales: w([4], [1, 1, 7 / 5, 3 / 49]) },
+    nodes: [node("Resize", ["x", "", "scales"], ["y"], { mode: "linear" })],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },
@@ -324,6 +332,22 @@ for (const [kind, all] of Object.entries(kinds))
       assert.ok(difference(got, wanted) <= 1e-5, name);
     }
   });
+
+test("a map of an open batch is resized by one operation again", async () => {
+  const x = input([new OpenDim("N"), 2, 5, 49]);
+  for (const mode of ["nearest-exact", "linear", "cubic"] as const) {
+    const size = mode === "cubic" ? [7, 63] : [7, 1];
+    const graph = new Graph([["x", x]], [["y", resize(x, { size, mode })]]);
+    const again = importOnnx(writeOnnx(graph)).graph();
+    assert.deepEqual(
+      again.nodes.map(({ op }) => op.name),
+      ["Input", "Resize"],
+    );
+    const feeds = { x: as(randn([3, 2, 5, 49]), "float32") };
+    const [got, wanted] = [await runGraph(again, feeds), await runGraph(graph, feeds)];
+    assert.ok(difference(got.y, wanted.y) <= 1e-5, mode);
+  }
+});
 
 test("every operator of the table can be read", () => {
   const fused = (name: string): boolean => name.startsWith("com.microsoft.");

@@ -25,6 +25,9 @@ function placesFromTheEnd(x: Tensor): Tensor {
   return ops.cast(ops.cumSum(ones, { axis: 0 }).mul(-1), { to: "int32" });
 }
 
+const resized = (x: Tensor, size: number[]): Tensor[] =>
+  (["nearest-exact", "linear", "cubic"] as const).map((mode) => ops.resize(x, { size, mode }));
+
 /** What backbones draw. */
 const cases: Record<string, Case> = {
   "linear layer": { image: [4, 3], weights: [randn([3, 5]), randn([5])], draw: (x, w, b) => x.matmul(w).add(b) },
@@ -117,6 +120,17 @@ const cases: Record<string, Case> = {
         .mean([0, 2]),
   },
   resize: { image: [2, 3, 3], draw: (x) => ops.resize(x, { size: [6, 5] }) },
+  "resize, channels last": {
+    image: [5, 4, 3],
+    draw: (x) => {
+      const map = x.permute(0, 3, 1, 2);
+      const sizes = [...resized(map, [7, 9]), ...resized(map, [3, 2])];
+      return ops.concat(
+        sizes.map((y) => y.permute(0, 2, 3, 1).reshape([x.shape[0], -1])),
+        1,
+      );
+    },
+  },
   activations: { image: [3], draw: (x) => ops.gelu(x).add(ops.silu(x)).add(ops.hardSwish(x)).add(ops.relu(x)) },
   "log-softmax and one-hot labels": {
     image: [5],

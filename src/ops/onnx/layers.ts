@@ -244,13 +244,16 @@ const resized: Importer = (at) => {
     if (Number.isNaN(scale ?? size) || isOpen(d)) return { size: d, scale: 1 };
     if (typeof size === "number") return { size, scale: size / d };
     if (typeof scale !== "number") throw at.wrong("resizes to a size that only a run knows");
-    return { size: Math.floor(d * scale), scale };
+    return { size: Math.floor(Math.fround(d * scale)), scale };
   });
   for (const { size } of target)
     if (!isOpen(size) && !(Number.isInteger(size) && size >= 1 && size <= largestSide))
       throw at.wrong(`makes an axis of ${size}`);
   const mode = ownMode(placing);
-  const exact = target.every(({ size, scale }, i) => isOpen(size) || size === Number(x.shape[i]) * scale);
+  // A scale is a float32: 7 / 5 is there a little less.
+  const exact = target.every(
+    ({ size, scale }, i) => isOpen(size) || Math.abs(size - Number(x.shape[i]) * scale) < 1e-6 * size,
+  );
   if (mode && exact && target.slice(0, 2).every(({ size }, i) => size === x.shape[i]) && x.rank > 2)
     return resize(x, { ...mode, size: target.slice(2).map(({ size }) => known(size, "a resized axis")) });
   return target.reduce((y, { size, scale }, axis) => {

@@ -54,6 +54,7 @@ const ways: readonly [map: number[], size: number[]][] = [
   ],
   [[14], [16]],
   [[5], [8]],
+  [[30], [9]],
   [
     [2, 3, 3],
     [4, 5, 3],
@@ -68,7 +69,7 @@ const modes: readonly [ResizeMode, boolean][] = [
   ["cubic", true],
 ];
 
-export const cases: OpCase[] = modes.flatMap(([mode, alignCorners]) =>
+const among = modes.flatMap(([mode, alignCorners]) =>
   ways.map(([map, size]) => {
     const options = { size, mode, alignCorners };
     const name = `resize: ${mode}${alignCorners ? " by corners" : ""}, ${map.join("×")} to ${size.join("×")}`;
@@ -81,3 +82,33 @@ export const cases: OpCase[] = modes.flatMap(([mode, alignCorners]) =>
     );
   }),
 );
+
+/** [N, C, H, W] -> [N, H, W, C] */
+const last = (x: HostTensor): HostTensor => {
+  const [n, c, ...map] = x.shape;
+  return nd([n, ...map, c], (i, h, w, k) => at(x, i, k, h, w));
+};
+/** [N, H, W, C] -> [N, C, H, W] */
+const second = (x: HostTensor): HostTensor => {
+  const [n, height, width, c] = x.shape;
+  return nd([n, c, height, width], (i, k, h, w) => at(x, i, h, w, k));
+};
+
+/** Between two changes of layout, which the engine moves past it. */
+const channelsLast = modes.flatMap(([mode, alignCorners]) =>
+  [
+    [7, 9],
+    [3, 2],
+    [10, 8],
+  ].map((size) =>
+    op(
+      `resize: ${mode}${alignCorners ? " by corners" : ""}, channels last, to ${size.join("×")}`,
+      [randn([1, 5, 4, 3])],
+      (x) => resize(x.permute(0, 3, 1, 2), { size, mode, alignCorners }).permute(0, 2, 3, 1),
+      (x) => last(naive(second(x), { size, mode, alignCorners })),
+      float32,
+    ),
+  ),
+);
+
+export const cases: OpCase[] = [...among, ...channelsLast];
