@@ -1,6 +1,6 @@
-import { dataOf } from "../graph/dtype.ts";
-import { FloatAttr, scalar, type Tensor, type TensorType } from "../graph/tensor.ts";
-import { cast, equal, greater, greaterOrEqual, less, lessOrEqual, where } from "./compare.ts";
+import { dataOf, floatsOf } from "../graph/dtype.ts";
+import { constant, constantData, FloatAttr, scalar, type Tensor, type TensorType } from "../graph/tensor.ts";
+import { and, cast, equal, greater, greaterOrEqual, less, lessOrEqual, where } from "./compare.ts";
 import { broadcastShape, type Draw, defineOp, sameDtype } from "./define.ts";
 
 /** The type of an elementwise result: broadcast shapes, equal dtypes. */
@@ -45,9 +45,28 @@ export const pow = defineOp({
   onnx: "Pow",
   inputs: ["a", "b"],
   infer: ({ a, b }) => elementwise(a, b),
-  // y = aᵇ  =>  da = dy b aᵇ⁻¹,  db = dy y ln a
-  vjp: ({ a, b }, dy, { y }) => ({ a: dy.mul(b).mul(a.pow(b.sub(1))), b: dy.mul(y).mul(a.log()) }),
+  // y = aᵇ  =>  da = dy b aᵇ⁻¹,  db = dy y ln a;  of a⁰ and at 0ᵇ both are 0, not 0 · ∞
+  vjp: ({ a, b }, dy, { y }) => {
+    const zero = scalar(0, a.dtype);
+    const isFlat = and(equal(a, zero), greaterOrEqual(b, zero));
+    return {
+      a: dy.mul(b).mul(a.pow(lessByOne(a, b))),
+      b: dy.mul(y).mul(where(isFlat, scalar(1, a.dtype), a).log()),
+    };
+  },
 });
+
+/** b - 1, but 0 where b is 0 and 1 / a would be infinite.  A known exponent needs no choice in the graph. */
+function lessByOne(a: Tensor, b: Tensor): Tensor {
+  const data = constantData(b);
+  if (data) {
+    const exponents = b.dtype === "float64" ? (data as Float64Array) : floatsOf(b.dtype, data);
+    const less = Float64Array.from(exponents, (e) => (e === 0 ? 0 : e - 1));
+    return constant(dataOf(b.dtype, less), b.shape as number[], b.dtype);
+  }
+  const zero = scalar(0, a.dtype);
+  return where(and(equal(a, zero), equal(b, zero)), zero, b.sub(1));
+}
 
 export const maximum = defineOp({
   onnx: "Max",

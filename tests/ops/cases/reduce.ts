@@ -1,4 +1,5 @@
-import type { Tensor } from "../../../src/graph/tensor.ts";
+import { gradients } from "../../../src/autodiff/gradients.ts";
+import { constant, type Tensor } from "../../../src/graph/tensor.ts";
 import * as ops from "../../../src/ops/index.ts";
 import type { HostTensor } from "../../../src/runtime/runtime.ts";
 import { apart, array, at, nd, randn, range, sumOver } from "../../support/arrays.ts";
@@ -125,6 +126,9 @@ export const cases: OpCase[] = [
   ),
 ];
 
+const slope = (y: Tensor, x: Tensor): Tensor => gradients(y.sum(), [x])[0];
+const row = (...values: number[]): Tensor => constant(Float64Array.from(values), [values.length], "float64");
+
 /** Where several elements are extreme, the gradient is shared among them.  [inputs, draw, gradient of the sum] */
 export const sharedGradients: readonly [name: string, x: HostTensor, draw: (x: Tensor) => Tensor, dx: number[]][] = [
   ["max", ties, (x) => x.max([1]), [0, 0.5, 0.5, 0.5, 0.5, 0]],
@@ -132,5 +136,9 @@ export const sharedGradients: readonly [name: string, x: HostTensor, draw: (x: T
   ["maximum: the first takes it", ties, (x) => ops.maximum(x, x.mul(1)), [1, 1, 1, 1, 1, 1]],
   ["relu at 0", array([2], [0, 1]), ops.relu, [0, 1]],
   ["abs at 0", array([2], [0, -1]), ops.abs, [0, -1]],
+  ["x⁰ at 0", array([2], [0, 3]), (x) => x.pow(0), [0, 0]],
+  ["x¹ at 0, differentiated", array([2], [0, 3]), (x) => slope(x.pow(1), x), [0, 0]],
+  ["a power, known only to a run, of 0", array([3], [0, 0, 0]), (x) => x.pow(x.add(row(0, 1, 2))), [0, 1, 0]],
+  ["0 to a power", array([3], [0, 1, 2]), (b) => b.mul(0).pow(b), [0, 0, 0]],
   ["clip at its limits", array([4], [-1, 0, 2, 3]), (x) => ops.clip(x, { min: 0, max: 2 }), [0, 1, 1, 0]],
 ];
