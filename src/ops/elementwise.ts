@@ -193,7 +193,11 @@ export const sign = (x: Tensor): Tensor => {
 };
 
 /** The nearest whole number, halves upwards.  No gradient. */
-export const round = (x: Tensor): Tensor => floor(x.add(0.5));
+export const round = (x: Tensor): Tensor => {
+  // x + 1/2 itself would be rounded: just below 1/2 and where a float's steps are 1 or more.
+  const low = floor(x);
+  return low.add(indicator(greaterOrEqual(x.sub(low), scalar(0.5, x.dtype)), x));
+};
 
 /** x² */
 export const square = (x: Tensor): Tensor => x.mul(x);

@@ -131,6 +131,13 @@ export const cases: OpCase[] = [
   unary("floor", apart([8]), ops.floor, Math.floor, { wrt: [] }),
   unary("ceil", apart([8]), ops.ceil, Math.ceil, { wrt: [] }),
   unary("sign", array([3], [-2, 0, 0.1]), ops.sign, Math.sign, { wrt: [] }),
+  unary(
+    "round: what it moves next to a half, and where a float's steps are 1",
+    array([3], [Math.fround(0.49999997), 8388609, -8388609]),
+    (x) => ops.round(x).sub(x),
+    (x) => Math.round(x) - x,
+    { wrt: [], dtype: "float32" },
+  ),
   unary("round", array([6], [-1.5, -0.6, -0.5, 0.4, 0.5, 2.5]), ops.round, Math.round, { wrt: [] }),
   unary("gelu", randn([9]), ops.gelu, (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)), float32),
   unary(
