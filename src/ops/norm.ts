@@ -32,7 +32,8 @@ export const logSoftmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Te
 const filled = (count: number, value: number, dtype: DType): Tensor =>
   constant(dataOf(dtype, new Float32Array(count).fill(value)), [count], dtype);
 
-const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMany({
+/** ONNX LayerNormalization: the result, and of each row in float32 its mean and 1/σ. */
+export const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMany({
   onnx: "LayerNormalization",
   inputs: ["x", "scale", "bias?"],
   infer: ([x, scale], { axis }) => {

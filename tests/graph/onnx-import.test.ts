@@ -231,6 +231,13 @@ const versions: Readonly<Record<string, HandModel>> = {
       node("AveragePool", ["n"], ["pool"], { kernel_shape: [2, 2], strides: [2, 2], ceil_mode: 1 }),
     ],
   },
+  "opset 17: what a layer norm found": {
+    opset: 17,
+    inputs: { x: ["N", 4, 6] },
+    outputs: ["y", "mean", "inverse"],
+    weights: { s: noise([6]) },
+    nodes: [node("LayerNormalization", ["x", "s"], ["y", "mean", "inverse"], { axis: -1, epsilon: { float: 1e-3 } })],
+  },
   "opset 17: scales that are a little less in float32": {
     opset: 17,
     inputs: { x: ["N", 2, 5, 49] },

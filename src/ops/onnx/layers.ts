@@ -120,12 +120,13 @@ const batchNorm: Importer = (at) => {
   return norm.batchNorm(x, scale, bias, mean, variance, { epsilon: attrs.epsilon });
 };
 
-/** Normalises the last axes, from `axis` on. */
+/** Normalises the last axes, from `axis` on; the means and 1/σ that it finds may be read too. */
 const layerNorm: Importer = (at) => {
   const x = at.x(0);
   const axis = at.axis(at.attr("axis", -1), x.rank);
   const own = x.shape.slice(axis);
-  return norm.layerNorm(x, at.x(1).reshape(own), at.maybe(2)?.reshape(own), at.attr("epsilon", 1e-5));
+  const inputs = [x, at.x(1).reshape(own), at.maybe(2)?.reshape(own)];
+  return norm.layerNormOp(inputs, { axis, epsilon: at.attr("epsilon", 1e-5) });
 };
 
 const groupNorm: Importer = (at) => {
