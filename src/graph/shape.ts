@@ -59,6 +59,9 @@ export function known(d: Dim, what = "this axis"): number {
   return d;
 }
 
+/** Whether it can be the size of an axis that holds something: 1, 2, … */
+export const isCount = (n: number): boolean => Number.isInteger(n) && n >= 1;
+
 /** `axis` counted from the front; negative axes count from the back. */
 export function normalAxis(axis: number, rank: number): number {
   const a = axis < 0 ? axis + rank : axis;

@@ -4,6 +4,7 @@ import {
   broadcast,
   type Dim,
   divDim,
+  isCount,
   isOpen,
   known,
   normalAxis,
@@ -123,8 +124,13 @@ export const sliceAxes = defineOp<["x"], SliceAttrs>({
     const shape = [...x.shape];
     axes.forEach((axis, i) => {
       const size = known(x.shape[axis], "a sliced axis");
-      if (starts[i] < 0 || ends[i] > size || starts[i] >= ends[i])
+      if (![starts[i], ends[i]].every(Number.isInteger) || starts[i] < 0 || ends[i] > size || starts[i] >= ends[i])
         throw new ShapeError(`${starts[i]} to ${ends[i]} is no range of axis ${axis}, which has ${size}`);
+      if (!isCount(steps[i]))
+        throw new ShapeError({
+          message: `a step of ${steps[i]} leads nowhere`,
+          help: "a step is 1 or more; flip what is to be read backwards",
+        });
       shape[axis] = Math.ceil((ends[i] - starts[i]) / steps[i]);
     });
     return { dtype: x.dtype, shape };
@@ -163,6 +169,11 @@ export const padAxes = defineOp<["x"], PadAttrs>({
   onnx: "Pad",
   inputs: ["x"],
   infer: ({ x }, { before, after, mode = "constant" }) => {
+    for (const list of [before, after])
+      if (list.length !== x.rank || !list.every(Number.isInteger))
+        throw new ShapeError(
+          `${x.rank} whole numbers are needed at each end, one for each axis; (${list.join(", ")}) came`,
+        );
     if (mode !== "constant" && [...before, ...after].some((p) => p < 0))
       throw new ShapeError({ message: `padding by ${mode} does not cut`, help: "slice it" });
     const shape = x.shape.map((d, i) => {
@@ -170,7 +181,10 @@ export const padAxes = defineOp<["x"], PadAttrs>({
       const size = known(d, "a padded axis");
       if (mode === "reflect" && Math.max(before[i], after[i]) >= size)
         throw new ShapeError(`${Math.max(before[i], after[i])} elements cannot be reflected out of ${size}`);
-      return size + before[i] + after[i];
+      const padded = size + before[i] + after[i];
+      if (padded < 1)
+        throw new ShapeError(`${-before[i] - after[i]} elements cannot be cut off axis ${i}, which has ${size}`);
+      return padded;
     });
     return { dtype: x.dtype, shape };
   },
@@ -234,6 +248,7 @@ const concatOp = defineMany<{ axis: number }>({
 /** Joins tensors along an axis. */
 export const concat = (xs: readonly Tensor[], axis: number): Tensor =>
   explained("Concat", xs, "variadic", () => {
+    if (xs.length === 0) throw new ShapeError("there is nothing to join");
     const a = normalAxis(axis, xs[0].rank);
     return xs.length === 1 ? xs[0] : concatOp(xs, { axis: a })[0];
   });
@@ -250,7 +265,7 @@ const splitOp = defineMany<{ axis: number; sizes: readonly number[] }>({
   inputs: ["x"],
   infer: ([x], { axis, sizes }) => {
     const size = known(x.shape[axis], "a split axis");
-    if (sizes.reduce((a, b) => a + b, 0) !== size)
+    if (!sizes.every(isCount) || sizes.reduce((a, b) => a + b, 0) !== size)
       throw new ShapeError(`parts of ${sizes.join(" + ")} do not make ${size}`);
     return sizes.map((part) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i === axis ? part : d)) }));
   },
@@ -376,7 +391,16 @@ function wide(indices: Tensor, shape: Shape): Tensor {
 export const scatterNdAdd: Draw<["x", "indices", "updates"]> = defineOp({
   onnx: "ScatterND",
   inputs: ["x", "indices", "updates"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  infer: ({ x, indices, updates }) => {
+    sameDtype(x, updates);
+    if (indices.dtype !== "int64") throw new ShapeError({ message: "the indices must be int64", help: "cast them" });
+    if (!sameShape(indices.shape, [updates.shape[0], 1]) || !sameShape(updates.shape.slice(1), x.shape.slice(1)))
+      throw new ShapeError({
+        message: `rows ${showShape(updates.shape)} at ${showShape(indices.shape)} do not go into ${showShape(x.shape)}`,
+        help: "it adds updates [K, ...R] at places [K, 1] to x [S, ...R]",
+      });
+    return { dtype: x.dtype, shape: x.shape };
+  },
   vjp: ({ indices, updates }, dy) => ({
     x: dy,
     indices: null,

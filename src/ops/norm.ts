@@ -1,7 +1,7 @@
 import { ShapeError } from "../base/errors.ts";
 import { type DType, dataOf } from "../graph/dtype.ts";
-import { known, normalAxis, sameShape, showShape, sizeOf } from "../graph/shape.ts";
-import { constant, FloatAttr, scope, type Tensor, type TensorType } from "../graph/tensor.ts";
+import { isCount, known, normalAxis, type Shape, sameShape, showShape, sizeOf } from "../graph/shape.ts";
+import { constant, FloatAttr, type Tensor, type TensorType } from "../graph/tensor.ts";
 import { cast } from "./compare.ts";
 import { type DrawMany, defineMany, defineOp, explained, sameDtype } from "./define.ts";
 import { columnSums } from "./linalg.ts";
@@ -32,14 +32,21 @@ export const logSoftmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Te
 const filled = (count: number, value: number, dtype: DType): Tensor =>
   constant(dataOf(dtype, new Float32Array(count).fill(value)), [count], dtype);
 
+/** What scales and shifts the normalised axes has their shape. */
+function numberEach(x: Tensor, normalised: Shape, others: Readonly<Record<string, Tensor | undefined>>): void {
+  for (const [name, other] of Object.entries(others)) {
+    sameDtype(x, other);
+    if (other && !sameShape(other.shape, normalised))
+      throw new ShapeError(`it normalises ${showShape(normalised)}, ${name} has ${showShape(other.shape)}`);
+  }
+}
+
 /** ONNX LayerNormalization: the result, and of each row in float32 its mean and 1/σ. */
 export const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMany({
   onnx: "LayerNormalization",
   inputs: ["x", "scale", "bias?"],
-  infer: ([x, scale], { axis }) => {
-    if (sizeOf(scale.shape) !== sizeOf(x.shape.slice(axis)))
-      throw new ShapeError(`it normalises ${x.shape.slice(axis)} and scales ${scale.shape}`);
-    sameDtype(x, scale);
+  infer: ([x, scale, bias], { axis }) => {
+    numberEach(x, x.shape.slice(axis), { scale, bias });
     // The mean and 1/σ come out in float32 whatever x is.
     const one: TensorType = { dtype: "float32", shape: x.shape.map((d, i) => (i < axis ? d : 1)) };
     return [{ dtype: x.dtype, shape: x.shape }, one, one];
@@ -93,10 +100,10 @@ export function layerNorm(x: Tensor, scale: Tensor, bias: Tensor | undefined, ep
 }
 
 /** The type of x, which the others have a number for each channel of. */
-function perChannelType(x: Tensor, others: Readonly<Record<string, Tensor>>): TensorType {
+function perChannelType(x: Tensor, others: Readonly<Record<string, Tensor | undefined>>): TensorType {
   for (const [name, other] of Object.entries(others)) {
     sameDtype(x, other);
-    if (!sameShape(other.shape, x.shape.slice(1, 2)))
+    if (other && !sameShape(other.shape, x.shape.slice(1, 2)))
       throw new ShapeError(`${x.shape[1]} channels came, ${name} has ${showShape(other.shape)}`);
   }
   return { dtype: x.dtype, shape: x.shape };
@@ -245,12 +252,11 @@ export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }
  * Wu and He, "Group Normalization" (2018).  x: [N, C, ...S], scale, bias: [C]
  */
 export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor | undefined, epsilon: number): Tensor {
-  if (known(x.shape[1]) % groups !== 0)
-    throw new ShapeError({
-      message: `groupNorm: ${x.shape[1]} channels do not divide into ${groups} groups`,
-      details: [`x: ${x}`],
-      at: scope() || undefined,
-    });
+  explained("groupNorm", [x, scale, bias], ["x", "scale", "bias"], () => {
+    if (!isCount(groups) || known(x.shape[1]) % groups !== 0)
+      throw new ShapeError(`${x.shape[1]} channels do not divide into ${groups} groups`);
+    perChannelType(x, { scale, bias });
+  });
   const constantly = (value: number): Tensor => filled(groups, value, x.dtype);
   const map = sizeOf(x.shape.slice(1));
   const each = known(map) / groups;
@@ -261,8 +267,10 @@ export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor
 }
 
 /** x / √(mean(x²) + ε) · scale over the last axis.  Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019). */
-export const rmsNorm = (x: Tensor, scale: Tensor, epsilon: number): Tensor =>
-  x.mul(x.mul(x).mean([-1], true).add(epsilon).sqrt().reciprocal()).mul(scale);
+export function rmsNorm(x: Tensor, scale: Tensor, epsilon: number): Tensor {
+  explained("rmsNorm", [x, scale], ["x", "scale"], () => numberEach(x, x.shape.slice(-1), { scale }));
+  return x.mul(x.mul(x).mean([-1], true).add(epsilon).sqrt().reciprocal()).mul(scale);
+}
 
 /** x / |x| along the last axis; zeros stay zeros.  Cosine similarity is the product of two of these. */
 export const unitNorm = (x: Tensor, epsilon = 1e-12): Tensor =>

@@ -1,6 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
-import { type Dim, isOpen, known, normalAxis, sizeOf } from "../graph/shape.ts";
+import { type Dim, isCount, isOpen, known, normalAxis, sizeOf } from "../graph/shape.ts";
 import type { OnnxForm, Tensor, TensorType } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
 import { type Draw, defineMany, defineOp } from "./define.ts";
@@ -14,6 +14,10 @@ interface Axes {
 
 function reduced({ x }: { x: Tensor }, { axes, keepdims }: Axes): TensorType {
   const gone = new Set(axes.map((a) => normalAxis(a, x.rank)));
+  // ONNX takes no axes for all of them.
+  if (axes.length === 0)
+    throw new ShapeError({ message: "no axis is named", help: "name every axis to reduce them all" });
+  if (gone.size !== axes.length) throw new ShapeError(`the axes (${axes.join(", ")}) name one of them twice`);
   const shape = x.shape.flatMap((d, i): Dim[] => (gone.has(i) ? (keepdims ? [1] : []) : [d]));
   return { dtype: x.dtype, shape };
 }
@@ -122,7 +126,7 @@ const topKOp = defineMany<{ k: number; axis: number }>({
   inputs: ["x"],
   infer: ([x], { k, axis }) => {
     const size = known(x.shape[normalAxis(axis, x.rank)], "a sorted axis");
-    if (k > size) throw new ShapeError(`${k} of ${size} elements were asked for`);
+    if (!(isCount(k) && k <= size)) throw new ShapeError(`${k} of ${size} elements were asked for`);
     const shape = x.shape.map((d, i) => (i === normalAxis(axis, x.rank) ? k : d));
     return [
       { dtype: x.dtype, shape },

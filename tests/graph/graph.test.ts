@@ -229,7 +229,35 @@ test("every operation names itself and what it read", () => {
     [/^Gemm: inner axes differ/, () => ops.gemm(input([2, 3]), input([2, 3]), undefined)],
     [/^Einsum: k is 3 and 4 in ik,kj->ij/, () => ops.einsum("ik,kj->ij", input([2, 3]), input([4, 2]))],
     [/^Einsum: "ii->i" is no equation/, () => ops.einsum("ii->i", input([2, 2]))],
-    [/^LayerNormalization: it normalises 4 and scales 5/, () => ops.layerNorm(x, input([5]), undefined, 1e-5)],
+    [/^LayerNormalization: it normalises \[4\], scale has \[5\]/, () => ops.layerNorm(x, input([5]), undefined, 1e-5)],
+    [
+      /^LayerNormalization: it normalises \[4, 4\], scale has \[2, 8\]/,
+      () => ops.layerNorm(x, input([2, 8]), undefined, 1e-5),
+    ],
+    [/^LayerNormalization: it normalises \[4\], bias has \[1\]/, () => ops.layerNorm(x, input([4]), input([1]), 1e-5)],
+    [/^groupNorm: 3 channels came, scale has \[1\]/, () => ops.groupNorm(x, 3, input([1]), undefined, 1e-5)],
+    [/^groupNorm: 3 channels came, bias has \[4\]/, () => ops.groupNorm(x, 3, input([3]), input([4]), 1e-5)],
+    [/^rmsNorm: it normalises \[4\], scale has \[3, 1, 1\]/, () => ops.rmsNorm(x, input([3, 1, 1]), 1e-5)],
+    [/^ReduceSumSquare: no axis is named/, () => ops.reduceSumSquare(x, { axes: [], keepdims: true })],
+    [/^ReduceSum: the axes \(0, 0\) name one of them twice/, () => x.sum([0, -4])],
+    [
+      /^Pad: 4 whole numbers are needed at each end, one for each axis; \(0, 1\) came/,
+      () => ops.padAxes(x, { before: [0, 1], after: [0, 0, 0, 0] }),
+    ],
+    [/^Pad: 5 elements cannot be cut off axis 2, which has 4/, () => x.pad(2, -3, -2)],
+    [/^Split: parts of 5 \+ -2 do not make 3/, () => ops.split(x, 1, [5, -2])],
+    [/^TopK: -1 of 4 elements were asked for/, () => ops.topK(x, -1)],
+    [/^Slice: a step of -1 leads nowhere/, () => x.slice(2, 0, 4, -1)],
+    [/^Slice: a step of 0 leads nowhere/, () => x.slice(2, 0, 4, 0)],
+    [/^Slice: 0 to 2.5 is no range/, () => x.slice(2, 0, 2.5)],
+    [
+      /^ScatterND: the indices must be int64/,
+      () => ops.scatterNdAdd(input([4, 2]), input([3, 1], "int32"), input([3, 2])),
+    ],
+    [
+      /^ScatterND: rows \[2, 2\] at \[3, 1\] do not go into \[4, 2\]/,
+      () => ops.scatterNdAdd(input([4, 2]), input([3, 1], "int64"), input([2, 2])),
+    ],
     [
       /^BatchNormalization: 3 channels came, scale has \[4\]/,
       () => ops.batchNorm(x, input([4]), input([3]), input([3]), input([3]), { epsilon: 1e-5 }),
@@ -253,4 +281,5 @@ test("every operation names itself and what it read", () => {
       (error) => error instanceof ShapeError && message.test(error.message) && !!error.facts.details?.length,
       `${message}`,
     );
+  assert.throws(() => ops.concat([], 0), /^ShapeError: Concat: there is nothing to join/);
 });

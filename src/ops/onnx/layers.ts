@@ -1,10 +1,11 @@
 import { dataOf } from "../../graph/dtype.ts";
-import { type Dim, isOpen, known, sizeOf } from "../../graph/shape.ts";
+import { type Dim, isOpen, known, sameShape, sizeOf } from "../../graph/shape.ts";
 import { constant, scalar, type Tensor } from "../../graph/tensor.ts";
 import { cast } from "../compare.ts";
 import { convOp, convTransposeOp } from "../conv.ts";
 import * as elementwise from "../elementwise.ts";
 import { along, einsum, gemm } from "../linalg.ts";
+import { expand } from "../move.ts";
 import * as norm from "../norm.ts";
 import { averagePool, maxPool } from "../pool.ts";
 import { dequantizeLinear, quantizeLinear } from "../quantize.ts";
@@ -148,7 +149,9 @@ const groupNorm: Importer = (at) => {
 const rmsNorm: Importer = (at) => {
   const x = at.x(0);
   if (at.axis(at.attr("axis", -1), x.rank) !== x.rank - 1) throw at.wrong("normalises more than the last axis");
-  return norm.rmsNorm(x, at.x(1), at.attr("epsilon", 1e-5));
+  const [scale, own] = [at.x(1), x.shape.slice(-1)];
+  const each = sameShape(scale.shape, own) ? scale : expand(scale.reshape([-1]), { shape: own });
+  return norm.rmsNorm(x, each, at.attr("epsilon", 1e-5));
 };
 
 type Reduction = (x: Tensor, attrs: { axes: readonly number[]; keepdims: boolean }) => Tensor;
