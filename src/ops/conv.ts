@@ -1,5 +1,15 @@
 import { ShapeError } from "../base/errors.ts";
-import { bindShape, type Dim, isOpen, known, type Shape, sameShape, showShape, staticSize } from "../graph/shape.ts";
+import {
+  bindShape,
+  type Dim,
+  isCount,
+  isOpen,
+  known,
+  type Shape,
+  sameShape,
+  showShape,
+  staticSize,
+} from "../graph/shape.ts";
 import type { OnnxForm, Tensor } from "../graph/tensor.ts";
 import { defineOp, sameDtype } from "./define.ts";
 import { columnSums } from "./linalg.ts";
@@ -25,10 +35,37 @@ const form = ({ strides, pads, dilations, group }: ConvAttrs): OnnxForm => ({
 export const convSize = (size: number, k: number, stride: number, pads: number, dilation: number): number =>
   Math.floor((size + pads - dilation * (k - 1) - 1) / stride) + 1;
 
-/** What holds for both directions: axes, dtypes, and a bias for each of the channels that come out. */
-function checkConv(x: Tensor, w: Tensor, bias: Tensor | undefined, outC: number, spatial: number): void {
-  if (x.rank !== spatial + 2 || w.rank !== spatial + 2)
+interface Window {
+  kernel?: readonly number[];
+  strides: readonly number[];
+  pads: readonly number[];
+  dilations?: readonly number[];
+  outputPadding?: readonly number[];
+}
+
+/** A window has whole numbers, as many as there are axes, and none that no window could have. */
+export function checkWindow(spatial: number, { kernel, strides, pads, dilations, outputPadding }: Window): void {
+  const check = (what: string, given: readonly number[] | undefined, least: number, ends = 1): void => {
+    if (!given || (given.length === ends * spatial && given.every((n) => Number.isInteger(n) && n >= least))) return;
+    throw new ShapeError({
+      message: `the ${what} is [${given.join(", ")}] for ${spatial} axes`,
+      help: `give a whole number of ${least} or more, or one for each axis${ends > 1 ? ", or for all starts, then all ends" : ""}`,
+    });
+  };
+  check("kernel", kernel, 1);
+  check("stride", strides, 1);
+  check("padding", pads, 0, 2);
+  check("dilation", dilations, 1);
+  check("output padding", outputPadding, 0);
+}
+
+/** What holds for both directions: axes, windows, dtypes, and a bias for each of the channels that come out. */
+function checkConv(x: Tensor, w: Tensor, bias: Tensor | undefined, outC: number, attrs: ConvAttrs): void {
+  const spatial = w.rank - 2;
+  if (spatial < 1 || x.rank !== w.rank)
     throw new ShapeError(`a ${spatial}-D convolution reads [N, C, ...${spatial} axes] and weights of as many`);
+  checkWindow(spatial, attrs);
+  if (!isCount(attrs.group)) throw new ShapeError(`there are no ${attrs.group} groups`);
   sameDtype(x, w);
   sameDtype(x, bias);
   if (bias && !sameShape(bias.shape, [outC]))
@@ -39,7 +76,7 @@ function convShape(x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAt
   const { strides, pads, dilations, group } = attrs;
   const spatial = strides.length;
   const [outC, inC] = w.shape.map((d) => known(d, "an axis of the weights"));
-  checkConv(x, w, bias, outC, spatial);
+  checkConv(x, w, bias, outC, attrs);
   if (x.shape[1] !== inC * group)
     throw new ShapeError({
       message: `${x.shape[1]} channels came, the weights read ${inC * group} (${group} groups of ${inC})`,
@@ -81,18 +118,25 @@ export const convOp = defineOp<["x", "w", "bias?"], ConvAttrs>({
 export const convTransposeOp = defineOp<["x", "w", "bias?"], TransposedAttrs>({
   onnx: "ConvTranspose",
   inputs: ["x", "w", "bias?"],
-  infer: ({ x, w, bias }, { strides, pads, dilations, group, outputPadding }) => {
-    checkConv(x, w, bias, known(w.shape[1]) * group, strides.length);
+  infer: ({ x, w, bias }, attrs) => {
+    const { strides, pads, dilations, group, outputPadding } = attrs;
+    checkConv(x, w, bias, known(w.shape[1]) * group, attrs);
     if (x.shape[1] !== w.shape[0]) throw new ShapeError(`${x.shape[1]} channels came, the weights read ${w.shape[0]}`);
-    const sizes = strides.map(
-      (stride, i) =>
-        (known(x.shape[i + 2], "a spatial axis") - 1) * stride +
-        dilations[i] * (known(w.shape[i + 2]) - 1) +
-        1 +
-        outputPadding[i] -
-        pads[i] -
-        pads[i + strides.length],
-    );
+    if (known(w.shape[0]) % group !== 0)
+      throw new ShapeError(`${w.shape[0]} channels do not divide into ${group} groups`);
+    const sizes = strides.map((stride, i) => {
+      // Where a kernel is dilated there could be more; the engine takes none of it.
+      if (outputPadding[i] >= stride)
+        throw new ShapeError({
+          message: `an output padding of ${outputPadding[i]} is not less than the stride, ${stride}`,
+          help: "take it from the padding at the ends, or pad the result",
+        });
+      const full =
+        (known(x.shape[i + 2], "a spatial axis") - 1) * stride + dilations[i] * (known(w.shape[i + 2]) - 1) + 1;
+      const size = full + outputPadding[i] - pads[i] - pads[i + strides.length];
+      if (size < 1) throw new ShapeError(`the padding leaves nothing of a map of ${full}`);
+      return size;
+    });
     return { dtype: x.dtype, shape: [x.shape[0], known(w.shape[1]) * group, ...sizes] };
   },
   // It is the adjoint in x of a convolution with the same weights, so the two exchange roles.

@@ -3,10 +3,11 @@ import { dataOf } from "../graph/dtype.ts";
 import { known, type Shape, staticSize } from "../graph/shape.ts";
 import { constant, type OnnxForm, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
-import { channelsOf, convSize, convTransposeOp, eachAxis } from "./conv.ts";
+import { channelsOf, checkWindow, convSize, convTransposeOp, eachAxis } from "./conv.ts";
 import { type Draw, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
 import { expand, expandLike, placeAlong, zerosLike } from "./move.ts";
+import { checkSize } from "./resize.ts";
 
 interface PoolAttrs {
   kernel: readonly number[];
@@ -193,6 +194,12 @@ function normalPool(x: Tensor, options: PoolOptions): { attrs: PoolAttrs; overru
   const spatial = x.rank - 2;
   const [sizes, strides, given] = [kernel, stride, padding].map((value) => eachAxis(value, spatial));
   const pads = given.length === spatial ? [...given, ...given] : given;
+  if (spatial < 1) throw new ShapeError("windows read a map, [N, C, ...S]");
+  checkWindow(spatial, { kernel: sizes, strides, pads });
+  if (pads.some((p, i) => p >= sizes[i % spatial]))
+    throw new ShapeError(
+      `the padding is [${pads.join(", ")}]; windows of ${sizes.join(" × ")} would read nothing else`,
+    );
   const ends = sizes.map((k, i) => {
     const size = known(x.shape[i + 2], "a pooled axis") + pads[i];
     const count = convSize(size, k, strides[i], pads[i + spatial], 1);
@@ -223,6 +230,7 @@ export const averagePool = (x: Tensor, options: PoolOptions & { countPadding?: b
 
 /** Means over as many windows as asked, as equal as they can be.  [N, C, ...S] -> [N, C, ...size] */
 export function adaptiveAveragePool(x: Tensor, size: readonly number[]): Tensor {
+  explained("AveragePool", [x], ["x"], () => checkSize(x, size));
   const from = size.map((_, i) => known(x.shape[i + 2], "a pooled axis"));
   if (from.every((s, i) => s % size[i] === 0)) return averagePool(x, { kernel: from.map((s, i) => s / size[i]) });
   // Windows of different sizes, as in PyTorch: from ⌊iS/S'⌋ to ⌈(i+1)S/S'⌉.

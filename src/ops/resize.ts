@@ -1,6 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
-import { isOpen, known, type Shape } from "../graph/shape.ts";
+import { isCount, isOpen, known, type Shape } from "../graph/shape.ts";
 import { constant, FloatAttr, type OnnxForm, type Tensor } from "../graph/tensor.ts";
 import { defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
@@ -95,6 +95,12 @@ const cubic = (d: number): number =>
 const matrix = (rows: readonly (readonly number[])[], like: Tensor): Tensor =>
   constant(dataOf(like.dtype, rows.flat()), [rows.length, rows[0].length], like.dtype);
 
+/** A map's axes become others: as many, and none of them empty. */
+export function checkSize(x: Tensor, size: readonly number[]): void {
+  if (size.length !== x.rank - 2 || !size.every(isCount))
+    throw new ShapeError(`a map of ${x.rank - 2} axes cannot become ${size.join(" × ")}`);
+}
+
 export interface ResizeOptions {
   /** Sizes of the axes after the channels. */
   size: readonly number[];
@@ -107,8 +113,7 @@ export interface ResizeOptions {
 /** Another resolution, as PyTorch's `interpolate` without antialiasing.  [N, C, ...S] -> [N, C, ...size] */
 export const resize = (x: Tensor, { size, mode = "linear", alignCorners = false }: ResizeOptions): Tensor =>
   explained("Resize", [x], ["x"], () => {
-    if (size.length !== x.rank - 2)
-      throw new ShapeError(`a map of ${x.rank - 2} axes cannot become ${size.join(" × ")}`);
+    checkSize(x, size);
     const attrs = { size, mode, alignCorners: alignCorners && !mode.startsWith("nearest") };
     const from = size.map((_, i) => known(x.shape[i + 2], "a resized axis"));
     if (from.every((s, i) => s === size[i])) return x;
