@@ -59,7 +59,7 @@ export function recompute(graph: Graph, { budget, loss = "loss" }: RecomputeOpti
   }
   if (best) return best.made;
   throw new OrielError("memory", {
-    message: `a step needs at least ${megabytes(least)} of memory, the budget is ${megabytes(budget)}`,
+    message: `a step needs at least ${megabytes(least, budget)} of memory, the budget is ${megabytes(budget, least)}`,
     details: [
       `${megabytes(use.peak)} without recomputation, of which ${megabytes(use.held)} are the weights, what the optimizer keeps, and the batch`,
     ],
@@ -67,7 +67,11 @@ export function recompute(graph: Graph, { budget, loss = "loss" }: RecomputeOpti
   });
 }
 
-const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6)} MB`;
+/** Bytes in words: whole megabytes where they are told apart from `other`, else with so many digits that they are. */
+function megabytes(bytes: number, other = 0): string {
+  const digits = [0, 1, 2, 3, 4, 5].find((n) => Math.abs(bytes - other) * 10 ** n >= 1e6) ?? 6;
+  return `${(Math.ceil((bytes * 10 ** digits) / 1e6) / 10 ** digits).toFixed(digits)} MB`;
+}
 
 /** Into how many segments the forward pass is cut. */
 const partCounts = [2, 3, 4, 6, 8, 12, 16, 24, 32, 48];

@@ -97,6 +97,18 @@ test("a batch in parts takes the memory of a part", async () => {
   assert.ok(b.peak < 0.5 * a.peak, `${b.peak} of ${a.peak} bytes`);
 });
 
+test("a budget a little below what is needed is told apart from it", () => {
+  const x = input([300_000]);
+  const loss = x.exp().square().sum();
+  const [dx] = gradients(loss, [x]);
+  const graph = new Graph([["x", x]], Object.entries({ loss, dx }));
+  assert.throws(() => recompute(graph, { budget: 4.7e6 }), /at least 4\.9 MB of memory, the budget is 4\.7 MB/);
+  assert.throws(
+    () => recompute(graph, { budget: 4.8e6 }),
+    /at least 4\.800004 MB of memory, the budget is 4\.800000 MB/,
+  );
+});
+
 test("a batch in parts, and a budget for each", async () => {
   const plain = await openStep("swin_micro_32", { batch: 16, accumulate: 2 });
   const memoryBudget = budgetOf(plain.graph, 0.8);
