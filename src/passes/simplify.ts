@@ -1,6 +1,6 @@
 import { type Data, dataOf, isFloat } from "../graph/dtype.ts";
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
-import { broadcast, OpenDim, sameShape, staticSize } from "../graph/shape.ts";
+import { broadcast, isOpen, OpenDim, sameShape, staticSize } from "../graph/shape.ts";
 import { constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, neg, sub } from "../ops/elementwise.ts";
 import { expand, type PadAttrs, padAxes, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
@@ -109,8 +109,9 @@ const rules: Readonly<Record<string, readonly Rule[]>> = {
       const inner = by(x, "Transpose");
       return inner && permute(inner.inputs[0]!, { perm: y.node.attrs.perm.map((p: number) => inner.attrs.perm[p]) });
     },
-    // Where only axes of size 1 move, no value does.
+    // Where only axes of size 1 move, no value does.  A reshape has room for one open axis.
     (y, x) => {
+      if (y.shape.filter(isOpen).length > 1) return undefined;
       const moved = y.node.attrs.perm.filter((p: number) => x.shape[p] !== 1);
       return moved.every((p: number, i: number) => i === 0 || moved[i - 1] < p) ? x.reshape(y.shape) : undefined;
     },

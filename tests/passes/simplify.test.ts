@@ -123,6 +123,11 @@ test("an open batch is kept apart from known sizes", async () => {
   assert.deepEqual([...y.shape], [3, 4]);
 });
 
+test("axes of size 1 between two open ones are transposed, not reshaped", () => {
+  const x = input([new OpenDim("N"), 1, new OpenDim("M")]);
+  assert.equal(operators(simplify(graphOf(x, x.permute(1, 0, 2)))), "Transpose");
+});
+
 test("gradients of what was simplified are those of what was drawn", async () => {
   const x = input([2, 3]);
   const y = wide(x.reshape([3, 2]).reshape([2, 3]).mul(1))
