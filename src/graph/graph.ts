@@ -11,8 +11,8 @@ export class Graph {
   #nodes?: readonly Node[];
 
   constructor(inputs: Iterable<readonly [string, Tensor]>, outputs: Iterable<readonly [string, Tensor]>) {
-    this.inputs = new Map(inputs);
-    this.outputs = new Map(outputs);
+    this.inputs = byName(inputs, "inputs");
+    this.outputs = byName(outputs, "outputs");
   }
 
   /** Every node that the outputs need, each after those it reads. */
@@ -32,6 +32,21 @@ export class Graph {
     }
     return new Graph(inputs, substitute(this.outputs, replaced));
   }
+}
+
+function byName(pairs: Iterable<readonly [string, Tensor]>, what: string): Map<string, Tensor> {
+  const named = new Map<string, Tensor>();
+  for (const [name, tensor] of pairs) {
+    const first = named.get(name) ?? tensor;
+    if (first !== tensor)
+      throw new OrielError("graph", {
+        message: `two ${what} of the graph are called ${name}`,
+        details: [`${first}`, `${tensor}`],
+        help: "give each a name of its own",
+      });
+    named.set(name, tensor);
+  }
+  return named;
 }
 
 /** The nodes that `outputs` need, each after those it reads, in the order in which they were drawn where that is free. */
@@ -114,8 +129,17 @@ export function validate(graph: Graph): void {
   const strangers = graph.nodes.filter((node) => node.op === leaf && !named.has(node));
   if (strangers.length > 0)
     throw new OrielError("graph", {
-      message: `the graph reads ${strangers.length} tensors that are none of its inputs`,
-      details: strangers.slice(0, 8).map((node) => `${node.outputs[0]} drawn at ${node.scope || "the top"}`),
-      help: "name every parameter and input when the graph is made",
+      message:
+        strangers.length === 1
+          ? "the graph reads a tensor that is none of its inputs"
+          : `the graph reads ${strangers.length} tensors that are none of its inputs`,
+      details: strangers.slice(0, 8).map(({ outputs: [x] }) => `${x}, ${readingOf(x, graph)}`),
+      help: "name every input; a module finds its layers in public fields and lists, not in #private fields or plain objects",
     });
+}
+
+/** Which operation reads a tensor first, and where. */
+function readingOf(x: Tensor, graph: Graph): string {
+  const reader = graph.nodes.find((node) => node.inputs.includes(x));
+  return reader ? `read by ${reader.op.name} at ${reader.scope || "the top"}` : "an output";
 }

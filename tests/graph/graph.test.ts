@@ -57,14 +57,14 @@ output image: image float32 [N, 3, 8, 8]`,
 });
 
 test("a graph names every input that it reads", () => {
-  const [x, stranger] = [input([2]), withScope("head.fc", () => input([2, 3]))];
-  const graph = new Graph([["x", x]], [["y", x.reshape([1, 2]).matmul(stranger)]]);
+  const [x, stranger] = [input([2]), input([2, 3])];
+  const graph = new Graph([["x", x]], [["y", withScope("head.fc", () => x.reshape([1, 2]).matmul(stranger))]]);
   assert.throws(() => validate(graph), {
     code: "graph",
     message: `\
-the graph reads 1 tensors that are none of its inputs
-  float32 [2, 3] drawn at head.fc
-  help: name every parameter and input when the graph is made`,
+the graph reads a tensor that is none of its inputs
+  float32 [2, 3], read by MatMul at head.fc
+  help: name every input; a module finds its layers in public fields and lists, not in #private fields or plain objects`,
   });
   validate(
     new Graph(
@@ -75,6 +75,24 @@ the graph reads 1 tensors that are none of its inputs
       graph.outputs,
     ),
   );
+});
+
+test("a name stands for one input, and for one output", () => {
+  const [a, b] = [input([2]), input([3])];
+  const twice = (x: Tensor, y: Tensor): [string, Tensor][] => [
+    ["x", x],
+    ["x", y],
+  ];
+  assert.throws(() => new Graph(twice(a, b), []), {
+    code: "graph",
+    message: `\
+two inputs of the graph are called x
+  float32 [2]
+  float32 [3]
+  help: give each a name of its own`,
+  });
+  assert.throws(() => new Graph([["x", a]], twice(a, a.exp())), /two outputs of the graph are called x/);
+  assert.equal(new Graph(twice(a, a), []).inputs.size, 1);
 });
 
 test("one name is not both an input and another output", () => {
