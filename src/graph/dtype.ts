@@ -54,6 +54,9 @@ export const isFloat = (dtype: DType): boolean =>
 /** Bytes of one element. */
 export const bytesOf = (dtype: DType): number => arrays[dtype].BYTES_PER_ELEMENT;
 
+/** The kind of array that values of `dtype` lie in. */
+export const arrayOf = (dtype: DType): (typeof arrays)[DType] => arrays[dtype];
+
 /** An array of `size` zeros for `dtype`. */
 export const zerosOf = (dtype: DType, size: number): Data => new arrays[dtype](size);
 

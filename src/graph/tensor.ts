@@ -1,4 +1,5 @@
-import { type Data, type DType, dataOf } from "./dtype.ts";
+import { ShapeError } from "../base/errors.ts";
+import { arrayOf, type Data, type DType, dataOf } from "./dtype.ts";
 import { type Shape, showShape } from "./shape.ts";
 
 /** What is known of a tensor before anything runs. */
@@ -126,6 +127,18 @@ export function input(shape: Shape, dtype: DType = "float32"): Tensor {
 
 /** Values known while drawing.  One with a name keeps it when the graph is written: weights do. */
 export function constant(data: Data, shape: readonly number[], dtype: DType, name?: string): Tensor {
+  const kind = arrayOf(dtype);
+  if (!(data instanceof kind))
+    throw new ShapeError({
+      message: `a constant of ${dtype} has its values as ${kind.name}, not as ${(data as Data).constructor.name}`,
+      help: "name the dtype that the array has, and cast what is drawn",
+    });
+  const size = shape.reduce((a, b) => a * b, 1);
+  if (data.length !== size)
+    throw new ShapeError({
+      message: `a constant of shape ${showShape(shape)} has ${size} values, ${data.length} came`,
+      at: name,
+    });
   return new Node(constantOp, [], { data, name }, [{ dtype, shape }], scope()).outputs[0];
 }
 

@@ -95,6 +95,16 @@ two inputs of the graph are called x
   assert.equal(new Graph(twice(a, a), []).inputs.size, 1);
 });
 
+test("a constant has as many values as its shape, in the array of its dtype", () => {
+  const refused = (message: string, draw: () => Tensor): void =>
+    assert.throws(draw, (error) => error instanceof ShapeError && error.facts.message === message);
+  refused("a constant of shape [5] has 5 values, 3 came", () => constant(new Float32Array(3), [5], "float32"));
+  refused("a constant of float32 has its values as Float32Array, not as Int32Array", () =>
+    constant(Int32Array.of(1, 2, 3), [3], "float32"),
+  );
+  assert.equal(constant(new Uint16Array(1), [], "float16").dtype, "float16");
+});
+
 test("one name is not both an input and another output", () => {
   const x = input([2]);
   validate(new Graph([["x", x]], [["x", x]]));
