@@ -127,10 +127,10 @@ export function input(shape: Shape, dtype: DType = "float32"): Tensor {
 
 /** Values known while drawing.  One with a name keeps it when the graph is written: weights do. */
 export function constant(data: Data, shape: readonly number[], dtype: DType, name?: string): Tensor {
-  const kind = arrayOf(dtype);
-  if (!(data instanceof kind))
+  const kind = arrayOf(dtype).name;
+  if (data[Symbol.toStringTag] !== kind)
     throw new ShapeError({
-      message: `a constant of ${dtype} has its values as ${kind.name}, not as ${(data as Data).constructor.name}`,
+      message: `a constant of ${dtype} has its values as ${kind}, not as ${data[Symbol.toStringTag]}`,
       help: "name the dtype that the array has, and cast what is drawn",
     });
   const size = shape.reduce((a, b) => a * b, 1);

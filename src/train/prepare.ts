@@ -2,7 +2,15 @@ import { join } from "node:path";
 import { headNames } from "../backbones/backbone.ts";
 import { findModel, type Preprocessing } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
-import { alignClasses, classWeights, type Dataset, openDataset, openSplits, splitDataset } from "../data/index.ts";
+import {
+  alignClasses,
+  classWeights,
+  type Dataset,
+  openDataset,
+  openSplits,
+  type Splits,
+  splitDataset,
+} from "../data/index.ts";
 import { staticSize } from "../graph/shape.ts";
 import { constant } from "../graph/tensor.ts";
 import { parametersOf } from "../nn/module.ts";
@@ -48,8 +56,8 @@ function checkModelOptions({ modelOptions = {} }: TrainConfig): void {
       throw new UsageError({ message: `${key} is none of the model's options in training`, help });
 }
 
-/** Opens the data, draws the model and its training step. */
-export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Prepared> {
+/** Opens the data, unless its pictures are given; draws the model and its training step. */
+export async function prepareRun(asked: TrainConfig, emit: OnEvent, pictures?: Splits): Promise<Prepared> {
   checkModelOptions(asked);
   const imported = isOnnx(asked.model) ? await openImported(asked.model, asked.imageSize, asked.out) : undefined;
   const entry = imported
@@ -64,7 +72,7 @@ export async function prepareRun(asked: TrainConfig, emit: OnEvent): Promise<Pre
       : asked.weights
         ? await originOf(asked.weights, emit)
         : {};
-  const { train, val } = await openData(asked);
+  const { train, val } = pictures ? sameClasses(pictures) : await openData(asked);
   if (val.length === 0)
     throw new UsageError({
       message: `no class has a second picture, so that of ${train.length} none is left to validate with`,
@@ -132,9 +140,11 @@ const weightsOfClasses = (train: Dataset) => {
 };
 
 /** The training set, and the validation set with its labels numbered alike. */
-async function openData({ data, val, seed }: TrainConfig): Promise<{ train: Dataset; val: Dataset }> {
+const sameClasses = ({ train, val }: Splits): Splits => ({ train, val: alignClasses(train, val) });
+
+async function openData({ data, val, seed }: TrainConfig): Promise<Splits> {
   if (val === undefined) return openSplits(data, { seed });
   const train = await openDataset(data, { split: "train" });
   if (typeof val === "number") return splitDataset(train, { fraction: val, seed });
-  return { train, val: alignClasses(train, await openDataset(val, { split: "val" })) };
+  return sameClasses({ train, val: await openDataset(val, { split: "val" }) });
 }

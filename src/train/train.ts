@@ -1,5 +1,5 @@
 import { withoutUndefined } from "../base/options.ts";
-import type { Dataset } from "../data/index.ts";
+import type { Dataset, Splits } from "../data/index.ts";
 import { openNode } from "../runtime/node.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { parseConfig, type TrainConfigInput } from "./config.ts";
@@ -18,6 +18,8 @@ export interface TrainOptions {
   onEvent?: OnEvent;
   /** Ends the run at the next step, with a checkpoint to go on from. */
   signal?: AbortSignal;
+  /** Pictures that are no files: where they are given, `data` is only what the run's config calls them.  They are not closed. */
+  pictures?: Splits;
 }
 
 /**
@@ -31,7 +33,7 @@ export interface TrainOptions {
  */
 export async function train(
   given: TrainConfigInput | ResumeInput,
-  { onEvent = () => {}, signal }: TrainOptions = {},
+  { onEvent = () => {}, signal, pictures }: TrainOptions = {},
 ): Promise<TrainResult> {
   const began = performance.now();
   let folder: RunFolder | undefined;
@@ -40,7 +42,7 @@ export async function train(
     onEvent(event);
   };
   const before = given.resume ? await resumedConfig(given) : undefined;
-  const prepared = await prepareRun(parseConfig({ ...before, ...withoutUndefined(given) }), emit);
+  const prepared = await prepareRun(parseConfig({ ...before, ...withoutUndefined(given) }), emit, pictures);
   const { config, loaders } = prepared;
   folder = new RunFolder(config.out);
   let runtime: Runtime | undefined;
@@ -64,7 +66,7 @@ export async function train(
     await closeLoaders(loaders);
     await runtime?.close();
     folder.close();
-    await Promise.all([prepared.train.close?.(), prepared.val.close?.()]);
+    if (!pictures) await Promise.all([prepared.train.close?.(), prepared.val.close?.()]);
   }
 }
 

@@ -12,6 +12,7 @@ import {
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
+import { type Dataset, openDataset, splitDataset } from "../../src/data/index.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.ts";
 import type { TrainConfigInput } from "../../src/train/config.ts";
 import type { TrainEvent } from "../../src/train/events.ts";
@@ -335,4 +336,21 @@ test("broken pictures are left out and told of; too many stop the run", async ()
   for (let i = 1; i < 6; i++) writeFileSync(join(folder, "red", `${i}.png`), "no picture");
   const error = await rejection(train(config("too-broken", { data: folder, epochs: 1 })));
   assert.equal(error.code, "broken-pictures");
+});
+
+test("pictures that are no files train as files do, and stay open", async () => {
+  const { train: some, val } = splitDataset(await openDataset(data, { split: "train" }), { fraction: 0.25, seed: 1 });
+  const inMemory = (dataset: Dataset): Dataset => ({
+    classes: dataset.classes,
+    length: dataset.length,
+    label: (i) => dataset.label(i),
+    name: (i) => `picture ${i}`,
+    read: (i) => dataset.read(i),
+    close: () => Promise.reject(new Error("closed")),
+  });
+  const given = config("memory", { data: "stripes made here", epochs: 1, seed: 1 });
+  const own = await train(given, { pictures: { train: inMemory(some), val: inMemory(val) } });
+  const files = await train(config("files", { epochs: 1, seed: 1 }));
+  assert.equal(own.top1, files.top1);
+  assert.equal((await readRunConfig(own.folder)).data, "stripes made here");
 });
