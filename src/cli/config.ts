@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
 import type { z } from "zod";
 import { UsageError } from "../base/errors.ts";
-import { check, keyOf } from "./flags.ts";
+import { camelCase } from "../base/options.ts";
+import { check } from "./flags.ts";
 
 /** The values of a JSON file, checked by a schema of which it may hold any part.  Keys may be written as flags are: `image-size`. */
 export async function readConfig(file: string, schema: z.ZodObject): Promise<Record<string, unknown>> {
@@ -21,7 +22,7 @@ export async function readConfig(file: string, schema: z.ZodObject): Promise<Rec
   }
   if (typeof read !== "object" || read === null || Array.isArray(read))
     throw new UsageError({ message: "expected an object with a flag's name for each key", at: file });
-  const values = Object.fromEntries(Object.entries(read).map(([name, value]) => [keyOf(name), value]));
+  const values = Object.fromEntries(Object.entries(read).map(([name, value]) => [camelCase(name), value]));
   check(schema.partial().strict(), values, { file });
   return values;
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { didYouMean, nearest, UsageError } from "../base/errors.ts";
+import { kebabCase } from "../base/options.ts";
 
 /** What is needed of JSON Schema to turn words into values. */
 interface Schema {
@@ -25,10 +26,7 @@ export interface Flag {
   read(text: string): unknown;
 }
 
-export const flagName = (key: string): string => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-
-/** `image-size` or `imageSize` -> `imageSize` */
-export const keyOf = (name: string): string => name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+export const flagName = (key: string): string => `--${kebabCase(key)}`;
 
 /** The flags of a schema, one for each key that is no argument. */
 export function flagsOf(schema: z.ZodObject, without: readonly string[] = []): Flag[] {

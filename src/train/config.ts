@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { didYouMean, UsageError } from "../base/errors.ts";
+import { camelCase, kebabCase } from "../base/options.ts";
 
 const whole = (least: number) => z.number().int().min(least);
 const positive = () => z.number().gt(0);
@@ -145,15 +146,11 @@ export type TrainConfig = z.output<typeof trainSchema>;
 export type TrainConfigInput = z.input<typeof trainSchema>;
 export type ConfigKey = keyof TrainConfig;
 
-/** `imageSize` -> `image-size` */
-export const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
-const camel = (key: string): string => key.replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
-
 /** Checks a config; `where` names its source in messages.  Keys may be written as flags are: `image-size`. */
 export function parseConfig(given: Readonly<Record<string, unknown>>, where?: string): TrainConfig {
   if (typeof given !== "object" || given === null || Array.isArray(given))
     throw new UsageError({ message: "a config is an object of keys and values", at: where });
-  const parsed = trainSchema.safeParse(Object.fromEntries(Object.entries(given).map(([k, v]) => [camel(k), v])));
+  const parsed = trainSchema.safeParse(Object.fromEntries(Object.entries(given).map(([k, v]) => [camelCase(k), v])));
   if (parsed.success) return parsed.data;
   const details = parsed.error.issues.flatMap((issue) => explain(issue, given));
   if (details.length === 1) throw new UsageError({ message: details[0].message, at: where, help: details[0].help });
@@ -178,7 +175,7 @@ function explain(issue: z.core.$ZodIssue, given: Readonly<Record<string, unknown
     }));
   }
   const key = String(issue.path[0]);
-  const value = given[key] ?? given[kebab(key)];
+  const value = given[key] ?? given[kebabCase(key)];
   const help = trainSchema.shape[key as ConfigKey]?.description;
   if (value === undefined) return { message: `${key} is missing`, help };
   return { message: `${key} is ${JSON.stringify(value)}; expected ${expected(issue, key)}`, help };

@@ -1,10 +1,11 @@
 import type { Preprocessing } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
+import { kebabCase } from "../base/options.ts";
 import { Random } from "../base/philox.ts";
 import type { MixOptions, TrainTransform } from "../data/index.ts";
 import { adamw, chain, clipNorm, lamb, type Optimizer, type PerParameter, sgd } from "../optim/optimizer.ts";
 import { constantRate, cosine, oneCycle, polynomial, type Schedule, stepped } from "../optim/schedule.ts";
-import { type ConfigKey, kebab, type TrainConfig, trainSchema } from "./config.ts";
+import { type ConfigKey, type TrainConfig, trainSchema } from "./config.ts";
 import { isOnnx } from "./imported.ts";
 
 /** A config whose defaults have been worked out: what `config.json` holds. */
@@ -71,7 +72,7 @@ export function idleValues(config: ResolvedConfig): string[] {
   const asked = (key: ConfigKey): boolean =>
     Boolean(config[key]) && JSON.stringify(config[key]) !== JSON.stringify(usual[key]);
   return rules.flatMap(([applies, because, keys]) =>
-    (applies ? keys.filter(asked) : []).map((key) => `--${kebab(key)} does nothing with --${because}`),
+    (applies ? keys.filter(asked) : []).map((key) => `--${kebabCase(key)} does nothing with --${because}`),
   );
 }
 
