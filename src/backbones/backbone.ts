@@ -12,6 +12,8 @@ export interface Preprocessing {
   imageSize: number;
   /** Evaluation resizes the shorter side to imageSize / cropPct, then cuts out the centre. */
   cropPct: number;
+  /** "squash" resizes both sides to imageSize instead, whatever the picture's shape. */
+  cropMode?: "center" | "squash";
   interpolation: "bicubic" | "bilinear";
   /** Of pixels in 0…1, for red, green and blue. */
   mean: readonly [number, number, number];

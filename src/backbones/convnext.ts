@@ -289,7 +289,10 @@ export const variants: Record<string, Variant<ConvNeXtConfig>> = {
   convnextv2_small: { config: { ...small, grn: true } },
   convnextv2_base: { config: { ...base, grn: true } },
   convnextv2_large: { config: { ...large, grn: true } },
-  convnextv2_huge: { config: { ...huge, grn: true }, preprocessing: { imageSize: 384, cropPct: 1 } },
+  convnextv2_huge: {
+    config: { ...huge, grn: true },
+    preprocessing: { imageSize: 384, cropPct: 1, cropMode: "squash" },
+  },
 };
 
 /** Others have linear layers where timm convolves with kernels of 1, and global response norms that broadcast over [N, H, W, C]. */

@@ -504,8 +504,9 @@ const mlp = <C extends MaxViTConfig>(config: C): C => ({ ...config, offsets: "ml
 const half = [0.5, 0.5, 0.5] as const;
 const centred = { mean: half, std: half };
 const at224 = { cropPct: 0.95 };
-const at384 = { imageSize: 384, cropPct: 1, ...centred };
-const at512 = { imageSize: 512, cropPct: 1, ...centred };
+const squashed = { cropPct: 1, cropMode: "squash", ...centred } as const;
+const at384 = { imageSize: 384, ...squashed };
+const at512 = { imageSize: 512, ...squashed };
 const rw224 = { ...at224, ...centred };
 const rw256 = { ...rw224, imageSize: 256 };
 

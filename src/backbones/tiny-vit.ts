@@ -279,7 +279,10 @@ export const variants: Record<string, Variant<TinyViTConfig>> = {
   },
   tiny_vit_21m_224: { config: { ...of21m, ...at224 }, preprocessing: pictures },
   tiny_vit_21m_384: { config: { ...of21m, windows: [12, 24, 12] }, preprocessing: { imageSize: 384, cropPct: 1 } },
-  tiny_vit_21m_512: { config: { ...of21m, windows: [16, 32, 16] }, preprocessing: { imageSize: 512, cropPct: 1 } },
+  tiny_vit_21m_512: {
+    config: { ...of21m, windows: [16, 32, 16] },
+    preprocessing: { imageSize: 512, cropPct: 1, cropMode: "squash" },
+  },
 };
 
 export const create = (config: TinyViTConfig, options: BackboneOptions): TinyViT => new TinyViT(config, options);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { findModel, type ModelEntry, type NameMap } from "../backbones/index.ts";
+import { findModel, type ModelEntry, type NameMap, type Preprocessing } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { cost } from "../passes/cost.ts";
@@ -73,7 +73,7 @@ model hub: what it holds, of any format, without reading the weights.`,
         paper,
         `${count(params)} parameters, ${count(macs)} multiply-adds for one image of ${size}×${size}`,
         `activations of one image: at most ${bytes(memory.peak)} at once to predict, ${bytes(memory.total)} in all to train`,
-        `pictures: shorter side to ${Math.round(size / preprocessing.cropPct)}, ${preprocessing.interpolation}, centre ${size}×${size}`,
+        `pictures: ${viewOf(preprocessing, size)}`,
         "",
         table(
           ["layer", "output", "params", "multiply-adds", "activations"],
@@ -98,4 +98,10 @@ function mapOf({ name, names }: ModelEntry, convention: "timm" | "official" | "t
       help: "--names timm lists those of published checkpoints",
     });
   return names[convention];
+}
+
+/** How a picture becomes the square that a model reads. */
+function viewOf({ cropPct, cropMode, interpolation }: Preprocessing, size: number): string {
+  if (cropMode === "squash") return `resized to ${size}×${size}, whatever their shape, ${interpolation}`;
+  return `shorter side to ${Math.round(size / cropPct)}, ${interpolation}, centre ${size}×${size}`;
 }

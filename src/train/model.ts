@@ -54,6 +54,6 @@ export const fusedGraph = (
 ): Graph => fuse(bindWeights(inferenceGraph(model, imageSize), model, values), { target });
 
 /** The one view of a picture that a model is judged by. */
-export function evaluateTransform({ imageSize, cropPct, interpolation, mean, std }: Preprocessing): EvaluateTransform {
-  return { kind: "evaluate", size: imageSize, cropPct, interpolation, mean, std };
+export function evaluateTransform({ imageSize, ...fit }: Preprocessing): EvaluateTransform {
+  return { kind: "evaluate", size: imageSize, ...fit };
 }

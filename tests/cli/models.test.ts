@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { findModel } from "../../src/backbones/index.ts";
+import { evaluateTransform } from "../../src/train/model.ts";
 import { json, oriel, refused, temporaryFolder } from "./helpers.ts";
 
 const folder = temporaryFolder();
@@ -47,6 +49,13 @@ test("info: layers with shapes, parameters, multiply-adds, memory", async () => 
   assert.deepEqual(found.layers.find(({ path }) => path === "layers.1")?.shape, [1, 28, 28, 192]);
   const { stdout } = await oriel(folder, "info", "swin_tiny_patch4_window7_224");
   assert.match(stdout, /layers\.1 +\[1, 28, 28, 192\]/);
+});
+
+test("a model that was judged by bent pictures is shown, and judges, so", async () => {
+  const { stdout } = await oriel(folder, "info", "maxxvitv2_rmlp_base_rw_384");
+  assert.match(stdout, /pictures: resized to 384×384, whatever their shape/);
+  const { preprocessing } = await findModel("tiny_vit_21m_512");
+  assert.equal(evaluateTransform(preprocessing).cropMode, "squash");
 });
 
 test("info: what a file of weights holds, without reading them", async () => {
