@@ -47,11 +47,11 @@ function recognise(head: Uint8Array): Looks | undefined {
   // Behind the pickle's version, and since protocol 4 behind a frame's length.
   if (head[0] === 0x80 && [2, 11].some((at) => startsWith(head, torchMagic, at)))
     return { words: "a torch file of the older kind", format: "torch-legacy" };
-  const found = signatures.find(([bytes]) => startsWith(head, bytes));
-  if (found) return { words: found[1], format: found[2] };
-  // A header's length in 8 bytes, far below 2^32, and its JSON.
+  // A header's length in 8 bytes, far below 2^32, and its JSON.  Any length may come, so before the shorter signatures: 640 begins as a pickle does.
   if (head[8] === 0x7b && startsWith(head, [0, 0, 0, 0], 4))
     return { words: "a safetensors file", format: "safetensors" };
+  const found = signatures.find(([bytes]) => startsWith(head, bytes));
+  if (found) return { words: found[1], format: found[2] };
   if (head[0] === 0x08 && head[1] <= 32 && onnxFields.includes(head[2]))
     return { words: "an ONNX model", format: "onnx" };
   const text = new TextDecoder("latin1").decode(head).trimStart().toLowerCase();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
+import { formatOf, identify } from "../../src/weights/identify.ts";
 import { encodeSafetensors, SafetensorsFile } from "../../src/weights/safetensors.ts";
 import { blobSource, bytesSource } from "../../src/weights/source.ts";
 import { type StoredDtype, type StoredTensor, toFloat32 } from "../../src/weights/stored.ts";
@@ -82,6 +83,17 @@ test("a browser's blob is a source", async () => {
   const bytes = encodeSafetensors([["weight", float32([1], [5])]]);
   const file = await SafetensorsFile.open(blobSource(new Blob([bytes as Uint8Array<ArrayBuffer>])));
   assert.deepEqual([...(await file.readFloat32("weight"))], [5]);
+});
+
+test("a header of any length is one of safetensors, also where the length begins as another format does", async () => {
+  for (const length of [0x0280, 0x0480, 0x8b20]) {
+    const plain = encodeSafetensors([["flag", flag]], { note: "" });
+    const missing = length - Number(new DataView(plain.buffer).getBigUint64(0, true));
+    const bytes = encodeSafetensors([["flag", flag]], { note: "x".repeat(missing) });
+    assert.equal(Number(new DataView(bytes.buffer).getBigUint64(0, true)), length);
+    assert.deepEqual([identify(bytes), formatOf(bytes)], ["a safetensors file", "safetensors"]);
+    assert.deepEqual((await open(bytes)).names, ["flag"]);
+  }
 });
 
 test("names that JavaScript treats specially are names like any other", async () => {
