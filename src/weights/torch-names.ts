@@ -39,6 +39,16 @@ export class StridedTensor {
 
 const malformed = (message: string) => new OrielError("malformed", `not a valid torch file: ${message}`);
 
+/** A tensor, and marks that PyTorch computes by: of a negative or a conjugate the storage holds other values than it has. */
+function unmarked(tensor: StridedTensor, marks: PickleValue): StridedTensor {
+  const found = marks instanceof Map ? ["neg", "conj"].filter((mark) => marks.get(mark) === true) : [];
+  if (found.length === 0) return tensor;
+  throw new OrielError("unsupported", {
+    message: `a tensor [${tensor.shape}] of the file is the ${found[0] === "neg" ? "negative" : "conjugate"} of what is stored for it`,
+    help: "in Python, save `tensor.resolve_conj().resolve_neg()`",
+  });
+}
+
 /** torch's own limit. */
 const mostAxes = 64;
 
@@ -100,7 +110,7 @@ function tensorOfDtype(args: readonly PickleValue[]): StridedTensor {
   const name = args[6];
   const dtype = name instanceof PickleName ? dtypeNames.get(name.name) : undefined;
   if (!dtype) throw malformed("a tensor's dtype makes no sense");
-  return new StridedTensor(args, dtype);
+  return unmarked(new StridedTensor(args, dtype), args[7]);
 }
 
 /** (builder, type, its arguments, state): a tensor that had attributes set on it, which say nothing of its values. */
@@ -145,7 +155,7 @@ const size = ([axes]: readonly PickleValue[]) => (Array.isArray(axes) ? axes : [
 
 const builders: Record<string, (args: readonly PickleValue[]) => PickleValue> = {
   "torch._utils._rebuild_tensor": (args) => new StridedTensor(args),
-  "torch._utils._rebuild_tensor_v2": (args) => new StridedTensor(args),
+  "torch._utils._rebuild_tensor_v2": (args) => unmarked(new StridedTensor(args), args[6]),
   "torch._utils._rebuild_tensor_v3": tensorOfDtype,
   "torch._utils._rebuild_parameter": ([tensor]) => tensor,
   "torch._utils._rebuild_parameter_with_state": ([tensor]) => tensor,

@@ -5,7 +5,7 @@ import { unpickle } from "../../src/weights/pickle.ts";
 import { SafetensorsFile } from "../../src/weights/safetensors.ts";
 import { bytesSource } from "../../src/weights/source.ts";
 import { readTorch } from "../../src/weights/torch.ts";
-import { torchNames } from "../../src/weights/torch-names.ts";
+import { Storage, torchNames } from "../../src/weights/torch-names.ts";
 import { crc32, zipParts } from "../../src/weights/write-zip.ts";
 import { listZip } from "../../src/weights/zip.ts";
 
@@ -103,6 +103,20 @@ const tricks: [what: string, code: string, says: RegExp, ...pickle: (string | nu
 ];
 for (const [what, code, says, ...pickle] of tricks)
   test(`pickles: ${what}`, () => refused(load(codes(...pickle)), code, says));
+
+test("a tensor that is the negative or the conjugate of what is stored is refused, not read as that", () => {
+  for (const builder of ["torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"]) {
+    const dtype = builder.endsWith("3") ? [torchNames.get("torch.float32")] : [];
+    const build = (marks: Map<string, boolean>) =>
+      torchNames.get(builder)!.build!([new Storage("0", "F32", 0), 0, [2], [1], false, new Map(), ...dtype, marks]);
+    build(new Map([["neg", false]]));
+    assert.throws(
+      () => build(new Map([["neg", true]])),
+      /tensor \[2\] .* is the negative of what is stored.*resolve_neg/s,
+    );
+    assert.throws(() => build(new Map([["conj", true]])), /is the conjugate of what is stored/);
+  }
+});
 
 test("a value is remembered at any index without room for those before it", async () => {
   const { value } = await load(codes([0x80, 2], "Nr", int32(2 ** 31), "0j", int32(2 ** 31), "."));
