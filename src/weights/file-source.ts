@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import { type FileHandle, open, readdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { nearest, OrielError } from "../base/errors.ts";
@@ -49,7 +50,8 @@ export async function besideMissing(path: string): Promise<string> {
 async function openFile(path: string): Promise<FileHandle> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, "r");
+    // Without waiting, as for a pipe that nobody writes to.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     if ((await handle.stat()).isFile()) return handle;
     throw new OrielError("not-a-file", { message: "expected a file, found a folder or a device", at: path });
   } catch (cause) {
