@@ -20,6 +20,8 @@ export type OpenDevice = (request: Requests["open"]["request"]) => Promise<Devic
 
 interface Loaded {
   session: Ort.InferenceSession;
+  /** Whether `runUncopied` can run it. */
+  halts: boolean;
   inputs: readonly Port[];
   outputs: readonly Port[];
   profile?: string;
@@ -85,15 +87,20 @@ export class Engine {
   async compile({ model, options, inPlace }: Requests["compile"]["request"]): Promise<Requests["compile"]["reply"]> {
     const { ort, memory, session: settingsFor } = this.#device;
     const settings = settingsFor(options);
-    const bytes = memory === "ours" ? withHalt(model) : model;
-    const session = await ort.InferenceSession.create(bytes, settings).catch((error: Error) => {
-      throw new OrielError("runtime", `the engine does not take this model: ${error.message.trim()}`);
-    });
+    const { InferenceSession } = ort;
+    // Operators before version 11 know no sequences, and not every file is ONNX: such a model runs as it is, with copies.
+    const halting =
+      memory === "ours" ? await InferenceSession.create(withHalt(model), settings).catch(() => undefined) : undefined;
+    const session =
+      halting ??
+      (await InferenceSession.create(model, settings).catch((error: Error) => {
+        throw new OrielError("runtime", `the engine does not take this model: ${error.message.trim()}`);
+      }));
     const inputs = session.inputMetadata.flatMap(portOf);
     const outputs = session.outputMetadata.flatMap(portOf);
     const program = this.#next++;
     const profile = settings.profileFilePrefix;
-    this.#programs.set(program, { session, inputs, outputs, profile, inPlace });
+    this.#programs.set(program, { session, halts: halting !== undefined, inputs, outputs, profile, inPlace });
     return { program, inputs, outputs };
   }
 
@@ -139,7 +146,7 @@ export class Engine {
 
   /** Outputs are written into buffers of ours where some are kept and all sizes are known; otherwise the engine makes them. */
   async #results(
-    { session, outputs, inPlace }: Loaded,
+    { session, halts, outputs, inPlace }: Loaded,
     feeds: Record<string, Ort.Tensor>,
     wanted: ReadonlySet<string>,
     keep: ReadonlySet<string>,
@@ -147,7 +154,7 @@ export class Engine {
   ): Promise<Record<string, Ort.Tensor>> {
     const ports = outputs.filter((port) => wanted.has(port.name));
     const known = ports.every((port) => port.shape.every((d) => typeof d === "number"));
-    if (this.#device.memory !== "ours" || keep.size === 0 || !known)
+    if (!halts || keep.size === 0 || !known)
       return (await session.run(feeds, [...wanted])) as Record<string, Ort.Tensor>;
     const fetches: Record<string, Ort.Tensor> = {};
     const fed = Object.values(feeds);
