@@ -5,7 +5,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { input } from "../graph/tensor.ts";
 import { toBlocks } from "../ops/contrib.ts";
@@ -34,6 +34,10 @@ export async function openNode({
   device = "cpu",
   threads = availableParallelism(),
 }: NodeOptions = {}): Promise<Runtime> {
+  if (device !== "auto" && !Object.hasOwn(names, device))
+    throw new UsageError({ message: `there is no device "${device}"`, help: "cpu, webgpu, cuda and auto are known" });
+  if (!Number.isInteger(threads) || threads < 0)
+    throw new UsageError({ message: `threads is ${threads}`, help: "a whole number; 0 leaves it to the engine" });
   if (device === "auto") {
     const reports = await Promise.all([probe("cuda"), probe("webgpu")]);
     const best = reports.find((report) => report.usable && !report.note);

@@ -8,7 +8,8 @@ import { promisify } from "node:util";
 import { Graph } from "../../src/graph/graph.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { nodeDevices, openNode } from "../../src/runtime/node.ts";
-import type { HostTensor } from "../../src/runtime/runtime.ts";
+import type { DeviceTensor, HostTensor } from "../../src/runtime/runtime.ts";
+import { handModel } from "../graph/onnx-files.ts";
 import { knownGaps } from "./gaps.ts";
 import { missingWebGpu } from "./software-driver.ts";
 import { runtimeSuite } from "./suite-node.ts";
@@ -50,6 +51,25 @@ describe("Node", () => {
     const cuda = (await nodeDevices()).find(({ device }) => device === "cuda");
     if (cuda?.usable) return t.skip("CUDA is here");
     await assert.rejects(openNode({ device: "cuda" }), /CUDA cannot be used here[\s\S]*help: /);
+  });
+
+  test("what cannot be opened is told as it was asked for", async () => {
+    await assert.rejects(openNode({ device: "gpu" as "cuda" }), /there is no device "gpu"\n {2}help: cpu, webgpu/);
+    await assert.rejects(openNode({ threads: -1 }), /threads is -1\n {2}help: a whole number/);
+  });
+
+  test("a model with operators from before version 11 runs, its outputs kept too", async () => {
+    const runtime = await openNode();
+    const nodes = [{ op: "Relu", inputs: ["x"], outputs: ["y"] }];
+    for (const opset of [9, 10, 11]) {
+      const program = await runtime.compile(handModel({ opset, nodes, inputs: { x: [2] }, outputs: ["y"] }));
+      const x: HostTensor = { dtype: "float32", shape: [2], data: Float32Array.of(-1, 1) };
+      const { y } = await program.run({ x }, { keep: ["y"] });
+      const { data } = await runtime.read(y as DeviceTensor);
+      assert.deepEqual([...data], [0, 1]);
+      await program.release();
+    }
+    await runtime.close();
   });
 
   test("strict forbids falling back to the processor", { skip: reason }, async () => {
