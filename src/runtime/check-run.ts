@@ -37,7 +37,10 @@ function misfits(inputs: readonly Port[], feeds: Feeds): string[] {
   return Object.entries(feeds).flatMap(([name, value]) => {
     const port = inputs.find((input) => input.name === name);
     if (!port) return [`there is no input "${name}"`];
+    if (!value) return []; // told of as missing
     const { dtype, shape } = value;
+    if (!Array.isArray(shape) || !(value instanceof DeviceTensor || ArrayBuffer.isView(value.data)))
+      return [`the input "${name}" is no tensor: it takes { dtype, shape, data }`];
     const fits =
       port.shape.length === shape.length && port.shape.every((d, i) => typeof d === "string" || d === shape[i]);
     if (dtype !== port.dtype || !fits)

@@ -164,7 +164,7 @@ export class ThreadRuntime implements Runtime {
   }
 }
 
-/** Values that fill their buffer: a message copies, or hands over, whole buffers only. */
+/** Values that fill a buffer of their own: a message copies, or hands over, whole buffers only; shared memory it would do neither with. */
 function whole<A extends HostTensor["data"]>(data: A): A {
-  return data.byteLength === data.buffer.byteLength ? data : (data.slice() as A);
+  return data.byteLength === data.buffer.byteLength && data.buffer instanceof ArrayBuffer ? data : (data.slice() as A);
 }

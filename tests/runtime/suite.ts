@@ -296,6 +296,9 @@ export const runtimeCases: readonly RuntimeCase[] = [
         /takes a Float32Array of 3 values, got a Float32Array of 2/,
       );
       await fails(() => program.run({ image: good, label: one, mask: one }), /there is no input "mask"/);
+      const [none, list] = [undefined, [1, 2, 3]] as unknown as HostTensor[];
+      await fails(() => program.run({ image: none, label: one }), /the input "image" is missing/);
+      await fails(() => program.run({ image: list, label: one }), /the input "image" is no tensor: it takes \{ dtype/);
       await fails(() => program.run({ image: good, label: one }, { outputs: ["z"] }), /there is no output "z"/);
       await fails(() => program.run({ image: good, label: one }, { keep: ["z"] }), /"z" is to be kept/);
       same((await program.run({ image: good, label: one })).y, [6]);
@@ -349,6 +352,20 @@ export const runtimeCases: readonly RuntimeCase[] = [
       const given = floats(1, 2);
       same(await runtime.read(await runtime.upload(given, { transfer: true })), [1, 2]);
       ok(given.data.byteLength === 0, "the uploaded buffer is still here");
+    },
+  },
+  {
+    name: "copies memory that threads share",
+    run: async (runtime) => {
+      if (typeof SharedArrayBuffer === "undefined") return; // a page that is not cross-origin isolated
+      const x = input([2]);
+      const program = await runtime.compile(graph({ x }, { y: x.add(1) }));
+      const data = new Float32Array(new SharedArrayBuffer(8)).fill(1);
+      const shared = { ...floats(1, 1), data } as unknown as HostTensor;
+      for (const transfer of [false, true]) same((await program.run({ x: shared }, { transfer })).y, [2, 2]);
+      const held = await runtime.upload(shared);
+      data.fill(5);
+      same(await runtime.read(held), [1, 1]);
     },
   },
   {
