@@ -6,6 +6,7 @@ import type { ModelValue } from "../graph/onnx/read.ts";
 import { type Dim, isOpen, type Shape, sameDim } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
 import { batchNorm } from "../ops/norm.ts";
+import { computed } from "../ops/onnx/at.ts";
 import { drawOnnx, neededNodes, type Training } from "../ops/onnx/draw.ts";
 import { batchNormUpdating, dropout } from "./layers.ts";
 import { Module } from "./module.ts";
@@ -74,7 +75,7 @@ export class OnnxModule extends Module {
         return isOpen(d) ? (sizes[d.name] ?? d) : d;
       });
       checkOpen(name, own);
-      return [name, input(own, dtype === "float16" ? "float32" : dtype)];
+      return [name, input(own, computed(dtype))];
     });
     const drawn = this.forward(...inputs.map(([, tensor]) => tensor));
     return new Graph(
@@ -101,7 +102,7 @@ function checkGiven({ name, dtype, shape }: ModelValue, tensor: Tensor): void {
   const fits =
     tensor.rank === shape.length &&
     shape.every((d, axis) => axis === 0 || isOpen(d) || sameDim(d, tensor.shape[axis])) &&
-    (tensor.dtype === dtype || (dtype === "float16" && tensor.dtype === "float32"));
+    (tensor.dtype === dtype || tensor.dtype === computed(dtype));
   if (fits) return;
   throw new OrielError("onnx", { message: `the input "${name}" is ${dtype} [${shape.join(", ")}], ${tensor} came` });
 }

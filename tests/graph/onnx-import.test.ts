@@ -396,6 +396,21 @@ test("a quantised model says that it cannot be trained", () => {
   assert.throws(() => gradients(graph.outputs.get("y")!.square().mean(), [x]), /quantised.*for inference/);
 });
 
+test("pictures of bfloat16 come as float32 too", async () => {
+  const model = handModel({
+    opset: 22,
+    inputs: { x: ["N", 2] },
+    inputTypes: { x: "bfloat16" },
+    outputs: ["y"],
+    weights: { k: w([2, 1], [1, 2], "bfloat16") },
+    nodes: [node("MatMul", ["x", "k"], ["y"])],
+  });
+  const module = importOnnx(model);
+  const graph = bindWeights(module.graph(), module, initialWeights(module, 0));
+  const { y } = await runGraph(graph, { x: { dtype: "float32", shape: [1, 2], data: Float32Array.of(3, 4) } });
+  assert.deepEqual(numbers(y), [11]);
+});
+
 test("half precision is computed in float32, other axes are asked for by name", async () => {
   const model = handModel({
     opset: 17,
