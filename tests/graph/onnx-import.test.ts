@@ -411,6 +411,12 @@ test("pictures of bfloat16 come as float32 too", async () => {
   assert.deepEqual(numbers(y), [11]);
 });
 
+test("an axis of -1, as some exporters write, is open", () => {
+  const nodes = [node("Relu", ["x"], ["y"])];
+  const graph = importOnnx(handModel({ opset: 13, inputs: { x: [-1, 3] }, outputs: ["y"], nodes })).graph();
+  assert.deepEqual(bindShape(graph.outputs.get("y")!.shape, 5), [5, 3]);
+});
+
 test("half precision is computed in float32, other axes are asked for by name", async () => {
   const model = handModel({
     opset: 17,

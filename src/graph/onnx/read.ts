@@ -120,10 +120,10 @@ function readValue(fields: readonly ProtoField[], name: string | undefined): Mod
   return { name: own, dtype, shape: dims.map((dim, axis) => readDim(parse(dim, name), `${own}.${axis}`)) };
 }
 
-/** A size, or the name of an open axis: "N", or "64N" as a multiple of it is written. */
+/** A size, or the name of an open axis: "N", or "64N" as a multiple of it is written.  Some exporters write -1 for one. */
 function readDim(fields: readonly ProtoField[], unnamed: string): Dim {
   const size = number(fields, 1);
-  if (size !== undefined) return size;
+  if (size !== undefined) return size < 2 ** 63 ? size : new OpenDim(unnamed);
   const [, times, name] = /^(\d*)(.*)$/s.exec(text(fields, 2)) ?? [];
   return name ? new OpenDim(name, times ? Number(times) : 1) : new OpenDim(unnamed);
 }
