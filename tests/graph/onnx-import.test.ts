@@ -417,6 +417,17 @@ test("an axis of -1, as some exporters write, is open", () => {
   assert.deepEqual(bindShape(graph.outputs.get("y")!.shape, 5), [5, 3]);
 });
 
+test("what cannot be drawn for another batch says so, however its nodes are named", () => {
+  const model = handModel({
+    opset: 13,
+    inputs: { x: [2, 3] },
+    outputs: ["y"],
+    weights: { k: w([2, 3], [1, 2, 3, 4, 5, 6]) },
+    nodes: [{ ...node("Add", ["x", "k"], ["y"]), name: "node_add_1" }],
+  });
+  assert.throws(() => importOnnx(model).graph({ batch: 3 }), /node_add_1[\s\S]*exported for 2 images at once/);
+});
+
 test("half precision is computed in float32, other axes are asked for by name", async () => {
   const model = handModel({
     opset: 17,

@@ -141,8 +141,10 @@ function drawNode(node: OnnxNode, at: At): Value | readonly Value[] {
     for (const value of Array.isArray(made) ? made : [made]) checkSize(value.shape);
     return made;
   } catch (error) {
-    if (error instanceof ShapeError && !error.facts.at?.includes(nameOf(node)))
-      throw new ShapeError({ ...error.facts, at: nameOf(node), help: otherBatchHelp(at) ?? error.facts.help });
+    if (error instanceof ShapeError) {
+      const named = error.facts.at?.includes(nameOf(node)) ? error.facts.at : nameOf(node);
+      throw new ShapeError({ ...error.facts, at: named, help: otherBatchHelp(at) ?? error.facts.help });
+    }
     // Sizes that no array can have.
     if (error instanceof RangeError) throw at.wrong(`asks for what cannot be: ${error.message}`);
     throw error;
