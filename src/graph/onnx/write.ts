@@ -122,6 +122,8 @@ class Names {
   readonly constants = new Map<string, Constant>();
   readonly #names = new Map<Tensor, string>();
   readonly #taken = new Set<string>();
+  /** By a name, the first number that may be free behind it: thousands of nodes can be called alike. */
+  readonly #next = new Map<string, number>();
   readonly #byContent = new Map<string, string>();
 
   constructor(graph: Graph) {
@@ -155,7 +157,9 @@ class Names {
 
   unique(wanted: string): string {
     let name = wanted;
-    for (let i = 1; this.#taken.has(name); i++) name = `${wanted}_${i}`;
+    let next = this.#next.get(wanted) ?? 1;
+    while (this.#taken.has(name)) name = `${wanted}_${next++}`;
+    this.#next.set(wanted, next);
     this.#taken.add(name);
     return name;
   }
