@@ -124,6 +124,6 @@ export const bytesView = (data: Data): Uint8Array<ArrayBuffer> =>
 /** `bytes` seen as elements of `dtype`; copied where they are not aligned. */
 export function viewAs(dtype: DType, bytes: Uint8Array<ArrayBuffer>): Data {
   const size = bytesOf(dtype);
-  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes); // a Buffer's slice would be a view
   return new arrays[dtype](aligned.buffer, aligned.byteOffset, Math.floor(aligned.byteLength / size));
 }

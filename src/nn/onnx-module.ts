@@ -86,8 +86,14 @@ export class OnnxModule extends Module {
 }
 
 /** Reads an ONNX model from memory as a module.  What lies in other files must have been fetched before: see `loadExternal`. */
-export const importOnnx = (bytes: Uint8Array<ArrayBuffer> | OnnxModel, options?: OnnxModuleOptions): OnnxModule =>
-  new OnnxModule(bytes instanceof Uint8Array ? readModel(bytes) : bytes, options);
+export function importOnnx(model: Uint8Array<ArrayBuffer> | OnnxModel, options?: OnnxModuleOptions): OnnxModule {
+  if (model instanceof Uint8Array) return new OnnxModule(readModel(model), options);
+  if (model?.graph) return new OnnxModule(model, options);
+  throw new UsageError({
+    message: "importOnnx takes the bytes of a file, or what readModel or openOnnxModel made of it",
+    help: "new Uint8Array(buffer) makes bytes of an ArrayBuffer; openOnnxModel of oriel/weights reads a path",
+  });
+}
 
 function checkOpen(name: string, shape: Shape): void {
   const open = shape.filter((d, axis) => isOpen(d) && axis > 0);

@@ -97,7 +97,7 @@ async function readTensor(source: ByteSource, name: string, tensor: StridedTenso
   if (bytes > Math.max(at.length, largestExpansion))
     throw new OrielError("unsupported", `tensor "${name}" [${shape}] is expanded from a storage of ${at.length} bytes`);
   const span = await source.read(at.at + offset * unit, (last + 1 - offset) * unit);
-  return { dtype, shape, data: gather(span.slice(), unit as 1 | 2 | 4 | 8, shape, strides, count) };
+  return { dtype, shape, data: gather(new Uint8Array(span), unit as 1 | 2 | 4 | 8, shape, strides, count) };
 }
 
 /** Whether each axis steps over exactly the axes after it; the stride of an axis of size 1 never counts. */

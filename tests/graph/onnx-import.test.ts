@@ -396,6 +396,19 @@ test("a quantised model says that it cannot be trained", () => {
   assert.throws(() => gradients(graph.outputs.get("y")!.square().mean(), [x]), /quantised.*for inference/);
 });
 
+test("a model in a Buffer of Node is read wherever its tensors begin", () => {
+  const nodes = [node("Add", ["x", "k"], ["y"])];
+  const model = handModel({ opset: 13, inputs: { x: [2] }, outputs: ["y"], nodes, weights: { k: w([2], [3, 4]) } });
+  const memory = new ArrayBuffer(model.length + 8);
+  for (let at = 0; at < 4; at++) {
+    const bytes = Buffer.from(memory, at, model.length);
+    bytes.set(model);
+    const module = importOnnx(bytes as Uint8Array<ArrayBuffer>);
+    assert.deepEqual([...initialWeights(module, 0).get("k")!], [3, 4]);
+  }
+  assert.throws(() => importOnnx(memory as never), /importOnnx takes the bytes of a file[\s\S]*new Uint8Array/);
+});
+
 test("pictures of bfloat16 come as float32 too", async () => {
   const model = handModel({
     opset: 22,
