@@ -164,7 +164,12 @@ export class ThreadRuntime implements Runtime {
   }
 }
 
+/** A typed array's own, since a Buffer's makes a view. */
+const copy = Uint8Array.prototype.slice as (this: HostTensor["data"]) => HostTensor["data"];
+
 /** Values that fill a buffer of their own: a message copies, or hands over, whole buffers only; shared memory it would do neither with. */
 function whole<A extends HostTensor["data"]>(data: A): A {
-  return data.byteLength === data.buffer.byteLength && data.buffer instanceof ArrayBuffer ? data : (data.slice() as A);
+  return data.byteLength === data.buffer.byteLength && data.buffer instanceof ArrayBuffer
+    ? data
+    : (copy.call(data) as A);
 }
