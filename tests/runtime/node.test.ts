@@ -72,6 +72,16 @@ describe("Node", () => {
     await runtime.close();
   });
 
+  test("a part of a Buffer is uploaded, and handed over, without the rest", async () => {
+    const runtime = await openNode();
+    const data = Buffer.from([1, 2, 3, 4]).subarray(1, 3) as Uint8Array<ArrayBuffer>;
+    for (const transfer of [false, true]) {
+      const held = await runtime.upload({ dtype: "uint8", shape: [2], data }, { transfer });
+      assert.deepEqual([...(await runtime.read(held)).data], [2, 3]);
+    }
+    await runtime.close();
+  });
+
   test("strict forbids falling back to the processor", { skip: reason }, async () => {
     const runtime = await openNode({ device: "webgpu" });
     const x = input([2], "float64");

@@ -106,6 +106,12 @@ test("a kill in the middle of a save leaves the previous file", { skip: noFifo, 
   assert.equal(existsSync(`${path}.part`), false);
 });
 
+test("a pipe is none, and is not waited for", { skip: noFifo, timeout: 10_000 }, async () => {
+  const pipe = join(folder, "weights-pipe");
+  execFileSync("mkfifo", [pipe]);
+  await assert.rejects(fileSource(pipe), /expected a file/);
+});
+
 test("a file that is not there, or is none, is named", async () => {
   await assert.rejects(fileSource(join(folder, "absent")), /no such file \(at .*absent\)/);
   await assert.rejects(fileSource(folder), /expected a file, found a folder/);
