@@ -374,7 +374,7 @@ export const runtimeCases: readonly RuntimeCase[] = [
       const runtime = await open();
       const x = input([512, 512]);
       let y: Tensor = x;
-      for (let i = 0; i < 8; i++) y = y.matmul(x);
+      for (let i = 0; i < 24; i++) y = y.matmul(x);
       const program = await runtime.compile(graph({ x }, { y: y.mean() }));
       const feeds = { x: { dtype: "float32", shape: [512, 512], data: new Float32Array(512 ** 2) } } as const;
       const waiting = Promise.all([
