@@ -105,8 +105,12 @@ export function centerView(
   const target = [Math.floor(height / cropPct), Math.floor(width / cropPct)];
   const [h, w] = fitted(image, target, cropMode);
   const resized = resize(image, w, h, { filter });
-  return crop(resized, roundEven((w - width) / 2), roundEven((h - height) / 2), width, height, fill);
+  return crop(resized, middle(w, width), middle(h, height), width, height, fill);
 }
+
+/** Where the middle `part` of `whole` pixels begins; a part that is larger reaches beyond them by the smaller half first. */
+const middle = (whole: number, part: number): number =>
+  whole < part ? -Math.floor((part - whole) / 2) : roundEven((whole - part) / 2);
 
 /** The size to resize to, [height, width]. */
 function fitted(image: Image, [height, width]: readonly number[], mode: CropMode): [number, number] {

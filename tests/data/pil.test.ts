@@ -125,3 +125,25 @@ test("resize: a size or box that cannot be", () => {
   assert.throws(() => resize(image, 2, 2, { box: [0, 0, 5, 4] }), /not inside a picture of 4×4/);
   assert.throws(() => resize(image, 2, 2, { box: [2, 0, 2, 4] }), UsageError);
 });
+
+test("a border is wider by a pixel below and on the right where it is uneven, as timm pads", () => {
+  for (const [missing, above] of [
+    [1, 0],
+    [2, 1],
+    [3, 1],
+    [5, 2],
+    [7, 3],
+  ]) {
+    const side = missing + 1;
+    const options = { cropPct: 1, cropMode: "border", filter: "bicubic", fill: [1, 2, 3] } as const;
+    for (const tall of [false, true]) {
+      const source = tall ? createImage(1, side, [255, 0, 0]) : createImage(side, 1, [255, 0, 0]);
+      const { data } = centerView(source, [side, side], options);
+      const line = Array.from({ length: side }, (_, i) => data[i * (tall ? 1 : side) * 3]);
+      assert.deepEqual(
+        line,
+        line.map((_, i) => (i === above ? 255 : 1)),
+      );
+    }
+  }
+});
