@@ -183,6 +183,6 @@ export function globalNorm(grads: readonly Tensor[]): Tensor {
   return squares.reduceRight((sum, s) => sum.add(s)).sqrt();
 }
 
-/** An exponential moving average of the parameters, kept beside them: e' = d e + (1-d) p'. */
+/** An exponential moving average of what training changes, kept beside it: e' = d e + (1-d) p'. */
 export const average = (previous: Tensor, param: Tensor, decay: number): Tensor =>
   previous.mul(decay).add(param.mul(1 - decay));

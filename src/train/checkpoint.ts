@@ -136,7 +136,7 @@ const average = "ema.";
 /** Whether a tensor is a weight of the model rather than state of its training. */
 export const isWeight = (name: string): boolean => !name.startsWith("optimizer.");
 
-/** The weights to use: where a moving average was kept, it stands in for the parameter it belongs to. */
+/** The weights to use: where a moving average was kept, it stands in for the parameter or running statistic it belongs to. */
 export function weightsIn(tensors: Tensors): Tensors {
   const weights = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
   for (const [name, tensor] of tensors)

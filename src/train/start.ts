@@ -79,9 +79,16 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
       });
     checkSettled(path, metadata, prepared);
   }
-  checkMatch(wanted, tensors, { model: description.model, path, holds: metadata.model });
+  // Runs of earlier versions averaged no running statistics.
+  const found = new Map(tensors);
+  const buffers = new Set(step.state.filter(({ kind }) => kind === "buffer").map(({ path }) => path));
+  for (const { name, kind, path: of } of step.state) {
+    const buffer = kind === "ema" && buffers.has(of) ? tensors.get(of) : undefined;
+    if (buffer && !found.has(name)) found.set(name, buffer);
+  }
+  checkMatch(wanted, found, { model: description.model, path, holds: metadata.model });
   // In the order of the step, so that the next checkpoint is written alike.
-  const ordered = [...wanted.keys()].map((name) => [name, tensors.get(name)!] as const);
+  const ordered = [...wanted.keys()].map((name) => [name, found.get(name)!] as const);
   return { tensors: new Map(ordered), progress: metadata.progress };
 }
 

@@ -31,7 +31,7 @@ export interface StepOptions {
   batch: BatchTypes;
   /** Parameters that stay as they are; those that the loss does not depend on stay anyhow. */
   frozen?: (path: string) => boolean;
-  /** Decay of an exponential moving average of the parameters; none by default. */
+  /** Decay of an exponential moving average of the parameters, and of running statistics, which belong to them; none by default. */
   ema?: number;
   /** Cuts the batch into parts that run one after the other, and sums their gradients: the memory of a part, the step of a whole. */
   accumulate?: number;
@@ -142,9 +142,15 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
       keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, updated.param, ema));
     }
   }
-  for (const { path, tensor, kind } of weights)
-    if (kind === "buffer")
-      keep({ name: path, kind, path, shape: tensor.shape as readonly number[] }, tensor, updates.get(tensor) ?? tensor);
+  for (const { path, tensor, kind } of weights) {
+    if (kind !== "buffer") continue;
+    const shape = tensor.shape as readonly number[];
+    const next = updates.get(tensor);
+    keep({ name: path, kind, path, shape }, tensor, next ?? tensor);
+    if (ema === undefined || next === undefined) continue;
+    const before = input(shape);
+    keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, next, ema));
+  }
 
   const rest = weights.filter((w) => w.kind === "parameter" && !grads.has(w.path));
   const whole = new Graph(

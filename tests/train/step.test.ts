@@ -187,6 +187,16 @@ test("the moving average follows the parameters", async () => {
   assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
 });
 
+test("the moving average follows running statistics, and nothing that stays as it is", async () => {
+  const task = () => new Classification(new Normed());
+  const path = "norm.running_var";
+  const one = (await run({ ema: 0.9 }, { steps: 1, task: task() })).state;
+  const two = (await run({ ema: 0.9 }, { steps: 2, task: task() })).state;
+  const expected = one.get(path)!.map((x, i) => 0.9 * (0.9 + 0.1 * x) + 0.1 * two.get(path)![i]);
+  assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
+  assert.ok(far(two.get(path)!, expected) > 1e-3);
+});
+
 test("layers below learn more slowly", async () => {
   const initial = initialWeights(new Classification(new Toy()), 3);
   const change = ({ state }: Ran, path: string): number => far(state.get(path)!, initial.get(path)!);
