@@ -51,7 +51,7 @@ export class Classification extends Module {
   }
 }
 
-/** The share of images whose largest logit is at the largest target.  float32 [] */
+/** The share of images whose largest logit is at the largest target; one of several alike counts as a part.  float32 [] */
 export function countCorrect(logits: Tensor, target: Tensor): Tensor {
   const classes = known(logits.shape[1]);
   const best = cast(greaterOrEqual(logits, logits.max([1], true)), { to: "float32" });
@@ -59,5 +59,9 @@ export function countCorrect(logits: Tensor, target: Tensor): Tensor {
     target.rank === 1
       ? oneHot(target, classes)
       : cast(greaterOrEqual(target, target.max([1], true)), { to: "float32" });
-  return best.mul(wanted).sum([1]).mean();
+  return best
+    .mul(wanted)
+    .sum([1])
+    .div(best.sum([1]))
+    .mean();
 }

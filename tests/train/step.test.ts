@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { Graph } from "../../src/graph/graph.ts";
 import { lower } from "../../src/graph/onnx/write.ts";
 import { constant, type Tensor } from "../../src/graph/tensor.ts";
 import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
@@ -10,7 +11,7 @@ import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
 import { refused } from "../../src/passes/webgpu.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
-import { Classification } from "../../src/tasks/classify.ts";
+import { Classification, countCorrect } from "../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../src/train/layer-depth.ts";
 import { initialState, nextName, type StepOptions, trainStep } from "../../src/train/step.ts";
 
@@ -195,6 +196,31 @@ test("the moving average follows running statistics, and nothing that stays as i
   const expected = one.get(path)!.map((x, i) => 0.9 * (0.9 + 0.1 * x) + 0.1 * two.get(path)![i]);
   assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
   assert.ok(far(two.get(path)!, expected) > 1e-3);
+});
+
+test("logits that are all alike are no right answers", async () => {
+  const share = async (logits: number[][], target: Tensor): Promise<number> => {
+    const drawn = constant(Float32Array.from(logits.flat()), [logits.length, 4], "float32");
+    const program = await runtime.compile(new Graph([], [["correct", countCorrect(drawn, target)]]));
+    const { correct } = (await program.run({})) as Record<string, HostTensor>;
+    await program.release();
+    return Number(correct.data[0]);
+  };
+  const labels = constant(Int32Array.of(0, 3), [2], "int32");
+  const alike = [0, 0, 0, 0];
+  assert.equal(await share([alike, alike], labels), 0.25);
+  assert.equal(await share([alike, [1, 2, 3, 4]], labels), 0.625);
+  const mixed = constant(Float32Array.of(0.5, 0.5, 0, 0, 0, 0.3, 0.7, 0), [2, 4], "float32");
+  assert.equal(
+    await share(
+      [
+        [2, 2, 1, 0],
+        [0, 1, 2, 0],
+      ],
+      mixed,
+    ),
+    1,
+  );
 });
 
 test("layers below learn more slowly", async () => {
