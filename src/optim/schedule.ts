@@ -35,27 +35,32 @@ function warmed(
 /** Half a cosine from lr to minLr.  Loshchilov and Hutter, "SGDR" (2017), without restarts. */
 export const cosine = (options: ScheduleOptions): Schedule => warmed(options, (t) => 0.5 * (1 + Math.cos(Math.PI * t)));
 
-/** Multiplied by `factor` at each of some fractions of the run. */
+/** Multiplied by `factor` at each of some fractions of the run after warm-up, down to minLr. */
 export const stepped = (options: ScheduleOptions & { at?: readonly number[]; factor?: number }): Schedule => {
-  const { at = [0.3, 0.6, 0.9], factor = 0.1 } = options;
-  return warmed(options, (t) => factor ** at.filter((a) => t >= a).length);
+  const { at = [0.3, 0.6, 0.9], factor = 0.1, lr, minLr = 0 } = options;
+  const least = Math.min(minLr / lr, 1);
+  return warmed({ ...options, minLr: 0 }, (t) => Math.max(factor ** at.filter((a) => t >= a).length, least));
 };
 
 /** (1 - t)^power */
 export const polynomial = (options: ScheduleOptions & { power?: number }): Schedule =>
   warmed(options, (t) => (1 - t) ** (options.power ?? 1));
 
-/** Rises to lr over the first part, falls far below where it began over the rest.  Smith and Topin, "Super-Convergence" (2018). */
+/**
+ * Rises to lr over the first part, falls far below where it began over the rest, which the last step reaches: PyTorch's `OneCycleLR`.
+ * Smith and Topin, "Super-Convergence" (2018).
+ */
 export function oneCycle(
   options: ScheduleOptions & { rise?: number; startFactor?: number; endFactor?: number },
 ): Schedule {
   const { lr, steps, rise = 0.3, startFactor = 1 / 25, endFactor = 1e-4 } = options;
   const between = (a: number, b: number, t: number): number => b + (a - b) * 0.5 * (1 + Math.cos(Math.PI * t));
-  const top = Math.max(1, rise * steps);
+  const top = Math.max(0, rise * steps - 1);
+  const last = steps - 1;
   return (step) =>
     step < top
       ? between(lr * startFactor, lr, step / top)
-      : between(lr, lr * startFactor * endFactor, Math.min(1, (step - top) / Math.max(1, steps - top)));
+      : between(lr, lr * startFactor * endFactor, last > top ? Math.min(1, (step - top) / (last - top)) : 0);
 }
 
 /** The same rate throughout, after warm-up. */

@@ -54,7 +54,11 @@ export const trainSchema = z.strictObject({
   lr: positive()
     .optional()
     .describe("highest learning rate (by optimizer and batch; a tenth when starting from weights)"),
-  minLr: z.number().min(0).optional().describe("learning rate at the end (a hundredth of lr)"),
+  minLr: z
+    .number()
+    .min(0)
+    .optional()
+    .describe("learning rate at the end (a hundredth of lr; 0 where it falls in steps)"),
   schedule: z
     .enum(["cosine", "step", "polynomial", "one-cycle", "constant"])
     .default("cosine")

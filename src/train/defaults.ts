@@ -28,7 +28,7 @@ export function resolveConfig(
   const batch = config.batch ?? defaultBatch(imageSize, pictures, config.accumulate);
   const lr = config.lr ?? defaultRate(config.optimizer, batch, imageSize) * (isTrained(config) ? 0.1 : 1);
   const adaptive = config.optimizer !== "sgd";
-  const { epochs, minLr = lr / 100, warmup = Math.min(5, epochs / 10) } = config;
+  const { epochs, minLr = config.schedule === "step" ? 0 : lr / 100, warmup = Math.min(5, epochs / 10) } = config;
   if (minLr > lr)
     throw new UsageError({
       message: `the learning rate falls from ${lr}, so it cannot end at ${minLr}`,

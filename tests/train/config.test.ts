@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { imagenet } from "../../src/backbones/backbone.ts";
 import { UsageError } from "../../src/base/errors.ts";
+import { oneCycle } from "../../src/optim/schedule.ts";
 import { parseConfig, trainSchema } from "../../src/train/config.ts";
 import { bytesOfText, idleValues, mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
 
@@ -114,12 +115,15 @@ test("schedules rise, fall and end where they should", () => {
   assert.deepEqual(rates({}), [0.091, 0.909, 1, 0.505, 0.01]);
   assert.deepEqual(rates({ schedule: "polynomial" }), [0.091, 0.909, 1, 0.505, 0.01]);
   assert.deepEqual(rates({ schedule: "constant" }), [0.091, 0.909, 1, 1, 1]);
-  // Factors of ten at 0.3, 0.6 and 0.9 of the way.
-  assert.deepEqual(rates({ schedule: "step" }), [0.091, 0.909, 1, 0.109, 0.011]);
+  // Factors of ten at 0.3, 0.6 and 0.9 of the way, down to minLr.
+  assert.deepEqual(rates({ schedule: "step" }), [0.091, 0.909, 1, 0.1, 0.01]);
+  assert.deepEqual(rates({ schedule: "step", minLr: undefined }), [0.091, 0.909, 1, 0.1, 0.001]);
+  // torch.optim.lr_scheduler.OneCycleLR(max_lr=1, total_steps=100)
   const cycle = scheduleOf(resolve({ epochs: 10, lr: 1, schedule: "one-cycle" }), 10);
   assert.deepEqual(
-    [cycle(0), cycle(30)].map((x) => Math.round(x * 1000) / 1000),
-    [0.04, 1],
+    [0, 1, 10, 28, 29, 60, 98, 99].map((step) => Math.round(cycle(step) * 1e6) / 1e6),
+    [0.04, 0.042814, 0.295164, 0.997186, 1, 0.58928, 0.000507, 0.000004],
   );
-  assert.ok(cycle(100) < 1e-5 && cycle(65) > cycle(66));
+  for (const steps of [1, 2, 3])
+    for (let step = 0; step < steps; step++) assert.ok(oneCycle({ lr: 1, steps })(step) <= 1, `${step} of ${steps}`);
 });
