@@ -58,10 +58,24 @@ function randomFrame(
   return { left: (w - width) >> 1, top: (h - height) >> 1, width, height };
 }
 
-/** The picture with `padding` black pixels on each side, seen through a window of its size at a random place: for pictures as small as CIFAR's. */
-export function padAndCrop(image: Image, padding: number, random: Random): Image {
-  const top = random.below(2 * padding + 1) - padding;
-  return crop(image, random.below(2 * padding + 1) - padding, top, image.width, image.height);
+/**
+ * The picture with `padding` black pixels on each side, seen through a window at a random place, of its own size where no other is given:
+ * for pictures as small as CIFAR's.  torchvision's `RandomCrop`.
+ */
+export function padAndCrop(
+  image: Image,
+  padding: number,
+  random: Random,
+  [height, width]: readonly [height: number, width: number] = [image.height, image.width],
+): Image {
+  const top = random.below(image.height - height + 2 * padding + 1) - padding;
+  return crop(image, random.below(image.width - width + 2 * padding + 1) - padding, top, width, height);
+}
+
+/** Resized in its own shape to the smallest picture that covers the frame, as evaluation does. */
+export function cover(image: Image, size: readonly [height: number, width: number], filter: Filter): Image {
+  const [height, width] = fitted(image, size, "center");
+  return resize(image, width, height, { filter });
 }
 
 /** How far each property may go: a factor between 1 - x and 1 + x, and for `hue` a turn of up to x of the circle. */

@@ -1,12 +1,19 @@
 /** From a decoded picture to what a model takes; described by plain data, so that worker threads can be told. */
 import { UsageError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
-import { type ColorJitter, type CropMode, centerView, colorJitter, padAndCrop, randomResizedCrop } from "./augment.ts";
+import {
+  type ColorJitter,
+  type CropMode,
+  centerView,
+  colorJitter,
+  cover,
+  padAndCrop,
+  randomResizedCrop,
+} from "./augment.ts";
 import { grayscale } from "./enhance.ts";
 import { type ErasingOptions, randomErase } from "./erase.ts";
 import { flipHorizontal, flipVertical, type Image } from "./image.ts";
 import { parseRandAugment, randAugment } from "./rand-augment.ts";
-import { resize } from "./resize.ts";
 
 /** Numbers that pictures are normalised with: (value / 255 - mean) / std, one for each channel. */
 export interface Normalization {
@@ -29,7 +36,7 @@ export interface TrainTransform extends Frame {
   scale?: readonly [number, number];
   /** Width / height of a crop, before it is resized. */
   ratio?: readonly [number, number];
-  /** Instead of the random resized crop: pads by this many pixels and crops `size`, as is usual for CIFAR. */
+  /** Instead of the random resized crop: resizes the shorter side, pads by this many pixels and crops `size`, as is usual for CIFAR. */
   padding?: number;
   /** `random` is bilinear or bicubic by chance. */
   interpolation?: "bilinear" | "bicubic" | "random";
@@ -129,7 +136,7 @@ function trainView(t: TrainTransform, size: readonly [number, number], fill: rea
     let view =
       t.padding === undefined
         ? randomResizedCrop(image, size, cropping, { scale, ratio, filter })
-        : padAndCrop(resize(image, size[1], size[0], { filter }), t.padding, cropping);
+        : padAndCrop(cover(image, size, filter), t.padding, cropping, size);
     const flipping = stream(key, "flip");
     if (flipping.uniform() < hflip) view = flipHorizontal(view);
     if (flipping.uniform() < vflip) view = flipVertical(view);

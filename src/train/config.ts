@@ -118,7 +118,7 @@ export const trainSchema = z.strictObject({
   padding: whole(0)
     .optional()
     .describe(
-      "crop the whole picture moved by up to this many pixels, black beyond its edge (an eighth of sides up to 64)",
+      "crop the largest square, moved by up to this many pixels beyond the edge, where it is black (an eighth of sides up to 64)",
     ),
   hflip: share()
     .default(0.5)

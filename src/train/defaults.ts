@@ -135,8 +135,7 @@ export function trainTransform(config: ResolvedConfig, { mean, std, interpolatio
   const small = imageSize <= smallSide;
   const common = { kind: "train", size: imageSize, mean, std } as const;
   if (augment === "none") {
-    const whole = small ? { padding: 0 } : { scale: [1, 1] as const, ratio: [1, 1] as const };
-    return { ...common, ...whole, interpolation, hflip: 0 };
+    return { ...common, scale: [1, 1], ratio: [1, 1], interpolation, hflip: 0 };
   }
   return {
     ...common,

@@ -79,6 +79,21 @@ describe("geometry", () => {
     assert.equal(shifts.size, 25);
     assert.ok(shifts.has("-2,2") && shifts.has("2,-2"));
   });
+
+  test("pad and crop keeps the shape: of a long picture it takes a square, anywhere", () => {
+    const source = createImage(40, 16);
+    for (let i = 0; i < source.data.length; i += 3) source.data[i] = ((i / 3) % 40) + 1;
+    const view = prepare({ kind: "train", size: 8, padding: 1, interpolation: "bilinear", hflip: 0, mean: [0, 0, 0] });
+    const out = new Float32Array(3 * 64);
+    const firsts = new Set<number>();
+    for (let index = 0; index < 300; index++) {
+      view.apply(source, { seed: 1, epoch: 0, index, copy: 0 }, out, 0);
+      const row = Array.from(out.subarray(24, 32), (v) => Math.round(v * 255 * 0.229));
+      firsts.add(row[0]);
+      for (let x = 2; x < 7; x++) assert.ok(Math.abs(row[x] - row[x - 1] - 2) <= 1, `${row}`); // half the size, not a fifth of the width
+    }
+    assert.equal(firsts.size, 15); // of 20 columns and one of black on each side
+  });
 });
 
 describe("RandAugment", () => {

@@ -93,7 +93,7 @@ test("small pictures are padded and cropped, large ones cropped and resized", ()
   const large = trainTransform(resolve({}, 224), imagenet);
   assert.deepEqual([large.padding, large.scale], [undefined, [0.08, 1]]);
   const none = trainTransform(resolve({ augment: "none" }), imagenet);
-  assert.deepEqual([none.padding, none.hflip, none.randAugment], [0, 0, undefined]);
+  assert.deepEqual([none.padding, none.scale, none.ratio, none.hflip], [undefined, [1, 1], [1, 1], 0]);
   assert.equal(trainTransform(resolve({ augment: "rand-m9" }), imagenet).randAugment, "rand-m9");
 });
 
