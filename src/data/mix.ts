@@ -46,7 +46,7 @@ export function mixBatch(
   let lambda = 1;
   if ((alpha > 0 || cutmixAlpha > 0) && random.uniform() < prob) {
     const cut = cutmixAlpha > 0 && (alpha === 0 || random.uniform() < switchProb);
-    lambda = cut ? random.beta(cutmixAlpha, cutmixAlpha) : random.beta(alpha, alpha);
+    lambda = drawShare(cut ? cutmixAlpha : alpha, random);
     if (cut) {
       const box = randomBox(height, width, lambda, random);
       exchangeBox(image, label.length, height, width, box);
@@ -56,6 +56,12 @@ export function mixBatch(
     }
   }
   return softTargets(label, classes, lambda, labelSmoothing);
+}
+
+/** From Beta(α, α), which for an α of almost nothing is 0 or 1: both of the draws that it is the ratio of may then be 0. */
+function drawShare(alpha: number, random: Random): number {
+  const share = random.beta(alpha, alpha);
+  return Number.isNaN(share) ? Number(random.uniform() < 0.5) : share;
 }
 
 /** λ y_i + (1 - λ) y_{N-1-i}, where y is one-hot with `smoothing` spread evenly.  label: [N] -> [N, classes] */

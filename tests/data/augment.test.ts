@@ -229,6 +229,19 @@ describe("Mixup and CutMix", () => {
     }
   });
 
+  test("an alpha of almost nothing exchanges pictures or leaves them", () => {
+    for (const alpha of [1e-6, 1e-9]) {
+      let exchanged = 0;
+      for (let seed = 0; seed < 100; seed++) {
+        const target = mixBatch(batch(), label, [8, 8], 4, { alpha }, new Random(seed));
+        const share = target[0 * 4 + label[0]] === 1 ? target[1 * 4 + label[1]] : Number.NaN; // 0 and its partner are of one class
+        assert.ok(share < 1e-2 || share > 0.99, `${share}`);
+        if (share < 0.5) exchanged++;
+      }
+      assert.ok(exchanged > 25 && exchanged < 75, `${exchanged}`);
+    }
+  });
+
   test("a label that is no class is refused", () => {
     for (const label of [2, -1])
       assert.throws(() => softTargets(Int32Array.of(1, label), 2, 1, 0), new RegExp(`label 1 is ${label}`));
