@@ -49,16 +49,17 @@ export function chain(...parts: [...transforms: GradientTransform[], rule: Rule]
 export interface PerParameter {
   /** Weight decay, decoupled from the gradient. */
   weightDecay?: number;
-  /** Whether a parameter decays; by default matrices and kernels do, while norms, biases and position tables do not. */
+  /** Whether a parameter decays; by default matrices and kernels do, while norms, biases and what tells places apart do not. */
   decays?: (path: string, shape: readonly number[]) => boolean;
   /** Factor of the learning rate; layer-wise decay is one. */
   lrScale?: (path: string) => number;
 }
 
+/** Tables and tokens, and the layers that make position biases of offsets: what families tell timm not to decay. */
 const tables =
-  /(^|[._])(pos_embed|cls_token|dist_token|relative_position_bias_table|position_bias|logit_scale)([._]|$)/;
+  /(^|[._])(pos_embed|cls_token|dist_token|relative_position_bias_table|position_bias|attention_biases|logit_scale)$|(^|\.)(cpb_mlp|rel_pos\.mlp)\./;
 
-/** Matrices and kernels decay; norms, biases and position tables do not. */
+/** Matrices and kernels decay; norms, biases and position tables, or what makes them, do not. */
 export const decaysByDefault = (path: string, shape: readonly number[]): boolean =>
   shape.length > 1 && !tables.test(path);
 

@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import { Graph } from "../../src/graph/graph.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import "../../src/ops/methods.ts";
-import { adamw, clipNorm, lamb, type Rule, sgd } from "../../src/optim/optimizer.ts";
+import { adamw, clipNorm, decaysByDefault, lamb, type Rule, sgd } from "../../src/optim/optimizer.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
 
@@ -146,4 +146,25 @@ test("clipping scales all gradients together, and only those that are too long",
   };
   close(await clipped(1.3), [0.3, 0.4, 1.2, 13]);
   close(await clipped(20), [3, 4, 12, 13]);
+});
+
+test("tables, tokens and what makes position biases do not decay; kernels called so do", () => {
+  // timm 1.0.31: no_weight_decay() of Swin V2, MaxViT, TinyViT, VOLO; UniFormer's official skip list names no convolution.
+  const keeps: readonly [string, number[]][] = [
+    ["layers.0.blocks.0.attn.cpb_mlp.0.weight", [512, 2]],
+    ["layers.0.blocks.0.attn.logit_scale", [3, 1, 1]],
+    ["stages.0.blocks.0.attn_grid.attn.rel_pos.mlp.fc1.weight", [512, 2]],
+    ["stages.0.blocks.0.attn_grid.attn.rel_pos.relative_position_bias_table", [2, 13, 13]],
+    ["stages.1.blocks.0.attn.attention_biases", [4, 49]],
+    ["pos_embed", [1, 14, 14, 384]],
+    ["decoder_pos_embed", [1, 197, 512]],
+    ["head.bias", [1000]],
+  ];
+  const decays: readonly [string, number[]][] = [
+    ["blocks1.0.pos_embed.weight", [64, 1, 3, 3]],
+    ["stages.0.blocks.0.attn_grid.mlp.fc1.weight", [256, 64]],
+    ["head.weight", [1000, 64]],
+  ];
+  for (const [path, shape] of keeps) assert.equal(decaysByDefault(path, shape), false, path);
+  for (const [path, shape] of decays) assert.equal(decaysByDefault(path, shape), true, path);
 });
