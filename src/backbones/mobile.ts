@@ -268,7 +268,8 @@ export class MobileNet extends Module implements Backbone {
         Array.from({ length: repeats }, (_, i) => (i === 0 ? row : { ...row, stride: 1 })),
       ),
     );
-    const rates = dropPathRates(rows.flat().length, dropPath);
+    // In timm, as in TensorFlow's code for such networks, the last block stays one step below the rate.
+    const rates = dropPathRates(rows.flat().length + 1, dropPath);
     this.convStem = convolution(inChannels, stem, { kernel: 3, stride: 2, padding });
     this.bn1 = new NormAct(stem, style);
     const widths = [stem];

@@ -4,9 +4,11 @@ import { gradients } from "../../src/autodiff/gradients.ts";
 import { parameterCount } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
 import { deepen, divisible } from "../../src/backbones/mobile.ts";
+import * as mobilenetv2 from "../../src/backbones/mobilenetv2.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { parametersOf } from "../../src/nn/module.ts";
+import { Rng } from "../../src/nn/rng.ts";
 import { trace } from "../../src/nn/trace.ts";
 
 test("MobileNetV2 with dynamic ReLU: parameters beside each norm, and a gradient for each", async () => {
@@ -46,4 +48,20 @@ test("channels are rounded and stages deepened as published", () => {
     stage.reduce((sum, { repeats = 1 }) => sum + repeats, 0),
     5,
   );
+});
+
+test("stochastic depth grows by the block and stays one step below the rate", () => {
+  // timm 1.0.31, drop_path_rate=0.3: every block of mobilenetv2_100 that has a shortcut.
+  const published = [0.03529, 0.07059, 0.08824, 0.12353, 0.14118, 0.15882, 0.19412, 0.21176, 0.24706, 0.26471];
+  const rates: number[] = [];
+  class Watched extends Rng {
+    override bernoulli(keep: number, shape: readonly number[]) {
+      rates.push(1 - keep);
+      return super.bernoulli(keep, shape);
+    }
+  }
+  const model = mobilenetv2.create(mobilenetv2.variants.mobilenetv2_100.config, { dropPath: 0.3 });
+  trace(model, { training: true, rng: new Watched(input([], "uint32")) }, () => model.forward(input([2, 3, 64, 64])));
+  assert.equal(rates.length, published.length);
+  for (const [i, rate] of rates.entries()) assert.ok(Math.abs(rate - published[i]) < 1e-5, `${rate}, ${published[i]}`);
 });
