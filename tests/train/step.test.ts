@@ -1,17 +1,18 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { findModel } from "../../src/backbones/index.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { lower } from "../../src/graph/onnx/write.ts";
 import { constant, type Tensor } from "../../src/graph/tensor.ts";
 import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
 import { crossEntropy } from "../../src/nn/losses.ts";
-import { initialWeights, Module } from "../../src/nn/module.ts";
+import { initialWeights, Module, parametersOf } from "../../src/nn/module.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
 import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
 import { refused } from "../../src/passes/webgpu.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
-import { Classification, countCorrect } from "../../src/tasks/classify.ts";
+import { Classification, Classifier, countCorrect } from "../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../src/train/layer-depth.ts";
 import { initialState, nextName, type StepOptions, trainStep } from "../../src/train/step.ts";
 
@@ -278,6 +279,34 @@ test("depths are counted in blocks, from the stem to the head", () => {
     "head.weight",
   ]);
   assert.deepEqual([cswin.depthOf("stage1.0.attns.0.get_v.weight"), cswin.depth], [1, 3]);
+});
+
+test("depths of every family: blocks however they are called, and each as many layers as the model has blocks", async () => {
+  // timm 1.0.31, group_matcher: 18 layers for mobilenetv2_100 and ghostnet_100, 22 for volo_d1_224 and fbnetc_100, 7 for davit_tiny.
+  const layers = {
+    mobilenetv2_100: 18,
+    ghostnet_100: 18,
+    fbnetc_100: 22,
+    volo_d1_224: 22,
+    davit_tiny: 7,
+    uniformer_small_224: 19,
+    iformer_small_224: 19,
+    smt_tiny_224: 14,
+    spectformer_h_s_224: 18,
+    attnet_xxs_224: 11,
+    micronet_m0_224: 8,
+    mobile_former_26m: 10,
+  };
+  for (const [name, depth] of Object.entries(layers)) {
+    const model = new Classifier((await findModel(name)).create(), 10);
+    assert.equal(layerDepths(parametersOf(model).map((w) => w.path)).depth, depth, name);
+  }
+  // What halves the map before a stage goes with the stage's first block, where all of it is listed first too.
+  const listed = ["patch_embed1.proj.weight", "patch_embed2.proj.weight", "blocks1.0.a", "blocks1.1.a", "blocks2.0.a"];
+  const { depthOf } = layerDepths(listed);
+  assert.deepEqual(listed.map(depthOf), [0, 3, 1, 2, 3]);
+  // Without blocks there is nothing to tell apart.
+  assert.deepEqual(["first.weight"].map(layerRates(0.5, ["first.weight", "second.weight"])!), [1]);
 });
 
 test("class weights make the loss a weighted mean, as in PyTorch", async () => {
