@@ -41,6 +41,8 @@ export interface Backbone extends Module {
   embed(image: Tensor): Tensor;
   /** Where published checkpoints keep the classifier: "head", "head.fc", "fc". */
   readonly headName: string;
+  /** How the classifier's weights begin, where it is not the deviation of 0.02 that transformers have. */
+  readonly headInit?: Initializer;
   /** A classifier, where it is more than a linear layer.  [N, dim] -> [N, classes] */
   createHead?(classes: number): Layer;
   /** Further classifiers that published checkpoints keep, as wide as the first one. */
@@ -57,7 +59,9 @@ export const headNames = ({ headName, otherHeads = [] }: Backbone): string[] => 
 
 /** New classifiers for these places. */
 export const createHeads = (backbone: Backbone, classes: number): Layer[] =>
-  headNames(backbone).map(() => backbone.createHead?.(classes) ?? new Linear(backbone.dim, classes));
+  headNames(backbone).map(
+    () => backbone.createHead?.(classes) ?? new Linear(backbone.dim, classes, { init: backbone.headInit }),
+  );
 
 /** What an image is classified as.  [N, 3, H, W] -> [N, classes] */
 export const logitsOf = (backbone: Backbone, image: Tensor, heads: readonly Layer[]): Tensor =>

@@ -6,7 +6,7 @@ import { known, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
-import { normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { heNormal, type Initializer, normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, LayerScale, Linear, Mlp } from "../nn/layers.ts";
 import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -28,6 +28,8 @@ export interface GCViTConfig {
   mlpRatio: number;
   /** Initial scale of the branches, where they have one. */
   layerScale?: number;
+  /** How the gates of convolutions begin: as all linear layers by default, which they are in the official code. */
+  gateInit?: Initializer;
 }
 
 export interface GCViTOptions extends BackboneOptions {
@@ -43,10 +45,10 @@ class FusedMBConv extends Module {
   convDw;
   se;
   convPw;
-  constructor(dim: number) {
+  constructor(dim: number, gateInit: Initializer = truncatedNormal()) {
     super();
     this.convDw = new Conv2d(dim, dim, { kernel: 3, padding: 1, groups: dim, bias: false });
-    this.se = new SqueezeExcite(dim, dim / 4, { activate: gelu, bias: false });
+    this.se = new SqueezeExcite(dim, dim / 4, { activate: gelu, bias: false, init: gateInit });
     this.convPw = new Conv2d(dim, dim, { kernel: 1, bias: false });
   }
   forward(x: Tensor): Tensor {
@@ -60,10 +62,10 @@ class Downsample extends Module {
   convBlock;
   reduction;
   norm2;
-  constructor(inputs: number, outputs: number) {
+  constructor(inputs: number, outputs: number, gateInit?: Initializer) {
     super();
     this.norm1 = new LayerNorm(inputs);
-    this.convBlock = new FusedMBConv(inputs);
+    this.convBlock = new FusedMBConv(inputs, gateInit);
     this.reduction = new Conv2d(inputs, outputs, { kernel: 3, stride: 2, padding: 1, bias: false });
     this.norm2 = new LayerNorm(outputs);
   }
@@ -76,10 +78,10 @@ class Downsample extends Module {
 class Stem extends Module {
   conv1;
   down;
-  constructor(inChannels: number, dim: number) {
+  constructor(inChannels: number, dim: number, gateInit?: Initializer) {
     super();
     this.conv1 = new Conv2d(inChannels, dim, { kernel: 3, stride: 2, padding: 1 });
-    this.down = new Downsample(dim, dim);
+    this.down = new Downsample(dim, dim, gateInit);
   }
   forward(image: Tensor): Tensor {
     return this.down.forward(this.conv1.forward(image));
@@ -91,11 +93,11 @@ class GlobalQuery extends Module {
   readonly #blocks;
   readonly #halvings;
   readonly #window;
-  constructor(dim: number, halvings: number, window: readonly number[]) {
+  constructor(dim: number, halvings: number, window: readonly number[], gateInit?: Initializer) {
     super();
     this.#halvings = halvings;
     this.#window = window;
-    this.#blocks = Array.from({ length: Math.max(1, halvings) }, () => new FusedMBConv(dim));
+    this.#blocks = Array.from({ length: Math.max(1, halvings) }, () => new FusedMBConv(dim, gateInit));
   }
   override *parts(): Iterable<[string, Module]> {
     for (const [i, block] of this.#blocks.entries()) yield [`blocks.conv${i + 1}`, block];
@@ -188,7 +190,7 @@ class Block extends Module {
   }
 }
 
-interface StageConfig extends Pick<GCViTConfig, "mlpRatio" | "layerScale"> {
+interface StageConfig extends Pick<GCViTConfig, "mlpRatio" | "layerScale" | "gateInit"> {
   inputs: number;
   dim: number;
   heads: number;
@@ -208,10 +210,10 @@ class Stage extends Module {
   readonly #config;
   constructor(config: StageConfig, rates: readonly number[]) {
     super();
-    const { inputs, dim, window, halvings, place } = config;
+    const { inputs, dim, window, halvings, place, gateInit } = config;
     this.#config = config;
-    this.downsample = place === "first" ? undefined : new Downsample(inputs, dim);
-    this.globalBlock = new GlobalQuery(dim, halvings, window);
+    this.downsample = place === "first" ? undefined : new Downsample(inputs, dim, gateInit);
+    this.globalBlock = new GlobalQuery(dim, halvings, window, gateInit);
     this.blocks = rates.map((rate, i) => new Block(dim, i, config, rate));
     this.norm = place === "last" ? new LayerNorm(dim) : undefined;
   }
@@ -256,7 +258,7 @@ export class GCViT extends Module implements Backbone {
     this.channels = depths.map((_, i) => dim * 2 ** i);
     this.strides = depths.map((_, i) => 4 * 2 ** i);
     this.dim = this.channels[last];
-    this.stem = new Stem(inChannels, dim);
+    this.stem = new Stem(inChannels, dim, config.gateInit);
     this.stages = depths.map((_, i) => {
       const stage: StageConfig = {
         ...config,
@@ -294,7 +296,7 @@ export const variants: Record<string, Variant<GCViTConfig>> = {
   gcvit_small: { config: { ...wide, dim: 96, heads: [3, 6, 12, 24] } },
   gcvit_base: { config: { ...wide, dim: 128, heads: [4, 8, 16, 32] } },
   gcvit_micro_32: {
-    config: { dim: 32, depths: [2, 2, 2], heads: [1, 2, 4], ratios: [8, 8, 16], mlpRatio: 3 },
+    config: { dim: 32, depths: [2, 2, 2], heads: [1, 2, 4], ratios: [8, 8, 16], mlpRatio: 3, gateInit: heNormal },
     init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },

@@ -6,15 +6,17 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { uniformFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { Sequential } from "../nn/sequential.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
+import { eachAxis } from "../ops/conv.ts";
 import { hardSigmoid, relu, sigmoid } from "../ops/elementwise.ts";
 import { averagePool } from "../ops/pool.ts";
 import { resize } from "../ops/resize.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
-import { convolution, divisible } from "./mobile.ts";
+import { type ConvShape, divisible } from "./mobile.ts";
 
 /** Kernel, channels inside, channels, gated or not, stride. */
 type Line = readonly [kernel: number, inner: number, channels: number, squeeze: boolean, stride: number];
@@ -24,6 +26,16 @@ export interface GhostNetConfig {
   /** Whether ghost modules that expand have attention, from the third block on. */
   attention: boolean;
 }
+
+/** Drawn as PyTorch draws by default, also in the gates: the published code sets nothing else. */
+const convolution = (inputs: number, outputs: number, { kernel = 1, stride = 1, groups = 1 }: ConvShape = {}): Conv2d =>
+  new Conv2d(inputs, outputs, {
+    kernel,
+    stride,
+    groups,
+    bias: false,
+    padding: eachAxis(kernel, 2).map((k) => (k - 1) / 2),
+  });
 
 /**
  * Attention with long range from convolutions of 1 × 5 and 5 × 1 over a map of half the size (V2, equations 4 and 5, figure 5).
@@ -93,6 +105,7 @@ class Block extends Module {
       ? new SqueezeExcite(inner, divisible(inner / 4, { by: 4 }), {
           gate: hardSigmoid,
           names: ["conv_reduce", "conv_expand"],
+          init: uniformFanIn,
         })
       : undefined;
     this.ghost2 = new GhostModule(inner, outputs, { act: false, attention: false });

@@ -6,7 +6,15 @@ import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections, queriesFirst } from "../nn/attention.ts";
-import { heNormalFor, normal, normalFanIn } from "../nn/init.ts";
+import {
+  heNormalFor,
+  type Initializer,
+  normal,
+  normalFanIn,
+  truncatedNormal,
+  uniformFanIn,
+  xavierUniform,
+} from "../nn/init.ts";
 import {
   BatchNorm2d,
   Conv2d,
@@ -19,7 +27,7 @@ import {
   Mlp,
 } from "../nn/layers.ts";
 import { channelsFirst, channelsLast, normChannels } from "../nn/layout.ts";
-import { Module } from "../nn/module.ts";
+import { initializeMatrices, Module } from "../nn/module.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
 import { acrossWindows, fromWindows, planGrid, planWindows, relativeBias, toWindows } from "../nn/window.ts";
 import { gelu, geluTanh, relu, silu, tanh } from "../ops/elementwise.ts";
@@ -43,6 +51,10 @@ export interface MaxViTConfig {
   layerScale?: number;
   /** Attention in windows and along the grid: one after the other, side by side with half of the channels each, or the grid alone. */
   attend?: "in turn" | "side by side" | "grid";
+  /** How all layers of the stem and the stages begin, where it is not as EfficientNet's convolutions and ViT's matrices do. */
+  init?: Initializer;
+  /** The same of the classifier: as PyTorch has it by default. */
+  headInit?: Initializer;
   /** Whether one more layer comes before the classifier. */
   preLogits?: boolean;
 }
@@ -423,11 +435,15 @@ export class MaxViT extends Module implements Backbone {
   readonly strides: readonly number[];
   readonly dim: number;
   readonly headName = "head.fc";
+  readonly headInit: Initializer;
   readonly #stem;
   readonly #stages: readonly Stage[];
   readonly #norm;
   readonly #preLogits;
-  constructor({ stem, dims, depths, ratio = 32, preLogits, ...config }: MaxViTConfig, options: BackboneOptions = {}) {
+  constructor(
+    { stem, dims, depths, ratio = 32, init, headInit = uniformFanIn, preLogits, ...config }: MaxViTConfig,
+    options: BackboneOptions = {},
+  ) {
     super();
     const style = styles[config.style];
     const { imageSize = 224, inChannels = 3, dropPath = 0 } = options;
@@ -439,7 +455,10 @@ export class MaxViT extends Module implements Backbone {
     this.#stem = new Stem(inChannels, stem, style);
     this.#stages = dims.map((dim, i) => new Stage(dims[i - 1] ?? stem[1], dim, { ...config, style, window }, rates[i]));
     this.#norm = new LayerNorm(this.dim, { eps: style.eps[1] });
-    this.#preLogits = preLogits ? new Linear(this.dim, this.dim) : undefined;
+    this.headInit = headInit;
+    this.#preLogits = preLogits ? new Linear(this.dim, this.dim, { init: uniformFanIn }) : undefined;
+    for (const stage of this.#stages) initializeMatrices(stage, init ?? xavierUniform);
+    if (init) for (const part of [this.#stem, ...this.#stages]) initializeMatrices(part, init, 4);
   }
   override *parts(): Iterable<[string, Module]> {
     yield ["stem", this.#stem];
@@ -538,15 +557,23 @@ export const variants: Record<string, Variant<MaxViTConfig>> = {
   maxvit_rmlp_small_rw_256: { config: mlp(rwSizes.small), preprocessing: rw256 },
   maxvit_rmlp_base_rw_224: { config: mlp(rwSizes.base), preprocessing: rw224 },
   maxvit_rmlp_base_rw_384: { config: mlp(rwSizes.base), preprocessing: at384 },
-  maxxvit_rmlp_nano_rw_256: { config: nextSizes.nano, init: normal(0.02), preprocessing: rw256 },
+  maxxvit_rmlp_nano_rw_256: { config: { ...nextSizes.nano, init: normal(0.02) }, preprocessing: rw256 },
   maxxvit_rmlp_tiny_rw_256: { config: nextSizes.tiny, preprocessing: rw256 },
   maxxvit_rmlp_small_rw_256: { config: nextSizes.small, preprocessing: rw256 },
-  maxxvitv2_nano_rw_256: { config: nextSizes.nano2, init: normal(0.02), preprocessing: rw256 },
+  maxxvitv2_nano_rw_256: { config: { ...nextSizes.nano2, init: normal(0.02) }, preprocessing: rw256 },
   maxxvitv2_rmlp_base_rw_224: { config: nextSizes.base2, preprocessing: rw224 },
   maxxvitv2_rmlp_base_rw_384: { config: nextSizes.base2, preprocessing: at384 },
   maxxvitv2_rmlp_large_rw_224: { config: nextSizes.large2, preprocessing: rw224 },
   maxvit_micro_32: {
-    config: { style: "tf", stem: [32, 32], dims: [32, 64, 128], depths: [1, 2, 1], ratio: 16, preLogits: true },
+    config: {
+      style: "tf",
+      stem: [32, 32],
+      dims: [32, 64, 128],
+      depths: [1, 2, 1],
+      ratio: 16,
+      preLogits: true,
+      headInit: truncatedNormal(),
+    },
     init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },

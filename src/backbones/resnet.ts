@@ -6,7 +6,7 @@
  * Training and Scaling Strategies" (NeurIPS 2021), https://arxiv.org/abs/2103.07579.  Parameter paths are timm's; those for CIFAR have the paths of the checkpoints in circulation.
  */
 import type { Tensor } from "../graph/tensor.ts";
-import { heNormal, zeros } from "../nn/init.ts";
+import { heNormal, type Initializer, uniformFanIn, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
@@ -232,6 +232,8 @@ export class ResNet extends Module implements Backbone {
   readonly strides: readonly number[];
   readonly dim: number;
   readonly headName: string;
+  /** PyTorch's default; the models for small pictures have been trained here from another. */
+  readonly headInit?: Initializer;
   readonly #stem;
   readonly #layers: readonly (readonly Block[])[];
   constructor(config: ResNetConfig, options: BackboneOptions = {}) {
@@ -243,6 +245,7 @@ export class ResNet extends Module implements Backbone {
     this.strides = dims.map((_, i) => (small ? 1 : 4) * 2 ** i);
     this.dim = this.channels[dims.length - 1];
     this.headName = small ? "linear" : "fc";
+    this.headInit = small ? undefined : uniformFanIn;
     this.#stem = new (small ? SmallStem : revisited ? DeepStem : Stem)(inChannels, dims[0]);
     let channels = dims[0];
     this.#layers = depths.map((_, i) =>

@@ -18,6 +18,7 @@ export {
   ones,
   truncatedNormal,
   uniformFanIn,
+  xavierUniform,
   zeros,
 } from "./init.ts";
 export { Involution, type InvolutionOptions } from "./involution.ts";

@@ -48,6 +48,13 @@ export const uniformFanIn: Initializer = (shape, random) => {
   return fill(shape, () => limit * (2 * next() - 1));
 };
 
+/** Uniform with variance 2 / (fan-in + fan-out).  Glorot and Bengio, "Understanding the difficulty of training" (2010).  [O, I] */
+export const xavierUniform: Initializer = (shape, random) => {
+  const limit = Math.sqrt(6 / (shape[0] + fanIn(shape)));
+  const next = fastUniform(random);
+  return fill(shape, () => limit * (2 * next() - 1));
+};
+
 /** Normal with variance 2 / fan-out.  He et al., "Delving Deep into Rectifiers" (2015). */
 export const heNormal: Initializer = (shape, random) => {
   const std = Math.sqrt(2 / (shape[0] * fanIn(shape.slice(1).length > 0 ? [1, ...shape.slice(2)] : [1])));

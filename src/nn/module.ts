@@ -170,9 +170,9 @@ export function initialWeights(module: Module, seed: number): Map<string, Float3
   );
 }
 
-/** Lets all weights of linear layers begin in another way than they were declared. */
-export function initializeMatrices(module: Module, init: Initializer): void {
+/** Lets all weights of linear layers begin in another way than they were declared, or with four axes those of convolutions. */
+export function initializeMatrices(module: Module, init: Initializer, axes: 2 | 4 = 2): void {
   for (const { path, tensor } of parametersOf(module))
-    if (tensor.shape.length === 2 && path.endsWith("weight"))
+    if (tensor.shape.length === axes && path.endsWith("weight"))
       declarations.set(tensor, { ...(declarations.get(tensor) as Declaration), init });
 }

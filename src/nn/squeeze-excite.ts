@@ -1,6 +1,6 @@
 import type { Tensor } from "../graph/tensor.ts";
 import { relu, sigmoid } from "../ops/elementwise.ts";
-import { heNormal } from "./init.ts";
+import { heNormal, type Initializer } from "./init.ts";
 import { Conv2d } from "./layers.ts";
 import { Module } from "./module.ts";
 
@@ -10,6 +10,7 @@ export interface SqueezeExciteOptions {
   bias?: boolean;
   /** Names of the two layers in published checkpoints. */
   names?: readonly [string, string];
+  init?: Initializer;
 }
 
 /**
@@ -25,9 +26,9 @@ export class SqueezeExcite extends Module {
   /** `reduced`: channels between the two layers. */
   constructor(channels: number, reduced: number, options: SqueezeExciteOptions = {}) {
     super();
-    const { activate = relu, gate = sigmoid, bias = true, names = ["fc1", "fc2"] } = options;
-    this.#reduce = new Conv2d(channels, reduced, { kernel: 1, bias, init: heNormal });
-    this.#expand = new Conv2d(reduced, channels, { kernel: 1, bias, init: heNormal });
+    const { activate = relu, gate = sigmoid, bias = true, names = ["fc1", "fc2"], init = heNormal } = options;
+    this.#reduce = new Conv2d(channels, reduced, { kernel: 1, bias, init });
+    this.#expand = new Conv2d(reduced, channels, { kernel: 1, bias, init });
     this.#names = names;
     this.#activate = activate;
     this.#gate = gate;
