@@ -6,7 +6,7 @@ import { known, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
-import { heNormal, type Initializer, normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, LayerScale, Linear, Mlp } from "../nn/layers.ts";
 import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -28,8 +28,6 @@ export interface GCViTConfig {
   mlpRatio: number;
   /** Initial scale of the branches, where they have one. */
   layerScale?: number;
-  /** How the gates of convolutions begin: as all linear layers by default, which they are in the official code. */
-  gateInit?: Initializer;
 }
 
 export interface GCViTOptions extends BackboneOptions {
@@ -45,10 +43,10 @@ class FusedMBConv extends Module {
   convDw;
   se;
   convPw;
-  constructor(dim: number, gateInit: Initializer = truncatedNormal()) {
+  constructor(dim: number) {
     super();
     this.convDw = new Conv2d(dim, dim, { kernel: 3, padding: 1, groups: dim, bias: false });
-    this.se = new SqueezeExcite(dim, dim / 4, { activate: gelu, bias: false, init: gateInit });
+    this.se = new SqueezeExcite(dim, dim / 4, { activate: gelu, bias: false, init: truncatedNormal() });
     this.convPw = new Conv2d(dim, dim, { kernel: 1, bias: false });
   }
   forward(x: Tensor): Tensor {
@@ -62,10 +60,10 @@ class Downsample extends Module {
   convBlock;
   reduction;
   norm2;
-  constructor(inputs: number, outputs: number, gateInit?: Initializer) {
+  constructor(inputs: number, outputs: number) {
     super();
     this.norm1 = new LayerNorm(inputs);
-    this.convBlock = new FusedMBConv(inputs, gateInit);
+    this.convBlock = new FusedMBConv(inputs);
     this.reduction = new Conv2d(inputs, outputs, { kernel: 3, stride: 2, padding: 1, bias: false });
     this.norm2 = new LayerNorm(outputs);
   }
@@ -78,10 +76,10 @@ class Downsample extends Module {
 class Stem extends Module {
   conv1;
   down;
-  constructor(inChannels: number, dim: number, gateInit?: Initializer) {
+  constructor(inChannels: number, dim: number) {
     super();
     this.conv1 = new Conv2d(inChannels, dim, { kernel: 3, stride: 2, padding: 1 });
-    this.down = new Downsample(dim, dim, gateInit);
+    this.down = new Downsample(dim, dim);
   }
   forward(image: Tensor): Tensor {
     return this.down.forward(this.conv1.forward(image));
@@ -93,11 +91,11 @@ class GlobalQuery extends Module {
   readonly #blocks;
   readonly #halvings;
   readonly #window;
-  constructor(dim: number, halvings: number, window: readonly number[], gateInit?: Initializer) {
+  constructor(dim: number, halvings: number, window: readonly number[]) {
     super();
     this.#halvings = halvings;
     this.#window = window;
-    this.#blocks = Array.from({ length: Math.max(1, halvings) }, () => new FusedMBConv(dim, gateInit));
+    this.#blocks = Array.from({ length: Math.max(1, halvings) }, () => new FusedMBConv(dim));
   }
   override *parts(): Iterable<[string, Module]> {
     for (const [i, block] of this.#blocks.entries()) yield [`blocks.conv${i + 1}`, block];
@@ -190,7 +188,7 @@ class Block extends Module {
   }
 }
 
-interface StageConfig extends Pick<GCViTConfig, "mlpRatio" | "layerScale" | "gateInit"> {
+interface StageConfig extends Pick<GCViTConfig, "mlpRatio" | "layerScale"> {
   inputs: number;
   dim: number;
   heads: number;
@@ -210,10 +208,10 @@ class Stage extends Module {
   readonly #config;
   constructor(config: StageConfig, rates: readonly number[]) {
     super();
-    const { inputs, dim, window, halvings, place, gateInit } = config;
+    const { inputs, dim, window, halvings, place } = config;
     this.#config = config;
-    this.downsample = place === "first" ? undefined : new Downsample(inputs, dim, gateInit);
-    this.globalBlock = new GlobalQuery(dim, halvings, window, gateInit);
+    this.downsample = place === "first" ? undefined : new Downsample(inputs, dim);
+    this.globalBlock = new GlobalQuery(dim, halvings, window);
     this.blocks = rates.map((rate, i) => new Block(dim, i, config, rate));
     this.norm = place === "last" ? new LayerNorm(dim) : undefined;
   }
@@ -258,7 +256,7 @@ export class GCViT extends Module implements Backbone {
     this.channels = depths.map((_, i) => dim * 2 ** i);
     this.strides = depths.map((_, i) => 4 * 2 ** i);
     this.dim = this.channels[last];
-    this.stem = new Stem(inChannels, dim, config.gateInit);
+    this.stem = new Stem(inChannels, dim);
     this.stages = depths.map((_, i) => {
       const stage: StageConfig = {
         ...config,
@@ -296,7 +294,7 @@ export const variants: Record<string, Variant<GCViTConfig>> = {
   gcvit_small: { config: { ...wide, dim: 96, heads: [3, 6, 12, 24] } },
   gcvit_base: { config: { ...wide, dim: 128, heads: [4, 8, 16, 32] } },
   gcvit_micro_32: {
-    config: { dim: 32, depths: [2, 2, 2], heads: [1, 2, 4], ratios: [8, 8, 16], mlpRatio: 3, gateInit: heNormal },
+    config: { dim: 32, depths: [2, 2, 2], heads: [1, 2, 4], ratios: [8, 8, 16], mlpRatio: 3 },
     init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },

@@ -103,5 +103,5 @@ function mapOf({ name, names }: ModelEntry, convention: "timm" | "official" | "t
 /** How a picture becomes the square that a model reads. */
 function viewOf({ cropPct, cropMode, interpolation }: Preprocessing, size: number): string {
   if (cropMode === "squash") return `resized to ${size}×${size}, whatever their shape, ${interpolation}`;
-  return `shorter side to ${Math.round(size / cropPct)}, ${interpolation}, centre ${size}×${size}`;
+  return `shorter side to ${Math.floor(size / cropPct)}, ${interpolation}, centre ${size}×${size}`;
 }

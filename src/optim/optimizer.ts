@@ -57,7 +57,7 @@ export interface PerParameter {
 
 /** Tables and tokens, and the layers that make position biases of offsets: what families tell timm not to decay. */
 const tables =
-  /(^|[._])(pos_embed|cls_token|dist_token|relative_position_bias_table|position_bias|attention_biases|logit_scale)$|(^|\.)(cpb_mlp|rel_pos\.mlp)\./;
+  /(^|[._])(pos_embed\d?|cls_token|dist_token|relative_position_bias_table|position_bias|attention_biases|logit_scale)$|(^|\.)(cpb_mlp|rel_pos\.mlp)\./;
 
 /** Matrices and kernels decay; norms, biases and position tables, or what makes them, do not. */
 export const decaysByDefault = (path: string, shape: readonly number[]): boolean =>

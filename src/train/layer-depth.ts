@@ -1,3 +1,4 @@
+import { UsageError } from "../base/errors.ts";
 import { layerDecay } from "../optim/schedule.ts";
 
 /**
@@ -12,7 +13,7 @@ const between = /^(?:downsample_layers\.|patch_embed|pos_embed)(\d+)/;
 
 /**
  * The depth of each parameter for layer-wise rates: 0 before the first block, then the number of its block; what stands between
- * two blocks goes with the later one, and what follows the last is a layer of its own.  A model without blocks is one layer.
+ * two blocks goes with the later one, and what follows the last is a layer of its own.  The depth of all is 0 where no block is found.
  * paths: in the order of the model
  */
 export function layerDepths(paths: readonly string[]): { depthOf: (path: string) => number; depth: number } {
@@ -36,5 +37,10 @@ export function layerDepths(paths: readonly string[]): { depthOf: (path: string)
 export function layerRates(decay: number, paths: readonly string[]): ((path: string) => number) | undefined {
   if (decay === 1) return undefined;
   const { depthOf, depth } = layerDepths(paths);
+  if (depth === 0)
+    throw new UsageError({
+      message: "the names of the model's weights do not tell its layers apart",
+      help: "leave --layer-decay out",
+    });
   return layerDecay(decay, depth, depthOf);
 }

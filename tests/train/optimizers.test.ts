@@ -158,6 +158,7 @@ test("tables, tokens and what makes position biases do not decay; kernels called
     ["stages.1.blocks.0.attn.attention_biases", [4, 49]],
     ["pos_embed", [1, 14, 14, 384]],
     ["decoder_pos_embed", [1, 197, 512]],
+    ["pos_embed3", [1, 14, 14, 320]],
     ["head.bias", [1000]],
   ];
   const decays: readonly [string, number[]][] = [
