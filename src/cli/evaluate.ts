@@ -44,12 +44,14 @@ function describe({ total, correct, top1, top5, skipped, classes, confusion, mis
   const parts = [
     `${styled("bold", `top-1 ${percent(top1, 2)}`)} (${correct} of ${total})  top-5 ${percent(top5, 2)}${skipped > 0 ? `  ${skipped} pictures left out` : ""}`,
     table(
-      ["class", "pictures", "right", "accuracy"],
-      classes.map(({ name, total, correct }) => [
+      ["class", "pictures", "right", "recall", "precision", "F1"],
+      classes.map(({ name, total, correct, predicted }) => [
         name,
         String(total),
         String(correct),
-        total > 0 ? percent(correct / total) : "–",
+        share(correct, total),
+        share(correct, predicted),
+        share(2 * correct, total + predicted),
       ]),
     ),
   ];
@@ -66,6 +68,8 @@ function describe({ total, correct, top1, top5, skipped, classes, confusion, mis
     );
   return parts.join("\n\n");
 }
+
+const share = (part: number, whole: number): string => (whole > 0 ? percent(part / whole) : "–");
 
 /** A confusion matrix; zeros are dots, so that what is confused stands out.  [classes][classes] */
 export function matrix(names: readonly string[], confusion: readonly (readonly number[])[]): string {

@@ -45,5 +45,5 @@ export {
   type TrainStep,
   trainStep,
 } from "./step.ts";
-export type { Evaluation, Mistake } from "./tally.ts";
+export type { ClassFigures, Evaluation, Mistake } from "./tally.ts";
 export { type TrainOptions, train } from "./train.ts";

@@ -9,6 +9,17 @@ export interface Mistake {
   loss: number;
 }
 
+/** How a model does on one class: recall is `correct / total`, precision `correct / predicted`. */
+export interface ClassFigures {
+  name: string;
+  /** Pictures of it. */
+  total: number;
+  /** Those of them that were taken for it. */
+  correct: number;
+  /** All that were taken for it. */
+  predicted: number;
+}
+
 /** What is known of a model after it has seen a labelled set. */
 export interface Evaluation {
   total: number;
@@ -20,7 +31,7 @@ export interface Evaluation {
   loss: number;
   /** Pictures that could not be read. */
   skipped: number;
-  classes: { name: string; total: number; correct: number }[];
+  classes: ClassFigures[];
   /** Row: what it is; column: what it was taken for.  [classes][classes] */
   confusion: number[][];
   /** The wrong answers with the largest loss, the worst first. */
@@ -98,6 +109,7 @@ export class Tally {
         name,
         total: this.#confusion[i].reduce((a, b) => a + b, 0),
         correct: this.#confusion[i][i],
+        predicted: this.#confusion.reduce((sum, row) => sum + row[i], 0),
       })),
       confusion: this.#confusion,
       mistakes: [...this.#mistakes],

@@ -15,9 +15,9 @@ test("figures of a few answers, counted by hand", () => {
   assert.deepEqual([found.total, found.correct, found.top1, found.top5, found.skipped], [4, 2, 0.5, 1, 5]);
   assert.ok(Math.abs(found.loss - -(ln(0.7) + ln(0.3) + ln(0.8) + ln(0.05)) / 4) < 1e-6);
   assert.deepEqual(found.classes, [
-    { name: "a", total: 2, correct: 1 },
-    { name: "b", total: 1, correct: 0 },
-    { name: "c", total: 1, correct: 1 },
+    { name: "a", total: 2, correct: 1, predicted: 2 },
+    { name: "b", total: 1, correct: 0, predicted: 1 },
+    { name: "c", total: 1, correct: 1, predicted: 1 },
   ]);
   assert.deepEqual(found.confusion, [
     [1, 1, 0],
