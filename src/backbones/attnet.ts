@@ -8,7 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { convByImage } from "../nn/conv-by-image.ts";
 import { fixed, truncatedNormal, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, LayerScale, Linear } from "../nn/layers.ts";
-import { channelsFirst, channelsLast } from "../nn/layout.ts";
+import { channelsFirst, channelsLast, LayerNorm2d } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { Sequential } from "../nn/sequential.ts";
 import type { ConvOptions } from "../ops/conv.ts";
@@ -37,16 +37,6 @@ const convolution = (
   outputs: number,
   options: Partial<ConvOptions> & { kernel?: number; bias?: boolean } = {},
 ) => new Conv2d(inputs, outputs, { kernel: 1, init: truncatedNormal(), ...options });
-
-/** Normalises the channels of each place.  [N, C, H, W] */
-class LayerNorm2d extends LayerNorm {
-  constructor(dim: number) {
-    super(dim, { eps: 1e-6 });
-  }
-  override forward(x: Tensor): Tensor {
-    return channelsFirst(super.forward(channelsLast(x)));
-  }
-}
 
 /** x / √(mean(x²) + ε) · weight over the channels of each place.  [N, C, H, W] */
 class RmsNorm2d extends Module {
@@ -128,8 +118,8 @@ class Block extends Module {
     this.channelMixer = new GatedUnit(dim, Math.floor((2 * dim * expansion) / 3), gateNorm);
     this.layerScale1 = layerScale ? new LayerScale(dim, 1e-6, { axis: -3 }) : undefined;
     this.layerScale2 = layerScale ? new LayerScale(dim, 1e-6, { axis: -3 }) : undefined;
-    this.norm1 = new LayerNorm2d(dim);
-    this.norm2 = new LayerNorm2d(dim);
+    this.norm1 = new LayerNorm2d(dim, { eps: 1e-6 });
+    this.norm2 = new LayerNorm2d(dim, { eps: 1e-6 });
     this.dropPath = new DropPath(rate);
   }
   override *parts(): Iterable<[string, Module | Tensor]> {

@@ -11,12 +11,11 @@ import { BatchNorm2d, Conv2d, DropPath } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { Sequential } from "../nn/sequential.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
-import { eachAxis } from "../ops/conv.ts";
 import { hardSigmoid, relu, sigmoid } from "../ops/elementwise.ts";
 import { averagePool } from "../ops/pool.ts";
 import { resize } from "../ops/resize.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, type Variant } from "./backbone.ts";
-import { type ConvShape, divisible } from "./mobile.ts";
+import { type ConvShape, divisible, convolution as fanOutConvolution } from "./mobile.ts";
 
 /** Kernel, channels inside, channels, gated or not, stride. */
 type Line = readonly [kernel: number, inner: number, channels: number, squeeze: boolean, stride: number];
@@ -28,14 +27,8 @@ export interface GhostNetConfig {
 }
 
 /** Drawn as PyTorch draws by default, also in the gates: the published code sets nothing else. */
-const convolution = (inputs: number, outputs: number, { kernel = 1, stride = 1, groups = 1 }: ConvShape = {}): Conv2d =>
-  new Conv2d(inputs, outputs, {
-    kernel,
-    stride,
-    groups,
-    bias: false,
-    padding: eachAxis(kernel, 2).map((k) => (k - 1) / 2),
-  });
+const convolution = (inputs: number, outputs: number, options: ConvShape = {}): Conv2d =>
+  fanOutConvolution(inputs, outputs, { ...options, init: uniformFanIn });
 
 /**
  * Attention with long range from convolutions of 1 × 5 and 5 × 1 over a map of half the size (V2, equations 4 and 5, figure 5).

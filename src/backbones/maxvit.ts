@@ -3,7 +3,7 @@
  * Tu et al., "MaxViT: Multi-Axis Vision Transformer" (ECCV 2022), https://arxiv.org/abs/2204.01697.  Parameter paths are timm's.
  */
 import { known } from "../graph/shape.ts";
-import { constant, type Tensor } from "../graph/tensor.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections, queriesFirst } from "../nn/attention.ts";
 import {
@@ -26,10 +26,19 @@ import {
   Linear,
   Mlp,
 } from "../nn/layers.ts";
-import { channelsFirst, channelsLast, normChannels } from "../nn/layout.ts";
+import { LayerNorm2d, normChannels } from "../nn/layout.ts";
 import { initializeMatrices, Module } from "../nn/module.ts";
+import { Sequential } from "../nn/sequential.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
-import { acrossWindows, fromWindows, planGrid, planWindows, relativeBias, toWindows } from "../nn/window.ts";
+import {
+  acrossWindows,
+  fromWindows,
+  offsetTable,
+  planGrid,
+  planWindows,
+  relativeBias,
+  toWindows,
+} from "../nn/window.ts";
 import { gelu, geluTanh, relu, silu, tanh } from "../ops/elementwise.ts";
 import { concat } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
@@ -114,16 +123,9 @@ const styles: Readonly<Record<MaxViTConfig["style"], Style>> = { tf, rw, next };
 const convolution = (inputs: number, outputs: number, options: Conv2dOptions): Conv2d =>
   new Conv2d(inputs, outputs, { init: heNormalFor(options.groups ?? 1), ...options });
 
-/** A layer norm of the channels of a map.  [N, C, H, W] */
-class MapNorm extends LayerNorm {
-  override forward(x: Tensor): Tensor {
-    return channelsFirst(super.forward(channelsLast(x)));
-  }
-}
-
 /** The norm of a style's convolutions. */
-const mapNorm = (channels: number, { block, eps }: Style): BatchNorm2d | MapNorm =>
-  block === "mbconv" ? new BatchNorm2d(channels, { eps: eps[0] }) : new MapNorm(channels, { eps: eps[1] });
+const mapNorm = (channels: number, { block, eps }: Style): BatchNorm2d | LayerNorm2d =>
+  block === "mbconv" ? new BatchNorm2d(channels, { eps: eps[0] }) : new LayerNorm2d(channels, { eps: eps[1] });
 
 /** Two 3 × 3 convolutions.  [N, 3, H, W] -> [N, C, H / 2, W / 2] */
 class Stem extends Module {
@@ -271,11 +273,7 @@ class OffsetMlp extends Module {
     this.#window = window;
   }
   forward(): Tensor {
-    const [down, across] = this.#window.map((w) =>
-      Array.from({ length: 2 * w - 1 }, (_, i) => Math.sign(i - w + 1) * Math.log(1 + Math.abs(i - w + 1))),
-    );
-    const offsets = down.flatMap((y) => across.flatMap((x) => [y, x]));
-    const table = constant(Float32Array.from(offsets), [offsets.length / 2, 2], "float32");
+    const table = offsetTable(this.#window, (d) => Math.sign(d) * Math.log(1 + Math.abs(d)));
     return relativeBias(this.mlp.forward(table), this.#window);
   }
 }
@@ -369,21 +367,6 @@ class AttentionBlock extends Module {
   }
 }
 
-/** Convolutions, one after the other. */
-class Convolutions extends Module {
-  readonly #blocks: readonly (MBConv | ConvNeXtBlock)[];
-  constructor(blocks: readonly (MBConv | ConvNeXtBlock)[]) {
-    super();
-    this.#blocks = blocks;
-  }
-  override *parts(): Iterable<[string, Module]> {
-    for (const [i, block] of this.#blocks.entries()) yield [`${i}`, block];
-  }
-  forward(x: Tensor): Tensor {
-    return this.#blocks.reduce((y, block) => block.forward(y), x);
-  }
-}
-
 /** Convolution, attention inside windows, attention along the grid (figure 2).  [N, C, H, W] -> [N, C', H / stride, W / stride] */
 class Block extends Module {
   conv;
@@ -396,7 +379,7 @@ class Block extends Module {
     const block = (attentions: Record<string, Attention>) => new AttentionBlock(dim, attentions, config, rate);
     const attention = (kind: keyof typeof plans, outputs = dim) => new Attention(dim, outputs, kind, config);
     if (attend === "side by side") {
-      this.conv = new Convolutions([first, new ConvBlock(dim, dim, 1, style, rate)]);
+      this.conv = new Sequential(first, new ConvBlock(dim, dim, 1, style, rate));
       const halves = { attn_block: attention("block", dim / 2), attn_grid: attention("grid", dim / 2) };
       this.#attention = { attn: block(halves) };
     } else {

@@ -6,7 +6,7 @@
  */
 import type { Tensor } from "../graph/tensor.ts";
 import { Activation, type ActivationName } from "../nn/activation.ts";
-import { normal } from "../nn/init.ts";
+import { type Initializer, normal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import type { Layer } from "../nn/sequential.ts";
@@ -116,13 +116,14 @@ export interface ConvShape {
   groups?: number;
   bias?: boolean;
   padding?: "same";
+  init?: Initializer;
 }
 
-/** Without bias, drawn from a normal distribution with variance 2 / fan-out. */
+/** Without bias, unless told otherwise drawn from a normal distribution with variance 2 / fan-out. */
 export const convolution = (inputs: number, outputs: number, options: ConvShape = {}): Conv2d => {
   const { kernel = 1, stride = 1, groups = 1, bias = false } = options;
   const sides = eachAxis(kernel, 2);
-  const init = normal(Math.sqrt((2 * groups) / (sides[0] * sides[1] * outputs)));
+  const { init = normal(Math.sqrt((2 * groups) / (sides[0] * sides[1] * outputs))) } = options;
   const padding = options.padding ?? sides.map((k) => (k - 1) / 2);
   return new Conv2d(inputs, outputs, { kernel, stride, groups, bias, padding, init });
 };

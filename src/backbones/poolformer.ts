@@ -8,7 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { attend, projections } from "../nn/attention.ts";
 import { fixed, ones, truncatedNormal, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GroupNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
-import { channelsFirst, channelsLast } from "../nn/layout.ts";
+import { LayerNorm2d } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { gelu, relu } from "../ops/elementwise.ts";
 import { averagePool } from "../ops/pool.ts";
@@ -145,13 +145,6 @@ class Block extends Module {
   }
 }
 
-/** Normalises the channels of each place.  [N, C, H, W] */
-class ChannelNorm extends LayerNorm {
-  override forward(x: Tensor): Tensor {
-    return channelsFirst(super.forward(channelsLast(x)));
-  }
-}
-
 /** An overlapping convolution to fewer places.  In the second version a norm follows the first and precedes the others. */
 class Embedding extends Module {
   norm;
@@ -160,7 +153,7 @@ class Embedding extends Module {
   constructor(from: number, to: number, stride: number, first: boolean, second: boolean) {
     super();
     this.#first = first;
-    this.norm = second ? new ChannelNorm(first ? to : from, { eps, bias: false }) : undefined;
+    this.norm = second ? new LayerNorm2d(first ? to : from, { eps, bias: false }) : undefined;
     const [kernel, padding] = stride === 4 ? [7, 2] : [3, 1];
     this.conv = new Conv2d(from, to, { kernel, stride, padding, init });
   }

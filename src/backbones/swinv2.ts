@@ -5,7 +5,7 @@
  * Parameter paths are timm's.
  */
 import { known } from "../graph/shape.ts";
-import { constant, scalar, type Tensor } from "../graph/tensor.ts";
+import { scalar, type Tensor } from "../graph/tensor.ts";
 import { fixed, normalFanIn, zeros } from "../nn/init.ts";
 import { DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst } from "../nn/layout.ts";
@@ -15,6 +15,7 @@ import {
   acrossWindows,
   addPlaces,
   fromWindows,
+  offsetTable,
   planWindows,
   relativeBias,
   toWindows,
@@ -69,21 +70,19 @@ class PositionBias extends Module {
     yield ["2", this.#second];
   }
   forward(window: readonly number[]): Tensor {
-    const [down, across] = window.map((w) => logOffsets(w, this.#learned));
-    const offsets = down.flatMap((y) => across.flatMap((x) => [y, x]));
-    const table = constant(Float32Array.from(offsets), [offsets.length / 2, 2], "float32");
+    const table = offsetTable(window, logOffset(this.#learned));
     const biases = this.#second.forward(relu(this.#first.forward(table))); // [(2M-1)², heads]
     return relativeBias(sigmoid(biases).mul(16), window);
   }
 }
 
-/** sign(d) log₂(1 + 8|d| / (learned - 1)) / 3 for every offset d along one side: ±1.06 at the ends where it was learned. */
-function logOffsets(window: number, learned: number): number[] {
-  return Array.from({ length: 2 * window - 1 }, (_, i) => {
-    const offset = (8 * (i - window + 1)) / Math.max(learned - 1, 1);
+/** sign(d) log₂(1 + 8|d| / (learned - 1)) / 3 of an offset d: ±1.06 at the ends of the window where it was learned. */
+const logOffset =
+  (learned: number) =>
+  (d: number): number => {
+    const offset = (8 * d) / Math.max(learned - 1, 1);
     return (Math.sign(offset) * Math.log2(1 + Math.abs(offset))) / 3;
-  });
-}
+  };
 
 /** Attention inside windows by cosine, τ cos(q, k) + bias, with 1/τ no smaller than 0.01 (equation 2).  [N, L, C] -> [N, L, C] */
 class WindowAttention extends Module {

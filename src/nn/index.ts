@@ -36,7 +36,7 @@ export {
   Linear,
   Mlp,
 } from "./layers.ts";
-export { channelsFirst, channelsLast, normChannels } from "./layout.ts";
+export { channelsFirst, channelsLast, LayerNorm2d, normChannels } from "./layout.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
 export {
   buffersOf,

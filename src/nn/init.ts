@@ -41,19 +41,20 @@ export const truncatedNormal =
 /** Normal with variance 1 / fan-in, drawn again beyond two deviations.  LeCun et al., "Efficient BackProp" (1998). */
 export const normalFanIn: Initializer = (shape, random) => truncatedNormal(1 / Math.sqrt(fanIn(shape)))(shape, random);
 
+/** Uniform in ±limit. */
+const uniform =
+  (limit: number): Initializer =>
+  (shape, random) => {
+    const next = fastUniform(random);
+    return fill(shape, () => limit * (2 * next() - 1));
+  };
+
 /** Uniform in ±1/√fan-in, PyTorch's default for linear layers and convolutions. */
-export const uniformFanIn: Initializer = (shape, random) => {
-  const limit = 1 / Math.sqrt(fanIn(shape));
-  const next = fastUniform(random);
-  return fill(shape, () => limit * (2 * next() - 1));
-};
+export const uniformFanIn: Initializer = (shape, random) => uniform(1 / Math.sqrt(fanIn(shape)))(shape, random);
 
 /** Uniform with variance 2 / (fan-in + fan-out).  Glorot and Bengio, "Understanding the difficulty of training" (2010).  [O, I] */
-export const xavierUniform: Initializer = (shape, random) => {
-  const limit = Math.sqrt(6 / (shape[0] + fanIn(shape)));
-  const next = fastUniform(random);
-  return fill(shape, () => limit * (2 * next() - 1));
-};
+export const xavierUniform: Initializer = (shape, random) =>
+  uniform(Math.sqrt(6 / (shape[0] + fanIn(shape))))(shape, random);
 
 /** Normal with variance 2 / fan-out.  He et al., "Delving Deep into Rectifiers" (2015). */
 export const heNormal: Initializer = (shape, random) => {

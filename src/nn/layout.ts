@@ -1,5 +1,5 @@
 import type { Tensor } from "../graph/tensor.ts";
-import type { LayerNorm } from "./layers.ts";
+import { LayerNorm } from "./layers.ts";
 
 /** [N, C, H, W] -> [N, H, W, C] */
 export const channelsLast = (map: Tensor): Tensor => map.permute(0, 2, 3, 1);
@@ -9,3 +9,10 @@ export const channelsFirst = (x: Tensor): Tensor => x.permute(0, 3, 1, 2);
 
 /** Normalises the channels of each place of a map.  [N, C, H, W] -> [N, C, H, W] */
 export const normChannels = (norm: LayerNorm, map: Tensor): Tensor => channelsFirst(norm.forward(channelsLast(map)));
+
+/** A layer norm of the channels of each place.  [N, C, H, W] -> [N, C, H, W] */
+export class LayerNorm2d extends LayerNorm {
+  override forward(map: Tensor): Tensor {
+    return channelsFirst(super.forward(channelsLast(map)));
+  }
+}

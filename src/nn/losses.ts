@@ -30,7 +30,7 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
         : logs.mul(smooth); // [N, classes]
     if (!classWeights) return losses.sum([1]).mean();
     const weighted = losses.mul(classWeights);
-    return hard ? weighted.sum().div(weightOfTargets(targets, classWeights)) : weighted.sum([1]).mean();
+    return hard ? weighted.sum().div(wanted.mul(classWeights).sum()) : weighted.sum([1]).mean();
   });
 
 /** The sum of the class weights of a batch's targets, over which their loss is a mean.  targets int32 [N] -> [] */

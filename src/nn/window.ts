@@ -182,6 +182,15 @@ export function offsetIndex(window: readonly number[]): Int32Array<ArrayBuffer> 
   return index;
 }
 
+/** What is said of every offset inside a window, axis by axis, to a network that makes biases of it.  [Π(2w-1), axes] */
+export function offsetTable(window: readonly number[], say: (offset: number) => number): Tensor {
+  const spans = window.map((w) => 2 * w - 1);
+  const rows = Array.from({ length: product(spans) }, (_, i) =>
+    coordinates(i, spans).map((at, axis) => say(at - window[axis] + 1)),
+  );
+  return constant(Float32Array.from(rows.flat()), [rows.length, window.length], "float32");
+}
+
 /** The bias for each pair of tokens of a window from a table of offsets.  table: [Π(2w-1), heads] -> [heads, tokens, tokens] */
 export function relativeBias(table: Tensor, window: readonly number[]): Tensor {
   const tokens = product(window);
