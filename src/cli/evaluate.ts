@@ -16,7 +16,7 @@ export default defineCommand({
     model: z.string().optional().describe("the model that plain weights are for"),
     batch: z.int().min(1).optional().describe("pictures at once; by their size"),
     worst: z.int().min(0).default(5).describe("mistakes to list"),
-    workers: z.int().min(0).optional().describe("threads that read pictures; half the cores"),
+    workers: z.int().min(0).optional().describe("threads that read pictures; half the cores, at least two"),
     ...shared,
   }),
   short: { model: "m", batch: "b" },

@@ -43,7 +43,7 @@ export interface LoaderOptions {
   repeats?: number;
   /** Draws every class equally often. */
   balanced?: boolean;
-  /** Worker threads; 0 works on the calling thread.  Default: half the cores, one to eight. */
+  /** Worker threads; 0 works on the calling thread.  Default: half the cores, two to eight where there are as many. */
   workers?: number;
   /** Batches under way at once.  Default: two for each worker. */
   prefetch?: number;
@@ -51,6 +51,15 @@ export interface LoaderOptions {
   cacheBytes?: number;
   /** Counts the broken pictures; give one to several loaders to count them together. */
   broken?: BrokenPictures;
+}
+
+/**
+ * Two even on two cores that a training step keeps busy: its threads wait for one another wherever the loader takes a core from one
+ * of them, and two workers take both at once (docs/notes/0004-speed.md).
+ */
+function defaultWorkers(): number {
+  const cores = availableParallelism();
+  return Math.min(cores, Math.max(cores >> 1, 2), 8);
 }
 
 /**
@@ -76,7 +85,7 @@ export class Loader implements AsyncDisposable {
 
   constructor(dataset: Dataset, options: LoaderOptions) {
     const training = options.transform.kind === "train";
-    const workers = options.workers ?? Math.min(Math.max(availableParallelism() >> 1, 1), 8);
+    const workers = options.workers ?? defaultWorkers();
     this.#options = {
       seed: 0,
       shuffle: training,

@@ -140,7 +140,9 @@ export const trainSchema = z.strictObject({
   threads: whole(1)
     .optional()
     .describe("threads of the engine (one for each core); resuming gives equal bytes for an equal number only"),
-  workers: whole(0).optional().describe("threads that read pictures (half the cores); the number changes no result"),
+  workers: whole(0)
+    .optional()
+    .describe("threads that read pictures (half the cores, at least two); the number changes no result"),
   patience: whole(1).optional().describe("stop when validation has not got better for this many epochs"),
   saveEvery: whole(1).optional().describe("steps between checkpoints, besides the one after each epoch"),
   resume: z.boolean().default(false).describe("go on with the run in --out as it was told, but for what is given"),
