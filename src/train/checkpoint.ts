@@ -13,6 +13,9 @@ export interface Progress {
   /** Epochs done; the cursor into the data is `stepInEpoch` of the next. */
   epoch: number;
   stepInEpoch: number;
+  /** Sums of what these steps found. */
+  lossInEpoch: number;
+  correctInEpoch: number;
   /** Steps done in all. */
   step: number;
   best?: { top1: number; loss: number; epoch: number };

@@ -44,6 +44,8 @@ export async function openStart(prepared: Prepared, checkpoint: string | undefin
   return startFresh(prepared, weights);
 }
 
+const beginning: Progress = { epoch: 0, stepInEpoch: 0, lossInEpoch: 0, correctInEpoch: 0, step: 0 };
+
 /** Step 0: given weights, moving averages equal to them, zeros for the optimizer. */
 function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Start {
   const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
@@ -53,7 +55,7 @@ function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Arra
   }
   for (const { path, tensor } of step.frozen)
     tensors.set(path, { shape: tensor.shape as number[], data: weights.get(path) as Float32Array<ArrayBuffer> });
-  return { tensors, progress: { epoch: 0, stepInEpoch: 0, step: 0 } };
+  return { tensors, progress: beginning };
 }
 
 /** Goes on where a checkpoint was made. */
@@ -89,7 +91,7 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
   checkMatch(wanted, found, { model: description.model, path, holds: metadata.model });
   // In the order of the step, so that the next checkpoint is written alike.
   const ordered = [...wanted.keys()].map((name) => [name, found.get(name)!] as const);
-  return { tensors: new Map(ordered), progress: metadata.progress };
+  return { tensors: new Map(ordered), progress: { ...beginning, ...metadata.progress } };
 }
 
 const isState = (name: string): boolean => !isWeight(name);

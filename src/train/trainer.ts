@@ -92,7 +92,7 @@ export class Trainer {
     while (this.progress.epoch < prepared.config.epochs) {
       if (this.#outOfPatience()) return "stopped";
       const epoch = await this.#trainEpoch();
-      const evaluation = epoch && (await this.#evaluate(this.progress.epoch));
+      const evaluation = epoch && (await this.#savedFirst(this.#evaluate(this.progress.epoch)));
       if (!epoch || !evaluation || signal?.aborted) {
         if (epoch && evaluation) await this.#endEpoch(epoch, evaluation);
         else await this.#save("last");
@@ -104,32 +104,30 @@ export class Trainer {
   }
 
   /** The steps of an epoch that are left; undefined where it was interrupted. */
-  async #trainEpoch(): Promise<EpochSums | undefined> {
+  async #trainEpoch(): Promise<Pace | undefined> {
     const { prepared, signal } = this.#parts;
     const { saveEvery } = prepared.config;
     const { progress } = this;
-    const sums: EpochSums = { began: performance.now(), seconds: 0, steps: 0, loss: 0, correct: 0 };
+    const pace: Pace = { began: performance.now(), seconds: 0, steps: 0 };
     if (signal?.aborted) return undefined;
     const batches = this.#loader.batches({ epoch: progress.epoch, startStep: progress.stepInEpoch });
     try {
       let upcoming = batches.next();
       for (;;) {
-        const { value: batch, done } = await upcoming;
+        const { value: batch, done } = await this.#savedFirst(upcoming);
         if (done || !batch) {
           if (progress.stepInEpoch === 0)
             throw new OrielError("picture", {
               message: "none of the pictures to learn from can be read",
               help: "look at what was left out, above",
             });
-          sums.seconds = (performance.now() - sums.began) / 1000;
-          return sums;
+          pace.seconds = (performance.now() - pace.began) / 1000;
+          return pace;
         }
         upcoming = batches.next(); // made while the step runs
         upcoming.catch(() => {}); // told when its turn comes
-        const { loss, correct } = await this.#runStep(batch);
-        sums.steps++;
-        sums.loss += loss;
-        sums.correct += correct;
+        await this.#runStep(batch);
+        pace.steps++;
         if (signal?.aborted) return undefined;
         if (saveEvery && progress.step % saveEvery === 0 && progress.stepInEpoch < this.#loader.steps)
           await this.#save("last");
@@ -139,7 +137,17 @@ export class Trainer {
     }
   }
 
-  async #runStep(batch: Batch): Promise<{ loss: number; correct: number }> {
+  /** Pictures that fail do not cost the steps before them: the run is saved as it stands, so that it can be resumed. */
+  async #savedFirst<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (this.progress.step > 0) await this.#save("last").catch(() => {}); // what failed first is told
+      throw error;
+    }
+  }
+
+  async #runStep(batch: Batch): Promise<void> {
     const { prepared, emit } = this.#parts;
     const { progress } = this;
     const began = performance.now();
@@ -156,6 +164,8 @@ export class Trainer {
     this.#state.advance(results);
     progress.step++;
     progress.stepInEpoch++;
+    progress.lossInEpoch += loss;
+    progress.correctInEpoch += correct;
     const { epoch, stepInEpoch, step } = progress;
     const seconds = (performance.now() - began) / 1000;
     emit({
@@ -171,7 +181,6 @@ export class Trainer {
       lr,
       seconds,
     });
-    return { loss, correct };
   }
 
   /** Keys the drop-path masks of a step. */
@@ -231,40 +240,41 @@ export class Trainer {
     };
   }
 
-  async #endEpoch(sums: EpochSums, evaluation: Evaluation): Promise<void> {
+  async #endEpoch(pace: Pace, evaluation: Evaluation): Promise<void> {
     const { prepared, emit } = this.#parts;
     const { progress } = this;
-    const { total, correct, top1, top5, loss } = evaluation;
+    const { total, top1, top5, loss: valLoss } = evaluation;
     emit({
       type: "evaluate",
       epoch: progress.epoch,
       done: total,
       total: this.#valLoader.dataset.length,
-      result: { total, correct, top1, top5, loss },
+      result: { total, correct: evaluation.correct, top1, top5, loss: valLoss },
     });
-    progress.epoch++;
-    progress.stepInEpoch = 0;
+    const loss = progress.lossInEpoch / progress.stepInEpoch;
+    const correct = progress.correctInEpoch / progress.stepInEpoch;
+    Object.assign(progress, { epoch: progress.epoch + 1, stepInEpoch: 0, lossInEpoch: 0, correctInEpoch: 0 });
     const { best: before } = progress;
-    const best = !before || top1 > before.top1 || (top1 === before.top1 && loss < before.loss);
+    const best = !before || top1 > before.top1 || (top1 === before.top1 && valLoss < before.loss);
     if (best) {
-      progress.best = { top1, loss, epoch: progress.epoch };
+      progress.best = { top1, loss: valLoss, epoch: progress.epoch };
       this.#best = evaluation;
       await this.#save("best");
     }
     await this.#save("last");
-    const seconds = (performance.now() - sums.began) / 1000;
+    const seconds = (performance.now() - pace.began) / 1000;
     emit({
       type: "epoch",
       epoch: progress.epoch,
       epochs: prepared.config.epochs,
       step: progress.step,
-      loss: sums.loss / sums.steps,
-      correct: sums.correct / sums.steps,
+      loss,
+      correct,
       top1,
       top5,
-      valLoss: loss,
+      valLoss,
       best,
-      imagesPerSecond: (sums.steps * prepared.config.batch) / sums.seconds,
+      imagesPerSecond: (pace.steps * prepared.config.batch) / pace.seconds,
       seconds,
     });
   }
@@ -307,14 +317,11 @@ export class Trainer {
   }
 }
 
-/** What an epoch adds up. */
-interface EpochSums {
+/** How fast an epoch's steps went, those of this process. */
+interface Pace {
   began: number;
-  /** Of the training steps. */
   seconds: number;
   steps: number;
-  loss: number;
-  correct: number;
 }
 
 const float = (value: number): HostTensor => ({ dtype: "float32", shape: [], data: Float32Array.of(value) });

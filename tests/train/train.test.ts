@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -190,7 +191,9 @@ test("an interruption saves, and going on ends as if there had been none", async
   });
   assert.deepEqual([result.outcome, result.step, result.top1], ["interrupted", 3, undefined]);
   const { metadata } = await loadCheckpoint(join(home, "cut", "last.safetensors"));
-  assert.deepEqual(metadata.progress, { epoch: 0, stepInEpoch: 3, step: 3 });
+  const { lossInEpoch, correctInEpoch, ...where } = metadata.progress;
+  assert.deepEqual(where, { epoch: 0, stepInEpoch: 3, step: 3 });
+  assert.ok(lossInEpoch > 0 && correctInEpoch > 0);
   const resumed = await watched({ ...cut, resume: true });
   assert.equal(resumed.of("begin")[0].step, 3);
   for (const name of ["last.safetensors", "best.safetensors"])
@@ -214,7 +217,18 @@ test("an interruption during evaluation goes on with the evaluation", async () =
       readFileSync(join(home, "whole", "last.safetensors")),
     ),
   );
+  assert.deepEqual(epochs("cut-late"), epochs("whole"));
 });
+
+/** What each epoch of a run is said to have found: of all its steps, whenever they were made. */
+const epochs = (run: string): unknown[] =>
+  readFileSync(join(home, run, "metrics.jsonl"), "utf8")
+    .split("\n")
+    .filter((line) => line.includes('"type":"epoch"'))
+    .map((line) => {
+      const { imagesPerSecond, seconds, time, ...found } = JSON.parse(line);
+      return found;
+    });
 
 test("a run goes on as it was told, but for what is given, and says what that changes", async () => {
   const told = { mixup: 0.5, smoothing: 0.2, schedule: "polynomial" } as const;
@@ -333,6 +347,12 @@ test("broken pictures are left out and told of; too many stop the run", async ()
   writeFileSync(join(home, "unreadable", "red", "0.png"), "no picture");
   const blind = await rejection(train(config("blind", { val: join(home, "unreadable"), epochs: 1 })));
   assert.match(blind.message, /none of the pictures to judge by can be read/);
+  // What had been learned by then is there, and goes on once there are pictures to judge by.
+  copyFileSync(join(folder, "red", "1.png"), join(home, "unreadable", "red", "0.png"));
+  const seeing = await watched({ ...config("blind", { val: join(home, "unreadable"), epochs: 1 }), resume: true });
+  assert.equal(seeing.result.outcome, "finished");
+  assert.equal(seeing.of("step").length, 0);
+  assert.ok(seeing.of("epoch")[0].loss > 0);
   for (let i = 1; i < 6; i++) writeFileSync(join(folder, "red", `${i}.png`), "no picture");
   const error = await rejection(train(config("too-broken", { data: folder, epochs: 1 })));
   assert.equal(error.code, "broken-pictures");
