@@ -290,7 +290,7 @@ export const variants: Record<string, Variant<CSWinConfig>> = {
     aliases: ["CSWin_144_24322_large_384"],
   },
   cswin_micro_32: {
-    config: { patch: 2, dim: 32, depths: [1, 1, 2], heads: [2, 2, 4], split: [2, 4] },
+    config: { patch: 2, dim: 32, depths: [1, 2, 1], heads: [2, 2, 4], split: [1, 2] },
     init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },
   },

@@ -89,7 +89,7 @@ function defaultBatch(imageSize: number, pictures: number, parts: number): numbe
 /**
  * Rates known to work from scratch: SGD grows with the batch (Goyal et al., "Accurate, Large Minibatch SGD", 2017), the adaptive
  * rules with its root (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).  Small pictures go
- * with small models and short runs, which bear four times as much: cswin_micro_32 has 57.0 % of CIFAR-10 after three epochs, not 54.6 %.
+ * with small models and short runs, which bear four times as much: a micro CSWin had 57.0 % of CIFAR-10 after three epochs, not 54.6 %.
  */
 function defaultRate(optimizer: TrainConfig["optimizer"], batch: number, imageSize: number): number {
   if (optimizer === "sgd") return (0.1 * batch) / 256;
