@@ -88,6 +88,23 @@ test("README and examples compile against the package's types", async () => {
   await run(tsc, "-p", project).catch((error) => assert.fail(error.stdout));
 });
 
+test("types need no others than a project has: without the DOM in Node, without Node's in a page", async () => {
+  const tsc = join(repository, "node_modules", "typescript", "bin", "tsc");
+  const anywhere = Object.keys(manifest.exports).filter((entry) => !/[*]|json$/.test(entry));
+  const inPage = anywhere.filter((entry) => !/(node|data|train|weights)$/.test(entry));
+  const check = async (name: string, entries: readonly string[], lib: readonly string[], types: readonly string[]) => {
+    const source = entries.map((entry) => `export type {} from "${entry.replace(".", "oriel")}";\n`).join("");
+    const folder = join(project, name);
+    mkdirSync(folder);
+    writeFileSync(join(folder, "all.ts"), source);
+    const compilerOptions = { module: "NodeNext", target: "ES2023", lib, types, strict: true, noEmit: true };
+    writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["all.ts"] }));
+    await run(tsc, "-p", folder).catch((error) => assert.fail(`${name}: ${error.stdout}`));
+  };
+  await check("node", anywhere, ["ES2023"], ["node"]);
+  await check("page", inPage, ["ES2023", "DOM"], []);
+});
+
 test("`oriel` bundles for a page: no Node in it, and the arithmetic that tensors are given survives", async () => {
   const entry = `import { Classifier, cost, findModel, inferenceGraph } from "oriel";
     const { create } = await findModel("swin_micro_32");

@@ -1,6 +1,6 @@
 import { sides } from "../backbones/backbone.ts";
 import { findModel, type Preprocessing } from "../backbones/index.ts";
-import type { EvaluateTransform } from "../data/index.ts";
+import type { EvaluateTransform } from "../data/transform.ts";
 import { Graph } from "../graph/graph.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";

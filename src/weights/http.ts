@@ -43,7 +43,7 @@ export interface Answer {
 /** One request.  A lost connection, a silent one and a server in trouble are passing errors; any other answer is the caller's to judge. */
 export async function ask(
   url: URL,
-  init: { method?: string; redirect?: RequestRedirect; headers?: Readonly<Record<string, string>> },
+  init: { method?: string; redirect?: RequestInit["redirect"]; headers?: Readonly<Record<string, string>> },
   { signal, patience = 30 }: HttpOptions,
 ): Promise<Answer> {
   const lost = new AbortController();
