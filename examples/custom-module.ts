@@ -23,7 +23,7 @@ class Stripes extends Module {
   norm = new LayerNorm(16);
   head = new Linear(16, 2);
   /** A task returns its loss, and whatever else is worth knowing. */
-  forward({ image, target }: Readonly<Record<string, Tensor>>) {
+  forward({ image, target }: { image: Tensor; target: Tensor }) {
     const x = relu(this.conv2.forward(relu(this.conv1.forward(image)))); // [N, 16, 8, 8]
     const pooled = this.norm.forward(x.mean([2, 3])); // [N, 16]
     return { loss: crossEntropy(this.head.forward(pooled), target) };
@@ -55,6 +55,6 @@ for (let step = 1; step <= 60; step++) {
     seed: { dtype: "uint32", shape: [], data: Uint32Array.of(step) },
   });
   held = Object.fromEntries(train.state.map(({ name }) => [name, results[nextName(name)]])) as typeof held;
-  if (step % 10 === 0) console.log(`step ${step}  loss ${numberOf(results.loss).toFixed(4)}`);
+  if (step % 10 === 0) console.log(`step ${step}  loss ${numberOf(results.loss!).toFixed(4)}`);
 }
 await runtime.close();

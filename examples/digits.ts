@@ -83,10 +83,10 @@ async function classify(digits: readonly string[]): Promise<void> {
   const session = await ort.InferenceSession.create(model);
   for (const digit of digits) {
     const folder = join(pictures, "val", digit);
-    const file = join(folder, readdirSync(folder)[0]);
+    const file = join(folder, readdirSync(folder)[0]!);
     const pixels = new Uint8Array(await sharp(file).toColourspace("srgb").raw().toBuffer()); // [28, 28, 3]
     const { logits } = await session.run({ image: new ort.Tensor("uint8", pixels, [1, side, side, 3]) });
-    const scores = [...(logits.data as Float32Array)];
+    const scores = [...(logits!.data as Float32Array)];
     console.log(`${file} is a ${scores.indexOf(Math.max(...scores))}`);
   }
 }

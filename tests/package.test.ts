@@ -52,7 +52,9 @@ before(() => {
       symlinkSync(join(repository, "node_modules", name), join(project, "node_modules", name), "junction");
 
   writeFileSync(join(project, "package.json"), JSON.stringify({ type: "module" }));
-  const compilerOptions = { module: "NodeNext", target: "ES2023", strict: true, types: ["node"], noEmitOnError: true };
+  // As strict as `tsc --init` makes a project.
+  const strict = { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true };
+  const compilerOptions = { ...strict, module: "NodeNext", target: "ES2023", types: ["node"], noEmitOnError: true };
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }));
   for (const name of examples) cpSync(join(repository, "examples", name), join(project, name));
   blocks.forEach((code, i) => {

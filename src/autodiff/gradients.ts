@@ -25,7 +25,11 @@ function sumOf(a: Tensor, b: Tensor): Tensor {
  * The gradients of `loss` with respect to some tensors, as more graph: reverse-mode differentiation, one walk from the loss back.
  * May be called while drawing, and on its own results.
  */
-export function gradients(loss: Tensor, wrt: readonly Tensor[], options: GradientOptions = {}): Tensor[] {
+export function gradients<const T extends readonly Tensor[]>(
+  loss: Tensor,
+  wrt: T,
+  options: GradientOptions = {},
+): { -readonly [K in keyof T]: Tensor } {
   const { seed, unreached = "error" } = options;
   const found = gradientsReached(loss, wrt, seed);
   const missing = wrt.filter((_, i) => !found[i]);
@@ -35,7 +39,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], options: Gradien
       details: missing.slice(0, 8).map((x) => `${x} drawn at ${x.node.scope || "the top"}`),
       help: 'leave them out, or ask for { unreached: "zeros" }',
     });
-  return wrt.map((x, i) => found[i] ?? zerosLike(x));
+  return wrt.map((x, i) => found[i] ?? zerosLike(x)) as { -readonly [K in keyof T]: Tensor };
 }
 
 /** The same, undefined for a tensor that the loss does not depend on. */
