@@ -90,6 +90,14 @@ test("README and examples compile against the package's types", async () => {
   await run(tsc, "-p", project).catch((error) => assert.fail(error.stdout));
 });
 
+test("transforms that draw random numbers can be given them", async () => {
+  const code = `import { createImage } from "oriel";
+    import { padAndCrop, Random } from "oriel/data";
+    const view = padAndCrop(createImage(9, 7), 2, new Random(0, "crop"), [4, 6]);
+    console.log(view.height, view.width);`;
+  assert.equal((await run("--input-type=module", "-e", code)).stdout, "4 6\n");
+});
+
 test("types need no others than a project has: without the DOM in Node, without Node's in a page", async () => {
   const tsc = join(repository, "node_modules", "typescript", "bin", "tsc");
   const anywhere = Object.keys(manifest.exports).filter((entry) => !/[*]|json$/.test(entry));

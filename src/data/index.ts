@@ -1,3 +1,4 @@
+export { Random } from "../base/philox.ts";
 export { type AffineOptions, affine, type Matrix, rotate, shearX, shearY, translate } from "./affine.ts";
 export { type ColorJitter, type CropMode, centerView, colorJitter, padAndCrop, randomResizedCrop } from "./augment.ts";
 export { gaussianBlur } from "./blur.ts";

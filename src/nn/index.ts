@@ -1,3 +1,4 @@
+export type { Random } from "../base/philox.ts";
 export { Activation, type ActivationName, relu6 } from "./activation.ts";
 export { type Adapt, offsetBiases, patchKernel, pictureChannels, positions, type Values } from "./adapt.ts";
 export { Attention, attend, cutLinear, projections } from "./attention.ts";

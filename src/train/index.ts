@@ -31,7 +31,7 @@ export { layerDepths, layerRates } from "./layer-depth.ts";
 export { type LoadedWeights, loadWeights } from "./load-weights.ts";
 export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
-export { openPredictor, type Predictor } from "./predictor.ts";
+export { openPredictor, type Predictor, type PredictorOptions } from "./predictor.ts";
 export { writeReport } from "./report/index.ts";
 export { type ResumeInput, resumedConfig } from "./resume.ts";
 export { readRunConfig } from "./run-folder.ts";
