@@ -75,6 +75,7 @@ test("every entry point is there and loads", async () => {
     if (entry.includes("*") || entry.endsWith(".json")) continue;
     assert.ok(existsSync(join(own, target)), `${entry} -> ${target}`);
     assert.ok(existsSync(join(own, target.replace(/\.js$/, ".d.ts"))), `types of ${entry}`);
+    if (entry.endsWith("-worker")) continue; // it runs in a page alone
     const name = entry.replace(".", "oriel");
     const { stdout } = await run(
       "--input-type=module",
@@ -128,6 +129,18 @@ test("`oriel` bundles for a page: no Node in it, and the arithmetic that tensors
     outfile: join(project, "bundle.mjs"),
   });
   assert.ok(Number((await run("bundle.mjs")).stdout) > 1e7);
+});
+
+test("the engine's scripts bundle by their names, where a bundler does not find them by itself", async () => {
+  const names = ["wasm-worker", "webgpu-worker"];
+  await build({
+    stdin: { contents: names.map((name) => `import "oriel/${name}";`).join("\n"), resolveDir: project },
+    bundle: true,
+    format: "esm",
+    outfile: join(project, "workers.js"),
+  });
+  const bundled = readFileSync(join(project, "workers.js"), "utf8");
+  for (const device of ["wasm", "webgpu"]) assert.match(bundled, new RegExp(`\\bserve\\(\\w+, "${device}"\\)`));
 });
 
 test("README: every block runs, and the command is there", async () => {

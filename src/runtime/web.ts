@@ -1,4 +1,4 @@
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { alignNumbers } from "../passes/align.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import type { Answer } from "./protocol.ts";
@@ -11,12 +11,18 @@ export interface WebOptions {
   device?: WebDevice | "auto";
   /** Threads of WebAssembly, by default one for each core; more than one needs a page that is cross-origin isolated. */
   threads?: number;
-  /** The folder of ONNX Runtime's `.wasm` and `.mjs` files, relative to the page; by default that of the worker's script. */
+  /**
+   * The folder of ONNX Runtime's `.wasm` and `.mjs` files, relative to the page, or to the script of the worker that calls; by default
+   * that of the engine's script.
+   */
   wasmPaths?: string;
 }
 
-/** ONNX Runtime in a dedicated worker of a page. */
+/** ONNX Runtime in a dedicated worker of a page, or of a worker of the page's. */
 export async function openWeb({ device = "auto", threads, wasmPaths }: WebOptions = {}): Promise<Runtime> {
+  checkPlace();
+  if (device !== "auto" && !Object.hasOwn(names, device))
+    throw new UsageError({ message: `there is no device "${device}"`, help: "wasm, webgpu and auto are known" });
   if (device === "auto") {
     const { usable, note } = await findWebGpu();
     if (usable && !note) {
@@ -27,27 +33,34 @@ export async function openWeb({ device = "auto", threads, wasmPaths }: WebOption
     return openWeb({ device: "wasm", threads, wasmPaths });
   }
   const cores = crossOriginIsolated ? (threads ?? navigator.hardwareConcurrency) : 1;
-  const folder = wasmPaths && new URL(wasmPaths.endsWith("/") ? wasmPaths : `${wasmPaths}/`, document.baseURI).href;
+  const base = globalThis.document?.baseURI ?? location.href;
+  const folder = wasmPaths && new URL(wasmPaths.endsWith("/") ? wasmPaths : `${wasmPaths}/`, base).href;
   try {
     return await ThreadRuntime.open(startWorker(device), { device, threads: cores, wasmPaths: folder });
   } catch (error) {
     const { usable, note } = device === "webgpu" ? await findWebGpu() : { usable: true };
     throw new OrielError("runtime", {
       message: `${names[device]} cannot be used here: ${(usable ? (error as Error).message : note)?.split("\n")[0]}`,
-      help: mends[device],
+      help: (error as Partial<OrielError>).facts?.help ?? mends[device],
       cause: error,
     });
   }
 }
 
+function checkPlace(): void {
+  if (typeof Worker === "undefined")
+    throw new UsageError({ message: "there are no web workers here", help: "in Node, take openNode of oriel/node" });
+}
+
 const names = { webgpu: "WebGPU", wasm: "WebAssembly" };
 const mends = {
   webgpu: 'use a browser that has WebGPU, or { device: "wasm" }',
-  wasm: "serve ort-wasm-simd-threaded.* of onnxruntime-web beside the worker's script, or say where with wasmPaths",
+  wasm: "serve ort-wasm-simd-threaded.* of onnxruntime-web beside the engine's script, or say where with wasmPaths",
 };
 
 /** What this page can run, and one sentence for what it cannot. */
 export async function webDevices(): Promise<DeviceReport[]> {
+  checkPlace();
   const alone = "it runs on one thread: the page is not cross-origin isolated";
   return [{ device: "wasm", usable: true, ...(crossOriginIsolated ? {} : { note: alone }) }, await findWebGpu()];
 }
@@ -82,7 +95,14 @@ function startWorker(device: WebDevice): EngineThread {
     onAnswer: (listen) => worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => listen(data)),
     onFailure: (listen) =>
       worker.addEventListener("error", ({ message }) =>
-        listen(new OrielError("runtime", `the engine's worker failed: ${message || "its script did not load"}`)),
+        listen(
+          new OrielError("runtime", {
+            message: `the engine's worker failed: ${message || "its script did not load"}`,
+            help: message
+              ? undefined
+              : `serve ${device}-worker.js beside the bundle: a bundler that does not do so by itself makes it of oriel/${device}-worker`,
+          }),
+        ),
       ),
     close: async () => worker.terminate(),
     prepare: device === "wasm" ? alignNumbers : undefined,

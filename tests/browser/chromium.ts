@@ -91,7 +91,7 @@ async function serve(folder: string): Promise<Server> {
       return;
     }
     const name = basename(pathname);
-    const missing = pathname.startsWith("/missing/") && name.startsWith("ort-");
+    const missing = pathname.startsWith("/missing/") && /^ort-|-worker\.js$/.test(name);
     const file = join(name.startsWith("ort-") ? engine : folder, name);
     if (missing || !existsSync(file)) {
       response.writeHead(404).end();

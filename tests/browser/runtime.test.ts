@@ -26,6 +26,7 @@ describe("Chromium", { skip }, () => {
   before(async () => {
     tests = await openTestPage({
       page: new URL("./page.js", import.meta.url),
+      "in-worker": new URL("./in-worker.js", import.meta.url),
       "wasm-worker": new URL("../../src/runtime/wasm-worker.js", import.meta.url),
       "webgpu-worker": new URL("../../src/runtime/webgpu-worker.js", import.meta.url),
     });
@@ -63,6 +64,23 @@ describe("Chromium", { skip }, () => {
     assert.equal(await open({ device: "wasm", wasmPaths: "engine" }), "wasm");
     assert.match(await open({ device: "wasm", wasmPaths: "missing/" }), /cannot be used here[\s\S]*help: .*wasmPaths/);
     assert.equal(await open({ device: "auto" }), "wasm");
+    assert.match(await open({ device: "cpu" as "wasm" }), /there is no device "cpu"/);
+    const bare = await visit("/missing/");
+    const without = await bare.evaluate(() => oriel.open({ device: "wasm" }));
+    assert.match(without, /its script did not load[\s\S]*help: .*oriel\/wasm-worker/);
+    await bare.close();
+  });
+
+  test("a worker of the page opens the engine as the page does", async () => {
+    const opened = page.evaluate(
+      () =>
+        new Promise((done) => {
+          const worker = new Worker("in-worker.js", { type: "module" });
+          worker.addEventListener("message", ({ data }) => done(data));
+          worker.postMessage({ device: "wasm", wasmPaths: "engine" });
+        }),
+    );
+    assert.equal(await opened, "wasm");
   });
 
   for (const model of ["swin_micro_32", "cswin_micro_32"]) {

@@ -9,6 +9,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { nodeDevices, openNode } from "../../src/runtime/node.ts";
 import type { DeviceTensor, HostTensor } from "../../src/runtime/runtime.ts";
+import { openWeb, webDevices } from "../../src/runtime/web.ts";
 import { handModel } from "../graph/onnx-files.ts";
 import { knownGaps } from "./gaps.ts";
 import { missingWebGpu } from "./software-driver.ts";
@@ -56,6 +57,8 @@ describe("Node", () => {
   test("what cannot be opened is told as it was asked for", async () => {
     await assert.rejects(openNode({ device: "gpu" as "cuda" }), /there is no device "gpu"\n {2}help: cpu, webgpu/);
     await assert.rejects(openNode({ threads: -1 }), /threads is -1\n {2}help: a whole number/);
+    await assert.rejects(openWeb(), /no web workers here\n {2}help: in Node, take openNode/);
+    await assert.rejects(webDevices(), /no web workers here/);
   });
 
   test("a model with operators from before version 11 runs, its outputs kept too", async () => {
