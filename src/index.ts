@@ -25,7 +25,8 @@ export { adamw, chain, clipNorm, cosine, lamb, type Optimizer, sgd } from "./opt
 export { cost } from "./passes/cost.ts";
 export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } from "./runtime/runtime.ts";
 export { Classification, Classifier } from "./tasks/index.ts";
-export { inferenceGraph } from "./train/model.ts";
+export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/model.ts";
+export { type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
 export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";

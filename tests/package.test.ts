@@ -26,9 +26,11 @@ after(() => rmSync(project, { recursive: true, force: true }));
 
 const manifest = JSON.parse(readFileSync(join(repository, "package.json"), "utf8"));
 const examples = readdirSync(join(repository, "examples")).filter((name) => name.endsWith(".ts"));
-const blocks = [...readFileSync(join(repository, "README.md"), "utf8").matchAll(/```ts\n([\s\S]*?)```/g)].map(
-  ([, code]) => code,
-);
+const readme = (language: string): string[] => {
+  const blocks = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, "g");
+  return [...readFileSync(join(repository, "README.md"), "utf8").matchAll(blocks)].map(([, code]) => code);
+};
+const blocks = readme("ts");
 
 const run = (...words: string[]) =>
   promisify(execFile)(process.execPath, words, {
@@ -129,6 +131,13 @@ test("`oriel` bundles for a page: no Node in it, and the arithmetic that tensors
     outfile: join(project, "bundle.mjs"),
   });
   assert.ok(Number((await run("bundle.mjs")).stdout) > 1e7);
+});
+
+test("README: the page that classifies bundles, and is small", async () => {
+  const [page] = readme("js").filter((code) => code.includes("openWeb"));
+  const stdin = { contents: page, resolveDir: project };
+  const { outputFiles } = await build({ stdin, bundle: true, format: "esm", minify: true, write: false });
+  assert.ok(outputFiles[0].contents.length < 100_000, `${outputFiles[0].contents.length} bytes`);
 });
 
 test("the engine's scripts bundle by their names, where a bundler does not find them by itself", async () => {

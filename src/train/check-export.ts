@@ -2,7 +2,7 @@ import { OrielError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { Graph } from "../graph/graph.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
-import type { ModelMetadata } from "./export.ts";
+import type { ModelMetadata } from "./model-metadata.ts";
 import { softmaxOf } from "./tally.ts";
 
 /** How far an exported model may be from the one it came from: rounding, since other operators compute the same. */

@@ -3,7 +3,6 @@ import { basename, dirname, join } from "node:path";
 import type { Preprocessing } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
-import { readMetadata } from "../graph/onnx/read.ts";
 import { constantBytes, largestFile, lower, type Opset, writeOnnx, writeOnnxParts } from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
@@ -20,18 +19,9 @@ import { openCheckpoint } from "./checkpoint.ts";
 import { openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, inferenceGraph, type ModelDescription } from "./model.ts";
+import type { ExportInput, ExportOutput, ModelMetadata } from "./model-metadata.ts";
 import { tritonFiles } from "./triton.ts";
 import { version } from "./version.ts";
-
-/**
- * How an exported model takes pictures.  "float32", the default, is what other tools export and expect: [N, 3, H, W], normalised by
- * the reader as the metadata says.  "uint8" is a picture's own bytes, [N, H, W, 3]: the graph normalises them, so that nothing
- * can be done wrong but the resizing.
- */
-export type ExportInput = "float32" | "uint8";
-
-/** What an exported model gives: `logits`, or the `probabilities` that a softmax makes of them. */
-export type ExportOutput = "logits" | "probabilities";
 
 /**
  * Where an exported model is to run.  "onnx", the default, and "node" use standard operators alone; "webgpu" also ONNX Runtime's own,
@@ -58,15 +48,6 @@ export interface ExportOptions {
   source?: string;
   /** More metadata, as it is. */
   metadata?: Readonly<Record<string, string>>;
-}
-
-/** What the metadata of an exported model says. */
-export interface ModelMetadata extends ModelDescription {
-  input: ExportInput;
-  output: ExportOutput;
-  licence?: string;
-  /** Where the weights come from that the model was trained on from. */
-  source?: string;
 }
 
 /** An exported model: what it says of itself, and where it lies. */
@@ -200,20 +181,4 @@ function checkWeb(graph: Graph): void {
     details: [...new Set(left)].slice(0, 8),
     help: "export it for node: ONNX Runtime then runs those on the processor",
   });
-}
-
-/** What an exported model says of itself. */
-export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): ModelMetadata {
-  const { metadata } = readMetadata(bytes, at);
-  const { model, labels, preprocessing, license, source } = metadata;
-  if (model === undefined || labels === undefined || preprocessing === undefined)
-    throw new OrielError("foreign", {
-      message: "this ONNX model does not say how pictures are prepared for it and what its outputs are called",
-      at,
-      help: "models that `oriel export` writes do",
-    });
-  const told = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput; output?: ExportOutput };
-  const { input, output = "logits", ...rest } = told;
-  const classes = JSON.parse(labels) as string[];
-  return { model, classes, preprocessing: rest, input, output, licence: license, source };
 }

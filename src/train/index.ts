@@ -16,13 +16,9 @@ export { type EvaluateOptions, evaluate } from "./evaluate.ts";
 export type { Change, EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
 export {
   type Exported,
-  type ExportInput,
   type ExportOptions,
-  type ExportOutput,
   type ExportTarget,
   exportModel,
-  type ModelMetadata,
-  readModelMetadata,
 } from "./export.ts";
 export { type ExportStepOptions, exportTrainStep, type StepDescription } from "./export-step.ts";
 export { frozenBy } from "./freeze.ts";
@@ -30,6 +26,7 @@ export { openModel } from "./imported.ts";
 export { layerDepths, layerRates } from "./layer-depth.ts";
 export { type LoadedWeights, loadWeights } from "./load-weights.ts";
 export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
+export { type ExportInput, type ExportOutput, type ModelMetadata, readModelMetadata } from "./model-metadata.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
 export { openPredictor, type Predictor, type PredictorOptions } from "./predictor.ts";
 export { writeReport } from "./report/index.ts";

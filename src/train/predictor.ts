@@ -8,10 +8,10 @@ import type { HostTensor } from "../runtime/runtime.ts";
 import { readWhole } from "../weights/file-source.ts";
 import { besideModel, filesBeside } from "../weights/onnx-model.ts";
 import { openCheckpoint } from "./checkpoint.ts";
-import { readModelMetadata } from "./export.ts";
 import { isOnnx, openImported, openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, type ModelDescription } from "./model.ts";
+import { readModelMetadata } from "./model-metadata.ts";
 import type { Logits } from "./run-evaluation.ts";
 
 export interface PredictorOptions extends NodeOptions {

@@ -1,6 +1,6 @@
 import { basename, join, resolve } from "node:path";
 import { writeFileSafely } from "../weights/write-file.ts";
-import type { ModelMetadata } from "./export.ts";
+import type { ModelMetadata } from "./model-metadata.ts";
 
 /** Pictures that the server may gather for one run. */
 const mostTogether = 64;
