@@ -69,6 +69,16 @@ test("what is packed: no tests, no tools, the licence, nothing of this machine",
   for (const name of ["LICENSE", "README.md", "package.json", join("dist", "src", "index.js"), join("src", "index.ts")])
     assert.ok(packed.includes(name), name);
   for (const name of packed) assert.doesNotMatch(name, /^(tests|tools|examples|bench|runs)\b|\.test\.|\.built/);
+  const modules = (folder: string, ending: string): string[] =>
+    packed
+      .filter((name) => name.startsWith(join(folder, "/")) && name.endsWith(ending))
+      .map((name) => name.slice(folder.length, -ending.length))
+      .sort();
+  assert.deepEqual(
+    modules(join("dist", "src"), ".js"),
+    modules("src", ".ts"),
+    "`node tools/setup.js` removes what was built of sources that are gone",
+  );
 });
 
 test("every entry point is there and loads", async () => {

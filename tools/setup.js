@@ -3,7 +3,7 @@
  * Plain Node without dependencies, since nothing is installed yet.  `npm start` and `npm test` begin here.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -62,8 +62,20 @@ function install() {
   return false;
 }
 
+/** Removes what was built of sources that are gone: it would be packed, and imported, still. */
+function sweep(folder) {
+  const built = at("dist", folder);
+  if (!existsSync(built)) return;
+  for (const name of readdirSync(built, { recursive: true, encoding: "utf8" })) {
+    const source = name.replace(/\.(d\.ts|js|js\.map)$/, ".ts");
+    if (source !== name && !existsSync(at(folder, source))) rmSync(join(built, name));
+  }
+}
+
 function build() {
-  const sources = ["src", "tests", "examples", "bench"].map((folder) => at(folder)).filter(existsSync);
+  const folders = ["src", "tests", "examples", "bench"];
+  folders.forEach(sweep);
+  const sources = folders.map((folder) => at(folder)).filter(existsSync);
   const newest = Math.max(...sources.map(latest), changed(at("tsconfig.json")), changed(at("package-lock.json")));
   if (changed(stamp) >= newest) return true;
   console.error("setup: building (tsc)");
