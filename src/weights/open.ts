@@ -50,11 +50,20 @@ export async function openWeights(source: WeightsSource, options: OpenOptions = 
   return openPlace(await placeOf(source), options);
 }
 
+const isByteSource = (source: WeightsSource): source is ByteSource =>
+  typeof (source as ByteSource)?.read === "function";
+
 async function placeOf(source: WeightsSource): Promise<Place> {
   if (source instanceof URL)
     return { source: await urlSource(source), sibling: (name) => urlSource(new URL(encodeURIComponent(name), source)) };
   if (source instanceof Blob) return { source: blobSource(source) };
-  if (!("length" in source)) return { source };
+  if (isByteSource(source)) return { source };
+  // What a program without types may hand over: a path, above all.
+  if (!Array.isArray(source))
+    throw new UsageError({
+      message: "this is nothing that weights can be opened from",
+      help: "give a File or Blob, an array of Files or a URL; in Node openWeights of oriel/weights takes paths and names on the hub",
+    });
   const first = source.find((file) => file.name.endsWith(".index.json")) ?? source[0];
   if (!first) throw new UsageError("no file was given");
   const sibling = async (name: string) => {

@@ -21,6 +21,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
+import { openWeights as openInPage } from "../../src/weights/open.ts";
 import { openWeights } from "../../src/weights/open-node.ts";
 import { type NamedTensors, SafetensorsFile } from "../../src/weights/safetensors.ts";
 import { saveSafetensors, saveShardedSafetensors } from "../../src/weights/save-safetensors.ts";
@@ -279,6 +280,11 @@ test("the front door of a page names nothing of Node's", async () => {
 });
 
 test("what is no weights is named", async () => {
+  for (const none of ["model.safetensors", new Uint8Array(8), undefined])
+    await assert.rejects(
+      openInPage(none as unknown as Blob),
+      /nothing that weights can be opened from\n {2}help: .*Node/,
+    );
   const open = (content: string) => openWeights(bytesSource(new TextEncoder().encode(content.padEnd(64)), "x"));
   await assert.rejects(open("<!DOCTYPE html>"), /no weights that can be read here: it looks like a web page.*x/s);
   await assert.rejects(open("GGUF"), /looks like a GGUF file/);
