@@ -4,6 +4,7 @@ import {
   chain,
   clipNorm,
   crossEntropy,
+  type HostTensor,
   initialState,
   initialWeights,
   Module,
@@ -39,7 +40,7 @@ const train = trainStep(task, chain(clipNorm(1), adamw({ weightDecay: 0.01 })), 
 
 const runtime = await openNode();
 const program = await runtime.compile(train.graph);
-let held = Object.fromEntries(initialState(train, initialWeights(task, 0)));
+let held: Record<string, HostTensor> = Object.fromEntries(initialState(train, initialWeights(task, 0)));
 for (let step = 1; step <= 60; step++) {
   const target = Int32Array.from({ length: batch }, () => Math.round(Math.random()));
   const image = new Float32Array(batch * 3 * 16 * 16).map((_, i) => {
@@ -54,7 +55,7 @@ for (let step = 1; step <= 60; step++) {
     step: { dtype: "float32", shape: [], data: Float32Array.of(step) },
     seed: { dtype: "uint32", shape: [], data: Uint32Array.of(step) },
   });
-  held = Object.fromEntries(train.state.map(({ name }) => [name, results[nextName(name)]])) as typeof held;
+  held = Object.fromEntries(train.state.map(({ name }) => [name, results[nextName(name)]!]));
   if (step % 10 === 0) console.log(`step ${step}  loss ${numberOf(results.loss!).toFixed(4)}`);
 }
 await runtime.close();

@@ -19,7 +19,7 @@ const data = Float32Array.from({ length: 3 * 32 * 32 }, (_, i) => Math.sin(i / 4
 const result = await program.run({ image: { dtype: "float32", shape: [1, 3, 32, 32], data } });
 await runtime.close();
 
-const map = (result.saliency as { data: Float32Array }).data;
+const map = result.saliency!.data as Float32Array;
 const most = Math.max(...map);
 for (let y = 0; y < 32; y += 2)
   console.log([...map.subarray(32 * y, 32 * (y + 1))].map((g) => " .:-=+*#%@"[Math.floor((9.99 * g) / most)]).join(""));

@@ -93,7 +93,9 @@ export class ThreadRuntime implements Runtime {
     return {
       inputs,
       outputs,
-      run: (feeds, runOptions) => this.#run(program, { inputs, outputs }, feeds, runOptions),
+      // Which of the two types it is, only the options know.
+      run: (feeds: Feeds, options?: RunOptions) =>
+        this.#run(program, { inputs, outputs }, feeds, options) as Promise<Record<string, never>>,
       profile: async (): Promise<OpTime[]> => (await this.#call("profile", { program })).times,
       release: async () => void (await this.#call("release", { program })),
     };

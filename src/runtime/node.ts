@@ -18,7 +18,7 @@ import { productsInBlocks } from "../passes/products.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
 import type { Answer } from "./protocol.ts";
-import type { DeviceReport, HostTensor, Runtime } from "./runtime.ts";
+import type { DeviceReport, Runtime } from "./runtime.ts";
 
 export type NodeDevice = "cpu" | "webgpu" | "cuda";
 
@@ -76,7 +76,7 @@ async function blockSize(runtime: Runtime): Promise<number> {
   const data = Float32Array.from({ length: 32 }, (_, i) => i % 2);
   const { y } = await program.run({ x: { dtype: "float32", shape: [1, 16, 1, 2], data } });
   await program.release();
-  return ((y as HostTensor).data as Float32Array)[8] === 1 ? 8 : 16;
+  return (y.data as Float32Array)[8] === 1 ? 8 : 16;
 }
 
 /** What this machine can run, and one sentence for each device that it cannot. */

@@ -67,7 +67,8 @@ export interface Program {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
   /** Runs it.  Kept outputs come back as device tensors, the others as host tensors. */
-  run(feeds: Feeds, options?: RunOptions): Promise<Record<string, Value>>;
+  run(feeds: Feeds, options?: RunOptions & { keep?: undefined }): Promise<Record<string, HostTensor>>;
+  run(feeds: Feeds, options: RunOptions): Promise<Record<string, Value>>;
   /** Where the time went, the largest first.  Ends the profiling. */
   profile(): Promise<OpTime[]>;
   release(): Promise<void>;

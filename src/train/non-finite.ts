@@ -69,7 +69,7 @@ async function firstActivation(
     const { marks: found } = await program.run(
       Object.fromEntries(Object.entries(feeds).filter(([name]) => graph.inputs.has(name))),
     );
-    const at = ((found as HostTensor).data as Float32Array).findIndex((mark) => Number.isNaN(mark));
+    const at = (found.data as Float32Array).findIndex((mark) => Number.isNaN(mark));
     if (at < 0) return undefined;
     const { op, scope } = asked[at];
     return `the output of ${op.name} in ${scope || "the loss"}`;

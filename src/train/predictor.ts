@@ -49,7 +49,7 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
     close: () => runtime.close(),
     logits: async (data, shape) => {
       const { logits } = await program.run({ image: { dtype: "float32", shape, data } }, { transfer: true });
-      return (logits as HostTensor).data as Float32Array;
+      return logits.data as Float32Array;
     },
   };
 }
@@ -75,8 +75,8 @@ async function openOnnx(path: string, options: PredictorOptions): Promise<Predic
     logits: async (data, shape) => {
       const image: HostTensor =
         input === "uint8" ? pixelsOf(data, shape, description) : { dtype: "float32", shape, data };
-      const found = (await program.run({ image }, { transfer: true }))[output] as HostTensor;
-      const values = found.data as Float32Array;
+      const found = await program.run({ image }, { transfer: true });
+      const values = found[output].data as Float32Array;
       // A softmax of logarithms gives the probabilities back.
       return output === "logits" ? values : values.map((p) => Math.log(Math.max(p, 1e-30)));
     },

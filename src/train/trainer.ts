@@ -236,7 +236,7 @@ export class Trainer {
     );
     return async (data, shape) => {
       const { logits } = await infer.run({ ...weights, image: { dtype: "float32", shape, data } }, { transfer: true });
-      return (logits as HostTensor).data as Float32Array;
+      return logits.data as Float32Array;
     };
   }
 
