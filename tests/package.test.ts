@@ -150,6 +150,19 @@ test("README: the page that classifies bundles, and is small", async () => {
   assert.ok(outputFiles[0].contents.length < 100_000, `${outputFiles[0].contents.length} bytes`);
 });
 
+test("a server's bundle that swallowed the package says so", async () => {
+  await build({
+    stdin: { contents: `import { openNode } from "oriel/node"; await openNode();`, resolveDir: project },
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    packages: "bundle",
+    external: ["onnxruntime-node", "sharp"],
+    outfile: join(project, "server.mjs"),
+  });
+  await assert.rejects(run("server.mjs"), /node-worker\.js[\s\S]*help: .*keep oriel out of the bundle/);
+});
+
 test("the engine's scripts bundle by their names, where a bundler does not find them by itself", async () => {
   const names = ["wasm-worker", "webgpu-worker"];
   await build({

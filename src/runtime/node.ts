@@ -57,7 +57,9 @@ export async function openNode({
   } catch (error) {
     throw new OrielError("runtime", {
       message: `${names[device]} cannot be used here: ${reasonOf(error)}`,
-      help: mends[device],
+      help: existsSync(script)
+        ? mends[device]
+        : "a bundler left the engine's script behind: keep oriel out of the bundle",
       cause: error,
     });
   }
@@ -124,9 +126,12 @@ process.on("exit", () => {
   for (const gate of gates) gate.wait();
 });
 
+/** What runs in the engine's thread. */
+const script = new URL("./node-worker.js", import.meta.url);
+
 function startWorker(): EngineThread {
   const gate = new Gate();
-  const worker = new Worker(new URL("./node-worker.js", import.meta.url), { workerData: gate.memory, execArgv: [] }); // flags such as --input-type are not for it
+  const worker = new Worker(script, { workerData: gate.memory, execArgv: [] }); // flags such as --input-type are not for it
   const ended = new Promise<void>((resolve) => {
     worker.once("exit", () => {
       gates.delete(gate);
