@@ -1,5 +1,5 @@
-import { OrielError } from "../base/errors.ts";
-import type { Graph } from "../graph/graph.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
+import { Graph } from "../graph/graph.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { checkRun } from "./check-run.ts";
 import { inPlace } from "./in-place.ts";
@@ -84,7 +84,12 @@ export class ThreadRuntime implements Runtime {
   }
 
   async compile(graph: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
-    const own = !(graph instanceof Uint8Array);
+    const own = graph instanceof Graph;
+    if (!own && !(graph instanceof Uint8Array))
+      throw new UsageError({
+        message: "this is no graph, and no ONNX model's bytes",
+        help: "give a Graph or a Uint8Array: of an ArrayBuffer new Uint8Array(buffer), of a file what it holds",
+      });
     const { prepare } = this.#thread;
     const drawn = own && prepare && (options.optimize ?? "all") === "all" ? prepare(graph) : graph;
     const model = drawn instanceof Uint8Array ? whole(drawn) : writeOnnx(drawn);

@@ -97,6 +97,7 @@ export interface DeviceReport {
 
 /** The one number of a tensor with one element. */
 export function numberOf(value: Value): number {
+  if (value === undefined) throw new TypeError("there is no such tensor: Program.outputs has their names");
   if (value instanceof DeviceTensor) throw new TypeError("read the device tensor first");
   return Number(value.data[0]);
 }

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { decodeNode, type Image, prepare } from "../data/index.ts";
 import { evaluateTransform } from "./model.ts";
 import { openPredictor, type PredictorOptions } from "./predictor.ts";
@@ -24,6 +24,7 @@ export async function predict(
   images: readonly string[],
   options: PredictOptions = {},
 ): Promise<Prediction[]> {
+  if (!Array.isArray(images)) throw new UsageError({ message: "the pictures are no list", help: "give [path, …]" });
   const { topk = 5, onBroken, ...rest } = options;
   const predictor = await openPredictor(source, rest);
   try {

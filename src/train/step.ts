@@ -3,7 +3,7 @@ import { OrielError } from "../base/errors.ts";
 import { type DType, isFloat } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
 import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../graph/shape.ts";
-import { constant, input, type Tensor, withScope } from "../graph/tensor.ts";
+import { constant, input, Tensor, withScope } from "../graph/tensor.ts";
 import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
@@ -177,7 +177,7 @@ interface Drawn {
 /** Loss, metrics and gradients of a batch that is cut into parts.  Each part waits for the one before it. */
 function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonly Record<string, Tensor>[]): Drawn {
   if (parts.length === 1) {
-    const metrics = task.forward(parts[0]);
+    const metrics = drawTask(task, parts[0]);
     return { metrics, grads: gradientsByPath(metrics.loss, trained) };
   }
   const weights = parts.map((part) => task.lossWeight?.(part)).filter((weight) => weight !== undefined);
@@ -185,7 +185,7 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
   const results: Record<string, Tensor>[] = [];
   let grads: Map<string, Tensor> | undefined;
   for (const [i, part] of parts.entries()) {
-    const result = task.forward(grads ? after(part, grads.values()) : part);
+    const result = drawTask(task, grads ? after(part, grads.values()) : part);
     const loss = result.loss.mul(whole ? weights[i].div(whole) : 1 / parts.length);
     const found = gradientsByPath(loss, trained);
     const before = grads;
@@ -206,6 +206,16 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
     metrics: { loss: results.slice(1).reduce((sum, r) => sum.add(r.loss), loss), ...Object.fromEntries(metrics) },
     grads: grads as Map<string, Tensor>,
   };
+}
+
+/** What a task makes of a batch: a loss at the least. */
+function drawTask(task: Task, batch: Record<string, Tensor>): ReturnType<Task["forward"]> {
+  const metrics = task.forward(batch);
+  if (metrics?.loss instanceof Tensor) return metrics;
+  throw new OrielError("train", {
+    message: "the task's forward() gave no loss",
+    help: "return { loss }, a tensor, and whatever else is worth knowing",
+  });
 }
 
 /** Gradients of the parameters that a loss depends on. */

@@ -272,8 +272,14 @@ export const runtimeCases: readonly RuntimeCase[] = [
   },
   {
     name: "refuses bytes that are no model",
-    run: (runtime) =>
-      fails(() => runtime.compile(Uint8Array.of(1, 2, 3, 4, 5)), /the engine does not take this model: .*protobuf/i),
+    run: async (runtime) => {
+      await fails(
+        () => runtime.compile(Uint8Array.of(1, 2, 3, 4, 5)),
+        /the engine does not take this model: .*protobuf/i,
+      );
+      const buffer = new ArrayBuffer(8) as unknown as Graph;
+      await fails(() => runtime.compile(buffer), /no graph, and no ONNX.*\n.*new Uint8Array/);
+    },
   },
   {
     name: "says which feeds do not fit",

@@ -49,6 +49,7 @@ test("an exported model says how it is used", async () => {
 });
 
 test("plain ONNX Runtime gives what predict gives", async () => {
+  await assert.rejects(predict(best, pictures[0] as unknown as string[]), /the pictures are no list/);
   const own = await predict(best, pictures, { topk: 3, threads: 1 });
   assert.deepEqual(
     own.map((p) => p.top[0].label),

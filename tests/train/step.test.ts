@@ -165,6 +165,15 @@ test("what the loss does not depend on stays as it is", () => {
   assert.throws(() => trainStep(new Loose(), chain(adamw()), frozenToo), /depends on none of the 2 parameters/);
 });
 
+test("a task without a loss is told of", () => {
+  class Bare extends Loose {
+    override forward(batch: Readonly<Record<string, Tensor>>): { loss: Tensor; each: Tensor } {
+      return super.forward(batch).each as never;
+    }
+  }
+  assert.throws(() => trainStep(new Bare(), chain(adamw()), { batch }), /gave no loss\n {2}help: return/);
+});
+
 test("what a task tells of each picture is joined over the parts", () => {
   const { graph } = trainStep(new Loose(), chain(adamw()), { batch, accumulate: 2 });
   assert.deepEqual(graph.outputs.get("each")?.shape, [size]);
