@@ -111,6 +111,26 @@ test("transforms that draw random numbers can be given them", async () => {
   assert.equal((await run("--input-type=module", "-e", code)).stdout, "4 6\n");
 });
 
+test("a library may export what it gets of ours: every type in it has a name", async () => {
+  const folder = join(project, "declares");
+  mkdirSync(folder);
+  const source = `import { openNode } from "oriel/node";
+    import { parseCsv } from "oriel/data";
+    import { loadCheckpoint, openPredictor } from "oriel/train";
+    export const read = async (path: string) => {
+      const { metadata, tensors } = await loadCheckpoint(path);
+      return { config: metadata.config, progress: metadata.progress, tensors };
+    };
+    export const logits = async (path: string) => (await openPredictor(path)).logits;
+    export const [rows, open] = [parseCsv(""), openNode];`;
+  writeFileSync(join(folder, "own.ts"), source);
+  const compilerOptions = { module: "NodeNext", target: "ES2023", strict: true, types: ["node"], declaration: true };
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["own.ts"] }));
+  await run(join(repository, "node_modules", "typescript", "bin", "tsc"), "-p", folder).catch((error) =>
+    assert.fail(error.stdout),
+  );
+});
+
 test("types need no others than a project has: without the DOM in Node, without Node's in a page", async () => {
   const tsc = join(repository, "node_modules", "typescript", "bin", "tsc");
   const anywhere = Object.keys(manifest.exports).filter((entry) => !/[*]|json$/.test(entry));

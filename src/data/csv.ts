@@ -5,7 +5,7 @@ import type { Dataset } from "./dataset.ts";
 import { byName, isPicture } from "./listing.ts";
 
 /** A row and the line it begins on, counted from 1. */
-interface Row {
+export interface Row {
   line: number;
   fields: string[];
 }

@@ -3,6 +3,8 @@ export {
   type CheckpointMetadata,
   loadCheckpoint,
   openCheckpoint,
+  type Progress,
+  type Tensors,
 } from "./checkpoint.ts";
 export {
   type ConfigKey,
@@ -12,6 +14,7 @@ export {
   trainSchema,
 } from "./config.ts";
 export { type Converted, type ConvertFormat, type ConvertOptions, convert } from "./convert.ts";
+export type { ResolvedConfig } from "./defaults.ts";
 export { type EvaluateOptions, evaluate } from "./evaluate.ts";
 export type { Change, EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
 export {
@@ -29,8 +32,9 @@ export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
 export { type ExportInput, type ExportOutput, type ModelMetadata, readModelMetadata } from "./model-metadata.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
 export { openPredictor, type Predictor, type PredictorOptions } from "./predictor.ts";
-export { writeReport } from "./report/index.ts";
+export { type ReportOptions, writeReport } from "./report/index.ts";
 export { type ResumeInput, resumedConfig } from "./resume.ts";
+export type { Logits } from "./run-evaluation.ts";
 export { readRunConfig } from "./run-folder.ts";
 export {
   type BatchTypes,
