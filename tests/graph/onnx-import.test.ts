@@ -245,6 +245,26 @@ const versions: Readonly<Record<string, HandModel>> = {
     weights: { scales: w([4], [1, 1, 7 / 5, 3 / 49]) },
     nodes: [node("Resize", ["x", "", "scales"], ["y"], { mode: "linear" })],
   },
+  "opset 13: remainders with the sign of what divides, and of what is divided": {
+    opset: 13,
+    inputs: { x: ["N", 4] },
+    outputs: ["y", "i", "c"],
+    inputTypes: { i: "int64", c: "int64" },
+    weights: {
+      b: w([4], [0.3, -0.3, 0.7, -0.7]),
+      tens: w([], [10]),
+      k: ints(3, -3, 4, -4),
+      m: ints(-7, 7, -7, 7),
+    },
+    nodes: [
+      node("Mod", ["x", "b"], ["y"], { fmod: 1 }),
+      node("Mul", ["x", "tens"], ["more"]),
+      node("Cast", ["more"], ["whole"], { to: 7 }),
+      node("Mod", ["whole", "k"], ["i"]),
+      node("Mod", ["m", "k"], ["known"], { fmod: 1 }),
+      node("Add", ["whole", "known"], ["c"]),
+    ],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },

@@ -36,7 +36,7 @@ function pair(at: At, a: Value, b: Value, draw: (a: Tensor, b: Tensor) => Tensor
   const folded = isKnown(a) && isKnown(b) ? ifKnown(() => foldPair(foldedAs(at), a, b)) : undefined;
   return folded?.[0] ?? draw(at.tensor(a), at.tensor(b));
 }
-const foldedAs = ({ node }: At): string => (node.op === "Sum" ? "Add" : node.op);
+const foldedAs = (at: At): string => ({ Sum: "Add", Mod: modOf(at) })[at.node.op] ?? at.node.op;
 
 const or = (a: Tensor, b: Tensor): Tensor => compare.not(compare.and(compare.not(a), compare.not(b)));
 
@@ -71,10 +71,26 @@ const castTo = (at: At, to: DType): Value => {
   return folded?.[0] ?? compare.cast(at.tensor(x), { to });
 };
 
-function remainder(a: Tensor, b: Tensor): Tensor {
-  const quotient = a.div(b);
-  return a.sub((isFloat(a.dtype) ? elementwise.floor(quotient) : quotient).mul(b));
-}
+/** What is left of a ÷ b: y = a - n b for a whole number n  =>  da = dy,  db = -n dy = dy (y - a) / b. */
+const modulo = defineOp<["a", "b"], { fmod: number }>({
+  onnx: "Mod",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => elementwise.elementwise(a, b),
+  vjp: ({ a, b }, dy, { y }) => ({ a: dy, b: dy.mul(y.sub(a).div(b)) }),
+});
+
+/** With `fmod` the remainder has the sign of a, as in C, otherwise that of b. */
+const modOf = (at: At): "Mod" | "Fmod" => (at.attr("fmod", 0) === 0 ? "Mod" : "Fmod");
+
+const remainder: Importer = (at) => {
+  const truncates = modOf(at) === "Fmod";
+  // The engine has the sign of b for whole numbers alone.
+  const draw = (a: Tensor, b: Tensor): Tensor =>
+    isFloat(a.dtype) && !truncates
+      ? a.sub(elementwise.floor(a.div(b)).mul(b))
+      : modulo(a, b, { fmod: truncates ? 1 : 0 });
+  return pair(at, at.value(0), at.value(1), draw);
+};
 
 const zero = (x: Tensor): Tensor => scalar(0, x.dtype);
 
@@ -86,7 +102,7 @@ export const arithmetic: Readonly<Record<string, Importer>> = {
   Mul: many(elementwise.mul),
   Div: many(elementwise.div),
   Pow: power,
-  Mod: many(remainder),
+  Mod: remainder,
   Max: many(elementwise.maximum),
   Min: many(elementwise.minimum),
   Mean: (at) =>

@@ -120,6 +120,7 @@ const pairs: Readonly<Record<string, (a: Dim, b: Dim) => Dim>> = {
     return quotient;
   },
   Mod: numbers((a, b) => a - Math.floor(a / b) * b),
+  Fmod: numbers((a, b) => a % b),
   Pow: numbers((a, b) => a ** b),
   Max: (a, b) => (sameDim(a, b) ? a : Math.max(num(a), num(b))),
   Min: (a, b) => (sameDim(a, b) ? a : Math.min(num(a), num(b))),
