@@ -265,6 +265,18 @@ const versions: Readonly<Record<string, HandModel>> = {
       node("Add", ["whole", "known"], ["c"]),
     ],
   },
+  "opset 13: of the largest and smallest, the first and the last": {
+    opset: 13,
+    inputs: { x: ["N", 6] },
+    outputs: ["a", "b", "c"],
+    inputTypes: { a: "int64", b: "int64", c: "int64" },
+    nodes: [
+      node("Sign", ["x"], ["s"]),
+      node("ArgMax", ["s"], ["a"], { axis: 1 }),
+      node("ArgMax", ["s"], ["b"], { axis: -1, select_last_index: 1, keepdims: 0 }),
+      node("ArgMin", ["s"], ["c"], { axis: 1, select_last_index: 1 }),
+    ],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },

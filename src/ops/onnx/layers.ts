@@ -186,10 +186,12 @@ const best =
   (turn: (x: Tensor) => Tensor): Importer =>
   (at) => {
     const x = at.x(0);
-    return reduce.argMax(turn(x), {
-      axis: at.axis(at.attr("axis", 0), x.rank),
-      keepdims: at.attr("keepdims", 1) !== 0,
-    });
+    const axis = at.axis(at.attr("axis", 0), x.rank);
+    const keepdims = at.attr("keepdims", 1) !== 0;
+    if (at.attr("select_last_index", 0) === 0) return reduce.argMax(turn(x), { axis, keepdims });
+    // Of equals the last is the first from the other end.
+    const last = known(x.shape[axis], "the axis") - 1;
+    return scalar(last, "int64").sub(reduce.argMax(turn(x).flip(axis), { axis, keepdims }));
   };
 
 const topK: Importer = (at) => {
