@@ -277,6 +277,22 @@ const versions: Readonly<Record<string, HandModel>> = {
       node("ArgMin", ["s"], ["c"], { axis: 1, select_last_index: 1 }),
     ],
   },
+  "opset 13: a matrix of ones on a diagonal, of the type that is asked for": {
+    opset: 13,
+    inputs: { x: ["N", 3] },
+    outputs: ["y", "z"],
+    inputTypes: { y: "int64", z: "int64" },
+    weights: { m: w([2, 3], [1, 2, 3, 4, 5, 6], "int64"), f: w([2, 3], [1, 2, 3, 4, 5, 6]) },
+    nodes: [
+      node("EyeLike", ["m"], ["own"]),
+      node("EyeLike", ["f"], ["asked"], { k: 1, dtype: 7 }),
+      node("Add", ["own", "asked"], ["sum"]),
+      node("Cast", ["x"], ["whole"], { to: 7 }),
+      node("ReduceMax", ["whole"], ["most"]),
+      node("Mul", ["sum", "most"], ["y"]),
+      node("Mul", ["own", "most"], ["z"]),
+    ],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },

@@ -1,3 +1,4 @@
+import { dtypeName } from "../../graph/onnx/read.ts";
 import {
   broadcast,
   type Dim,
@@ -14,7 +15,7 @@ import { constant, scalar, type Tensor } from "../../graph/tensor.ts";
 import { cast, where } from "../compare.ts";
 import { defineOp } from "../define.ts";
 import * as move from "../move.ts";
-import type { At, Importer } from "./at.ts";
+import { type At, computed, type Importer } from "./at.ts";
 import {
   foldConcat,
   foldFill,
@@ -354,8 +355,11 @@ export const moves: Readonly<Record<string, Importer>> = {
     const [rows, columns] = at.shape(0).map((d) => known(d, "an axis"));
     const k = at.attr("k", 0);
     if (!(rows * columns <= 2 ** 18)) throw at.wrong(`makes ${rows} × ${columns}`);
+    const asked = at.attr("dtype", 0);
+    const dtype = asked === 0 ? at.value(0).dtype : dtypeName(asked);
+    if (!dtype || dtype === "string") throw at.wrong(`is of type ${asked}, which is not known here`);
     return new Known(
-      "float32",
+      computed(dtype),
       [rows, columns],
       Array.from({ length: rows * columns }, (_, i) => ((i % columns) - Math.floor(i / columns) === k ? 1 : 0)),
     );
