@@ -293,6 +293,18 @@ const versions: Readonly<Record<string, HandModel>> = {
       node("Mul", ["own", "most"], ["z"]),
     ],
   },
+  "opset 13: classes counted from the end": {
+    opset: 13,
+    inputs: { x: ["N", 4] },
+    outputs: ["y"],
+    weights: { depth: w([], [3], "int64"), values: w([2], [-1, 2]), k: ints(-3, 3, -1, -4) },
+    nodes: [
+      node("Sign", ["x"], ["s"]),
+      node("Cast", ["s"], ["whole"], { to: 7 }),
+      node("Add", ["whole", "k"], ["places"]),
+      node("OneHot", ["places", "depth", "values"], ["y"]),
+    ],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },

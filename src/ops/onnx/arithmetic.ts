@@ -185,7 +185,9 @@ export const arithmetic: Readonly<Record<string, Importer>> = {
     const axis = at.attr("axis", -1);
     if (axis !== -1 && axis !== at.shape(0).length) throw at.wrong("puts its classes before other axes");
     const { dtype } = at.value(2);
-    const hot = compare.oneHot(compare.cast(at.x(0), { to: "int32" }), depth, dtype);
+    const places = compare.cast(at.x(0), { to: "int32" });
+    const fromFront = compare.where(compare.less(places, zero(places)), places.add(depth), places);
+    const hot = compare.oneHot(fromFront, depth, dtype);
     return hot.mul(on - off).add(off);
   },
 };
