@@ -305,6 +305,18 @@ const versions: Readonly<Record<string, HandModel>> = {
       node("OneHot", ["places", "depth", "values"], ["y"]),
     ],
   },
+  "opset 13: resizing to a single pixel, which PyTorch's exporter takes from the corner": {
+    opset: 13,
+    inputs: { x: ["N", 2, 5, 6] },
+    outputs: ["y"],
+    weights: { sizes: w([4], [2, 2, 1, 3], "int64") },
+    nodes: [
+      node("Resize", ["x", "", "", "sizes"], ["y"], {
+        mode: "linear",
+        coordinate_transformation_mode: "pytorch_half_pixel",
+      }),
+    ],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },

@@ -260,7 +260,9 @@ const resized: Importer = (at) => {
   const exact = target.every(
     ({ size, scale }, i) => isOpen(size) || Math.abs(size - Number(x.shape[i]) * scale) < 1e-6 * size,
   );
-  if (mode && exact && target.slice(0, 2).every(({ size }, i) => size === x.shape[i]) && x.rank > 2)
+  // PyTorch's exporter takes a single pixel from the corner, PyTorch itself from the middle.
+  const single = placing.coordinates === "pytorch_half_pixel" && target.slice(2).some(({ size }) => size === 1);
+  if (mode && exact && !single && target.slice(0, 2).every(({ size }, i) => size === x.shape[i]) && x.rank > 2)
     return resize(x, { ...mode, size: target.slice(2).map(({ size }) => known(size, "a resized axis")) });
   return target.reduce((y, { size, scale }, axis) => {
     if (isOpen(size) || size === x.shape[axis]) return y;
