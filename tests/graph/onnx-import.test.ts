@@ -317,6 +317,18 @@ const versions: Readonly<Record<string, HandModel>> = {
       }),
     ],
   },
+  "opset 13: unit vectors, of which zeros stay zeros": {
+    opset: 13,
+    inputs: { x: ["N", 2, 4] },
+    outputs: ["y", "z"],
+    nodes: [
+      node("Relu", ["x"], ["r"]),
+      node("Sub", ["r", "r"], ["none"]),
+      node("Concat", ["x", "none"], ["all"], { axis: 1 }),
+      node("LpNormalization", ["all"], ["y"]),
+      node("LpNormalization", ["all"], ["z"], { axis: 2, p: 1 }),
+    ],
+  },
   "opset 18: reductions by input, a split into parts, group norm": {
     opset: 18,
     inputs: { x: ["N", 6, 4] },

@@ -1,7 +1,7 @@
 import { dataOf } from "../../graph/dtype.ts";
 import { type Dim, isOpen, known, sameShape, sizeOf } from "../../graph/shape.ts";
 import { constant, scalar, type Tensor } from "../../graph/tensor.ts";
-import { cast } from "../compare.ts";
+import { cast, greater, where } from "../compare.ts";
 import { convOp, convTransposeOp } from "../conv.ts";
 import * as elementwise from "../elementwise.ts";
 import { along, einsum, gemm } from "../linalg.ts";
@@ -392,8 +392,11 @@ const hidden = (mask: Tensor, like: Tensor): Tensor =>
 const lpNorm: Importer = (at) => {
   const x = at.x(0);
   const axis = at.axis(at.attr("axis", -1), x.rank);
-  const length = at.attr("p", 2) === 1 ? elementwise.abs(x).sum([axis], true) : x.square().sum([axis], true).sqrt();
-  return x.div(length);
+  const isSum = at.attr("p", 2) === 1;
+  const sum = (isSum ? elementwise.abs(x) : x.square()).sum([axis], true);
+  // Zeros stay zeros, and a gradient passes them.
+  const some = where(greater(sum, scalar(0, x.dtype)), sum, scalar(1, x.dtype));
+  return x.div(isSum ? some : some.sqrt());
 };
 
 /** A scale's axis counts from the front, where there is one for each place of it. */
