@@ -85,7 +85,7 @@ const rules: Readonly<Record<string, readonly Rule[]>> = {
     fold((a, b) => a * b),
     unexpanded,
     (y, a, b) => (is(b, 1) ? whole(a, y) : is(a, 1) ? whole(b, y) : undefined),
-    (_, a, b) => (is(b, -1) ? neg(a) : undefined),
+    (y, a, b) => (is(b, -1) && whole(a, y) ? neg(a) : undefined),
   ],
   Div: [fold((a, b) => a / b), unexpanded, (y, a, b) => (is(b, 1) ? whole(a, y) : undefined)],
   Neg: [fold((a) => -a), (_, x) => source(x, "Neg")],
