@@ -1,4 +1,4 @@
-import { type Data, dataOf, isFloat } from "../graph/dtype.ts";
+import { type Data, dataOf, floatsOf, isFloat } from "../graph/dtype.ts";
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
 import { broadcast, isOpen, OpenDim, sameShape, staticSize } from "../graph/shape.ts";
 import { constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
@@ -38,8 +38,13 @@ type Rule = (y: Tensor, ...inputs: Tensor[]) => Tensor | undefined;
 /** The node that made `x`, where it is one of that ONNX operator. */
 const by = (x: Tensor, name: string): Node | undefined => (x.node.op.name === name ? x.node : undefined);
 const source = (x: Tensor, name: string): Tensor | undefined => by(x, name)?.inputs[0];
-const is = (x: Tensor, value: number): boolean =>
-  constantData(x)?.length === 1 && Number(constantData(x)![0]) === value;
+const is = (x: Tensor, value: number): boolean => {
+  const data = constantData(x);
+  if (data?.length !== 1) return false;
+  // Half precision lies there as bits.
+  const isHalf = x.dtype === "float16" || x.dtype === "bfloat16";
+  return Number((isHalf ? floatsOf(x.dtype, data) : data)[0]) === value;
+};
 /** `x` where it has the shape of `y` already. */
 const whole = (x: Tensor, y: Tensor): Tensor | undefined => (sameShape(x.shape, y.shape) ? x : undefined);
 

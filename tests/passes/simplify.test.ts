@@ -38,6 +38,12 @@ const cases: readonly [string, number[], (x: Tensor) => Tensor, string][] = [
   ["× 1, + 0, ÷ 1, - 0", [2, 3], (x) => x.mul(1).add(0).div(1).sub(0).exp(), "Exp"],
   ["1 × and 0 +", [2, 3], (x) => scalar(0).add(scalar(1).mul(x)).exp(), "Exp"],
   ["× a one that repeats", [3], (x) => x.mul(constant(Float32Array.of(1), [1, 1], "float32")), "Mul"],
+  [
+    "× the smallest half, whose bits are those of 1",
+    [3],
+    (x) => ops.cast(ops.cast(x, { to: "float16" }).mul(2 ** -24), { to: "float32" }),
+    "Cast Mul Cast",
+  ],
   ["× a minus one that repeats", [3], (x) => x.mul(constant(Float32Array.of(-1), [1, 1], "float32")), "Mul"],
   ["× -1, twice", [3], (x) => x.mul(-1).neg().exp(), "Exp"],
   ["a sum with a negative", [3], (x) => x.exp().add(x.neg()), "Exp Sub"],
