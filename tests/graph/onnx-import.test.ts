@@ -9,7 +9,7 @@ import { readModel, readTensor } from "../../src/graph/onnx/model.ts";
 import { ProtoWriter } from "../../src/graph/onnx/proto.ts";
 import { writeOnnx, writeOnnxParts } from "../../src/graph/onnx/write.ts";
 import { bindShape, OpenDim } from "../../src/graph/shape.ts";
-import { constant, input } from "../../src/graph/tensor.ts";
+import { constant, input, withScope } from "../../src/graph/tensor.ts";
 import { bindWeights } from "../../src/nn/bind.ts";
 import { initialWeights, weightsOf } from "../../src/nn/module.ts";
 import { importOnnx } from "../../src/nn/onnx-module.ts";
@@ -580,6 +580,16 @@ test("masks and what prepares a picture are no parameters; statistics are buffer
     v: "buffer",
     mask: "buffer",
   });
+});
+
+test("names of layers do not grow from one reading to the next", () => {
+  const x = input([2, 3]);
+  const y = withScope("layers.0", () => x.exp().mul(x)).sum([1]);
+  const again = (bytes: Uint8Array<ArrayBuffer>) => writeOnnx(importOnnx(bytes).graph());
+  const module = importOnnx(writeOnnx(new Graph([["x", x]], [["y", y]])));
+  assert.equal(module.graph().nodes.find(({ op }) => op.name === "Mul")?.scope, "layers.0");
+  const once = writeOnnx(module.graph());
+  assert.deepEqual(again(once), once);
 });
 
 test("weights keep their names, and large ones may lie in a file beside the model", () => {

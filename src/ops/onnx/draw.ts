@@ -156,9 +156,15 @@ const otherBatchHelp = ({ around: { madeFor } }: At): string | undefined =>
     ? undefined
     : `the file was exported for ${madeFor} images at once: export it with an open batch axis, or use batches of ${madeFor}`;
 
-/** Where a node stands, as its exporter names it: "/layers.0/blocks.1/attn/MatMul" is in layers.0.blocks.1.attn. */
+/**
+ * Where a node stands, as its exporter names it: "/layers.0/blocks.1/attn/MatMul" is in layers.0.blocks.1.attn.  What we write begins
+ * with "node:", for nodes and tensors have names of their own.
+ */
 function scopeOf({ name }: OnnxNode): string {
-  const parts = name.split("/").filter(Boolean);
+  const parts = name
+    .replace(/^node:/, "")
+    .split("/")
+    .filter(Boolean);
   return parts.length > 1 ? parts.slice(0, -1).join(".") : (parts[0] ?? "");
 }
 
