@@ -22,9 +22,8 @@ export class Rng {
     // What depends on i and d alone is folded while drawing.
     const draw = Math.imul(++this.#draws, 0x9e3779b1);
     const start = Uint32Array.from({ length: size }, (_, i) => (Math.imul(i, 0x85ebca6b) + draw) >>> 0);
-    let h = constant(start, [size], "uint32").add(mix(this.#seed));
-    h = mix(mix(h));
-    return cast(h.div(scalar(256, "uint32")), { to: "float32" })
+    const h = mix(constant(start, [size], "uint32").add(mix(this.#seed)));
+    return cast(h.div(256), { to: "float32" })
       .mul(2 ** -24)
       .reshape(shape);
   }
@@ -35,8 +34,15 @@ export class Rng {
   }
 }
 
-/** Folds the high half into the low one and multiplies by an odd number, twice: each input bit reaches all high output bits. */
+/**
+ * Folds the high half into the low one and multiplies x by a x + b, a even and b odd, twice: each bit reaches all high bits.  The
+ * square is what tells neighbours apart: sums, shifts and products with constants are so close to linear that the difference of two
+ * numbers would stay the same wherever they stand, and the masks of two layers would agree too often.
+ */
 function mix(h: Tensor): Tensor {
-  const fold = (x: Tensor): Tensor => x.add(x.div(scalar(65536, "uint32")));
-  return fold(fold(h).mul(scalar(0x7feb352d, "uint32"))).mul(scalar(0x846ca68b, "uint32"));
+  const round = (x: Tensor): Tensor => {
+    const folded = x.add(x.div(65536));
+    return folded.mul(folded.mul(0x7feb352c).add(0x846ca68b));
+  };
+  return round(round(h));
 }
