@@ -433,12 +433,18 @@ export const scatterElementsAdd = defineOp<["x", "indices", "updates"], { axis: 
 });
 
 /** Elements of `axis` in another order, each once: a gather whose gradient is a gather.  `order` is a permutation. */
-export function permuteAlong(x: Tensor, order: ArrayLike<number>, axis: number): Tensor {
-  const inverse = new Int32Array(order.length);
-  for (let i = 0; i < order.length; i++) inverse[order[i]] = i;
-  const indices = Int32Array.from(order);
-  return permutation(x, { axis: normalAxis(axis, x.rank), order: indices, inverse });
-}
+export const permuteAlong = (x: Tensor, order: ArrayLike<number>, axis: number): Tensor =>
+  explained("Gather", [x], ["x"], () => {
+    const inverse = new Int32Array(order.length).fill(-1);
+    for (let i = 0; i < order.length; i++) inverse[order[i]] = i;
+    if (inverse.includes(-1))
+      throw new ShapeError({
+        message: `the order of ${order.length} does not name every place once`,
+        help: "gather takes places more than once",
+      });
+    const indices = Int32Array.from(order);
+    return permutation(x, { axis: normalAxis(axis, x.rank), order: indices, inverse });
+  });
 
 const permutation: Draw<["x"], { axis: number; order: Int32Array; inverse: Int32Array }> = defineOp({
   onnx: "Gather",

@@ -348,6 +348,7 @@ test("every operation names itself and what it read", () => {
     ],
     [/^Gather: the indices must be int32 or int64/, () => ops.gather(x, input([2]), { axis: 0 })],
     [/^Gather: an order of 2 for an axis of 3/, () => ops.permuteAlong(x, [1, 0], 1)],
+    [/^Gather: the order of 3 does not name every place once/, () => ops.permuteAlong(x, [0, 0, 1], 1)],
   ];
   for (const [message, draw] of wrong)
     assert.throws(
