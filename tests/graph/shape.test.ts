@@ -75,4 +75,5 @@ test("axes count from either end, and not beyond", () => {
   assert.deepEqual([normalAxis(-1, 3), normalAxis(0, 3), normalAxis(-3, 3)], [2, 0, 0]);
   assert.throws(() => normalAxis(3, 3), /axis 3 is outside a tensor of 3 axes/);
   assert.throws(() => normalAxis(-4, 3), /axis -4/);
+  for (const none of [0.5, Number.NaN]) assert.throws(() => normalAxis(none, 3), /is outside a tensor of 3 axes/);
 });
