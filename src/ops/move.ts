@@ -181,10 +181,9 @@ export const padAxes = defineOp<["x"], PadAttrs>({
       const size = known(d, "a padded axis");
       if (mode === "reflect" && Math.max(before[i], after[i]) >= size)
         throw new ShapeError(`${Math.max(before[i], after[i])} elements cannot be reflected out of ${size}`);
-      const padded = size + before[i] + after[i];
-      if (padded < 1)
-        throw new ShapeError(`${-before[i] - after[i]} elements cannot be cut off axis ${i}, which has ${size}`);
-      return padded;
+      const cut = Math.max(0, -before[i]) + Math.max(0, -after[i]);
+      if (cut >= size) throw new ShapeError(`${cut} elements cannot be cut off axis ${i}, which has ${size}`);
+      return size + before[i] + after[i];
     });
     return { dtype: x.dtype, shape };
   },

@@ -319,6 +319,7 @@ test("every operation names itself and what it read", () => {
       () => ops.padAxes(x, { before: [0, 1], after: [0, 0, 0, 0] }),
     ],
     [/^Pad: 5 elements cannot be cut off axis 2, which has 4/, () => x.pad(2, -3, -2)],
+    [/^Pad: 4 elements cannot be cut off axis 2, which has 4/, () => x.pad(2, -4, 5)],
     [/^Split: parts of 5 \+ -2 do not make 3/, () => ops.split(x, 1, [5, -2])],
     [/^TopK: -1 of 4 elements were asked for/, () => ops.topK(x, -1)],
     [/^Slice: a step of -1 leads nowhere/, () => x.slice(2, 0, 4, -1)],
