@@ -65,7 +65,8 @@ export const isCount = (n: number): boolean => Number.isInteger(n) && n >= 1;
 /** `axis` counted from the front; negative axes count from the back. */
 export function normalAxis(axis: number, rank: number): number {
   const a = axis < 0 ? axis + rank : axis;
-  if (!(Number.isInteger(a) && a >= 0 && a < rank)) throw new ShapeError(`axis ${axis} is outside a tensor of ${rank} axes`);
+  if (!(Number.isInteger(a) && a >= 0 && a < rank))
+    throw new ShapeError(`axis ${axis} is outside a tensor of ${rank} axes`);
   return a;
 }
 

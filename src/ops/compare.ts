@@ -1,8 +1,8 @@
 import { ShapeError } from "../base/errors.ts";
 import { type DType, dtypeCodes, isFloat } from "../graph/dtype.ts";
-import { broadcast } from "../graph/shape.ts";
+import { broadcast, isCount } from "../graph/shape.ts";
 import { constant, scalar, type Tensor, type TensorType } from "../graph/tensor.ts";
-import { broadcastShape, type Draw, defineOp, sameDtype } from "./define.ts";
+import { broadcastShape, type Draw, defineOp, explained, sameDtype } from "./define.ts";
 
 function truth({ a, b }: { a: Tensor; b: Tensor }): TensorType {
   sameDtype(a, b);
@@ -10,16 +10,31 @@ function truth({ a, b }: { a: Tensor; b: Tensor }): TensorType {
 }
 const flat = () => ({ a: null, b: null });
 
+function checkBool(x: Tensor): void {
+  if (x.dtype !== "bool") throw new ShapeError({ message: `it reads bool, not ${x.dtype}`, help: "compare it" });
+}
+
 export const equal = defineOp({ onnx: "Equal", inputs: ["a", "b"], infer: truth, vjp: flat });
 export const greater = defineOp({ onnx: "Greater", inputs: ["a", "b"], infer: truth, vjp: flat });
 export const greaterOrEqual = defineOp({ onnx: "GreaterOrEqual", inputs: ["a", "b"], infer: truth, vjp: flat });
 export const less = defineOp({ onnx: "Less", inputs: ["a", "b"], infer: truth, vjp: flat });
 export const lessOrEqual = defineOp({ onnx: "LessOrEqual", inputs: ["a", "b"], infer: truth, vjp: flat });
-export const and = defineOp({ onnx: "And", inputs: ["a", "b"], infer: truth, vjp: flat });
+export const and = defineOp({
+  onnx: "And",
+  inputs: ["a", "b"],
+  infer: ({ a, b }) => {
+    checkBool(a);
+    return truth({ a, b });
+  },
+  vjp: flat,
+});
 export const not = defineOp({
   onnx: "Not",
   inputs: ["x"],
-  infer: ({ x }) => ({ dtype: "bool", shape: x.shape }),
+  infer: ({ x }) => {
+    checkBool(x);
+    return { dtype: "bool", shape: x.shape };
+  },
   vjp: () => ({ x: null }),
 });
 
@@ -53,6 +68,9 @@ export const where: Draw<["condition", "a", "b"]> = defineOp({
 
 /** 1 at the label's place, else 0.  labels int32 [...B] -> [...B, classes] of `dtype` */
 export function oneHot(labels: Tensor, classes: number, dtype: DType = "float32"): Tensor {
+  explained("oneHot", [labels], ["labels"], () => {
+    if (!isCount(classes)) throw new ShapeError(`there are no ${classes} classes`);
+  });
   const range = constant(
     Int32Array.from({ length: classes }, (_, i) => i),
     [classes],

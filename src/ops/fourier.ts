@@ -1,6 +1,8 @@
+import { ShapeError } from "../base/errors.ts";
 import { type DType, dataOf } from "../graph/dtype.ts";
-import { known } from "../graph/shape.ts";
+import { isCount, known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
+import { explained } from "./define.ts";
 
 // Discrete Fourier transforms of maps as products with matrices of cosines and sines, axis by axis: every device runs them, and their
 // gradients are products too.  Maps are small enough that a product costs less than what stands around it.
@@ -26,6 +28,9 @@ function rotation(height: number, dtype: DType): Tensor {
  * and imaginary parts lie side by side.  [N, H, W, C] -> [N, 2, H, W / 2 + 1, C]
  */
 export function rfft2(x: Tensor): Tensor {
+  explained("rfft2", [x], ["x"], () => {
+    if (x.rank !== 4) throw new ShapeError(`maps are [N, H, W, C], x has ${x.rank} axes`);
+  });
   const [batch, height, width, channels] = [x.shape[0], ...x.shape.slice(1).map((d) => known(d))];
   const count = Math.floor(width / 2) + 1;
   const waves = matrix(2 * count, width, x.dtype, (row, column) => {
@@ -39,6 +44,10 @@ export function rfft2(x: Tensor): Tensor {
 
 /** What `rfft2` came from; `width` tells W and W + 1 apart.  [N, 2, H, W / 2 + 1, C] -> [N, H, W, C] */
 export function irfft2(y: Tensor, width: number): Tensor {
+  explained("irfft2", [y], ["y"], () => {
+    if (y.rank !== 5 || y.shape[1] !== 2 || !isCount(width) || y.shape[3] !== Math.floor(width / 2) + 1)
+      throw new ShapeError(`frequencies of maps ${width} wide are [N, 2, H, ${Math.floor(width / 2) + 1}, C]`);
+  });
   const [batch, , height, count, channels] = [y.shape[0], ...y.shape.slice(1).map((d) => known(d))];
   const columns = rotation(height, y.dtype).mT.matmul(y.reshape([batch, 2 * height, count * channels]));
   const along = columns

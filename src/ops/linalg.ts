@@ -70,7 +70,11 @@ export function columnSums(x: Tensor): Tensor {
 }
 
 /** All leading axes merged.  [...B, C] -> [B, C] */
-export const rows = (x: Tensor): Tensor => x.reshape([sizeOf(x.shape.slice(0, -1)), x.shape[x.rank - 1]]);
+export const rows = (x: Tensor): Tensor =>
+  explained("rows", [x], ["x"], () => {
+    if (x.rank === 0) throw new ShapeError("a single number has no last axis");
+    return x.reshape([sizeOf(x.shape.slice(0, -1)), x.shape[x.rank - 1]]);
+  });
 
 interface GemmAttrs {
   alpha?: number;
@@ -120,7 +124,7 @@ export const linear = (x: Tensor, weight: Tensor, bias?: Tensor): Tensor =>
 
 /** A matrix applied to one axis.  x: [...A, S, ...B], matrix: [S', S] -> [...A, S', ...B] */
 export function along(x: Tensor, axis: number, matrix: Tensor): Tensor {
-  const a = normalAxis(axis, x.rank);
+  const a = explained("along", [x, matrix], ["x", "matrix"], () => normalAxis(axis, x.rank));
   if (x.rank === 1) return along(x.unsqueeze(0), 1, matrix).squeeze(0);
   if (a === x.rank - 1) return x.matmul(matrix.mT);
   if (a === x.rank - 2) return matrix.matmul(x);

@@ -101,6 +101,10 @@ export const expandTo = defineOp<["x", "sizes"], { shape: Shape }>({
 /** `x` with its leading axis of size 1 repeated as often as `like` is long: a class token for each image.  [1, ...S] -> [N, ...S] */
 export function expandBatch(x: Tensor, like: Tensor): Tensor {
   const size = like.shape[0];
+  explained("expandBatch", [x, like], ["x", "like"], () => {
+    if (x.shape[0] !== 1 || size === undefined)
+      throw new ShapeError("what is repeated is [1, ...S], for each of [N, ...]");
+  });
   if (!isOpen(size)) return expand(x, { shape: [size, ...x.shape.slice(1)] });
   // Expand aligns shapes at their ends: with the batch last, its size alone is the whole target.
   const flat = x.reshape([sizeOf(x.shape), 1]);
@@ -311,12 +315,18 @@ function checkIndices(indices: Tensor): void {
     throw new ShapeError({ message: "the indices must be int32 or int64", help: "cast them" });
 }
 
+const exceeds = (d: Dim, size: Dim): boolean => !isOpen(d) && !isOpen(size) && d > size;
+
 /** What is read or written by one index for each element. */
 function checkElements(x: Tensor, indices: Tensor, { axis }: { axis: number }, updates?: Tensor): void {
   checkIndices(indices);
-  normalAxis(axis, x.rank);
   sameDtype(x, updates);
   if (x.rank !== indices.rank) throw new ShapeError(`x has ${x.rank} axes, the indices ${indices.rank}`);
+  const a = normalAxis(axis, x.rank);
+  if (indices.shape.some((d, i) => i !== a && exceeds(d, x.shape[i])))
+    throw new ShapeError(
+      `indices ${showShape(indices.shape)} reach beyond ${showShape(x.shape)} in other axes than ${a}`,
+    );
   if (updates && !sameShape(updates.shape, indices.shape))
     throw new ShapeError(`updates are ${showShape(updates.shape)}, the indices ${showShape(indices.shape)}`);
 }

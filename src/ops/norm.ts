@@ -46,6 +46,7 @@ export const layerNormOp: DrawMany<{ axis: number; epsilon: number }> = defineMa
   onnx: "LayerNormalization",
   inputs: ["x", "scale", "bias?"],
   infer: ([x, scale, bias], { axis }) => {
+    if (axis < 0 || axis >= x.rank) throw new ShapeError(`${x.rank - axis} axes are to be normalised, x has ${x.rank}`);
     numberEach(x, x.shape.slice(axis), { scale, bias });
     // The mean and 1/σ come out in float32 whatever x is.
     const one: TensorType = { dtype: "float32", shape: x.shape.map((d, i) => (i < axis ? d : 1)) };
@@ -99,8 +100,9 @@ export function layerNorm(x: Tensor, scale: Tensor, bias: Tensor | undefined, ep
   return layerNormOp([x, scale, bias], { axis: x.rank - scale.rank, epsilon })[0];
 }
 
-/** The type of x, which the others have a number for each channel of. */
-function perChannelType(x: Tensor, others: Readonly<Record<string, Tensor | undefined>>): TensorType {
+/** The type of x, a map of so many axes or more, which the others have a number for each channel of. */
+function perChannelType(x: Tensor, others: Readonly<Record<string, Tensor | undefined>>, axes = 2): TensorType {
+  if (x.rank < axes) throw new ShapeError(`${axes} axes or more are needed, [N, C, ...S]; x has ${x.rank}`);
   for (const [name, other] of Object.entries(others)) {
     sameDtype(x, other);
     if (other && !sameShape(other.shape, x.shape.slice(1, 2)))
@@ -148,6 +150,7 @@ export function batchNormTraining(
   bias: Tensor,
   epsilon: number,
 ): { y: Tensor; mean: Tensor; variance: Tensor } {
+  explained("batchNormTraining", [x, scale, bias], ["x", "scale", "bias"], () => perChannelType(x, { scale, bias }));
   const [batch, channels] = [known(x.shape[0], "the batch"), known(x.shape[1], "the channel axis")];
   const places = known(sizeOf(x.shape.slice(2)), "a spatial axis");
   const flat = (t: Tensor): Tensor => t.reshape([batch, channels, places]);
@@ -230,7 +233,7 @@ function scaleChannels(x: Tensor, gain: Tensor, shift: Tensor): Tensor {
 export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }>({
   onnx: "InstanceNormalization",
   inputs: ["x", "scale", "bias"],
-  infer: ({ x, ...others }) => perChannelType(x, others),
+  infer: ({ x, ...others }) => perChannelType(x, others, 3),
   form: ({ epsilon }) => ({ attributes: { epsilon: new FloatAttr(epsilon) } }),
   vjp: ({ x, scale }, dy, { attrs: { epsilon } }) => {
     const map = x.shape.slice(2).map((_, i) => i + 2);
@@ -253,9 +256,9 @@ export const instanceNorm = defineOp<["x", "scale", "bias"], { epsilon: number }
  */
 export function groupNorm(x: Tensor, groups: number, scale: Tensor, bias: Tensor | undefined, epsilon: number): Tensor {
   explained("groupNorm", [x, scale, bias], ["x", "scale", "bias"], () => {
+    perChannelType(x, { scale, bias });
     if (!isCount(groups) || known(x.shape[1]) % groups !== 0)
       throw new ShapeError(`${x.shape[1]} channels do not divide into ${groups} groups`);
-    perChannelType(x, { scale, bias });
   });
   const constantly = (value: number): Tensor => filled(groups, value, x.dtype);
   const map = sizeOf(x.shape.slice(1));

@@ -173,7 +173,10 @@ function windowSizes(x: Shape, y: Shape, { kernel, strides, pads, countPadding }
 export const globalAveragePool: Draw<["x"]> = defineOp({
   onnx: "GlobalAveragePool",
   inputs: ["x"],
-  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i < 2 ? d : 1)) }),
+  infer: ({ x }) => {
+    if (x.rank < 3) throw new ShapeError(`it reads a map, [N, C, ...S]; x has ${x.rank} axes`);
+    return { dtype: x.dtype, shape: x.shape.map((d, i) => (i < 2 ? d : 1)) };
+  },
   vjp: ({ x }, dy) => ({ x: expandLike(dy.div(staticSize(x.shape.slice(2))), x) }),
 });
 

@@ -348,6 +348,31 @@ test("every operation names itself and what it read", () => {
       () => ops.scatterElementsAdd(input([4]), input([3], "int32"), input([2]), { axis: 0 }),
     ],
     [/^Gather: the indices must be int32 or int64/, () => ops.gather(x, input([2]), { axis: 0 })],
+    [/^rows: a single number has no last axis/, () => ops.linear(input([]), input([2, 3]))],
+    [/^along: axis 4/, () => ops.along(x, 4, input([2, 2]))],
+    [/^expandBatch: what is repeated is \[1, ...S\]/, () => ops.expandBatch(input([2, 3]), x)],
+    [/^oneHot: there are no 0 classes/, () => ops.oneHot(input([2], "int32"), 0)],
+    [/^Not: it reads bool, not float32/, () => ops.not(x)],
+    [/^And: it reads bool, not int32/, () => ops.and(input([2], "int32"), input([2], "int32"))],
+    [/^rfft2: maps are \[N, H, W, C\], x has 2 axes/, () => ops.rfft2(open)],
+    [/^irfft2: frequencies of maps 8 wide are \[N, 2, H, 5, C\]/, () => ops.irfft2(input([1, 2, 8, 4, 3]), 8)],
+    [/^GlobalAveragePool: it reads a map/, () => ops.globalAveragePool(open)],
+    [
+      /^InstanceNormalization: 3 axes or more are needed, \[N, C, ...S\]; x has 2/,
+      () => ops.instanceNorm(open, input([3]), input([3]), { epsilon: 1e-5 }),
+    ],
+    [
+      /^batchNormTraining: 2 axes or more are needed/,
+      () => ops.batchNormTraining(input([3]), input([3]), input([3]), 1e-5),
+    ],
+    [
+      /^LayerNormalization: 0 axes are to be normalised, x has 0/,
+      () => ops.layerNorm(input([]), input([]), undefined, 1),
+    ],
+    [
+      /^GatherElements: indices \[2, 4\] reach beyond \[3, 3\] in other axes than 0/,
+      () => ops.gatherElements(input([3, 3]), input([2, 4], "int32"), { axis: 0 }),
+    ],
     [/^Gather: an order of 2 for an axis of 3/, () => ops.permuteAlong(x, [1, 0], 1)],
     [/^Gather: the order of 3 does not name every place once/, () => ops.permuteAlong(x, [0, 0, 1], 1)],
   ];
