@@ -473,6 +473,22 @@ test("operators that are not known are listed, with their number and the first o
   );
 });
 
+test("attention that sees what came before alone is refused, in either form", () => {
+  for (const [op, attributes, domain] of [
+    ["Attention", { is_causal: 1, q_num_heads: 2, kv_num_heads: 2 }],
+    ["MultiHeadAttention", { unidirectional: 1, num_heads: 2 }, "com.microsoft"],
+  ] as const) {
+    const model = handModel({
+      opset: 23,
+      domains: { "com.microsoft": 1 },
+      inputs: { x: [1, 4, 8] },
+      outputs: ["y"],
+      nodes: [node(op, ["x", "x", "x"], ["y"], attributes, domain)],
+    });
+    assert.throws(() => importOnnx(model).graph(), /is causal/);
+  }
+});
+
 test("a quantised model says that it cannot be trained", () => {
   const module = importOnnx(handModel(versions["quantised, one scale a tensor and one a channel"]));
   const graph = module.graph({ batch: 1 });

@@ -54,6 +54,7 @@ export const contrib: Readonly<Record<string, Importer>> = {
   },
   MultiHeadAttention: (at) => {
     const heads = at.attr("num_heads", 1);
+    if (at.attr("unidirectional", 0) !== 0) throw at.wrong("is causal");
     if (at.has(3) || at.has(4) || at.has(6) || at.has(7)) throw at.wrong("has a bias, a padding mask or a past");
     const [q, k, v] = [0, 1, 2].map((i) => toHeads(at.x(i), heads));
     const scale = at.attr("scale", 0) || 1 / Math.sqrt(known(q.shape[3]));
