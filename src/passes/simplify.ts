@@ -12,12 +12,15 @@ import { expand, type PadAttrs, padAxes, permute, permuteAlong, sliceAxes } from
  */
 export function simplify(graph: Graph): Graph {
   const seen = new Map<string, readonly Tensor[]>();
+  let changed = false;
   const outputs = rewrite(graph.outputs, (node, inputs) => {
-    const changed = inputs.some((x, i) => x !== node.inputs[i]);
+    // As `rewrite` does: drawn anew behind the first change, what stays keeps its order.
     let made = changed ? redraw(node, inputs) : node.outputs;
     // What a rule gives may be what another rule shortens.
     for (let next = shorten(made); next; next = shorten(made)) made = next;
-    return unique(made, seen);
+    made = unique(made, seen);
+    changed ||= made !== node.outputs;
+    return made;
   });
   return new Graph(graph.inputs, outputs);
 }

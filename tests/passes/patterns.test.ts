@@ -7,6 +7,7 @@ import { gelu } from "../../src/ops/elementwise.ts";
 import { linear } from "../../src/ops/linalg.ts";
 import { batchNorm, layerNorm, softmax } from "../../src/ops/norm.ts";
 import { fuse, targetOf } from "../../src/passes/fuse.ts";
+import { executionOrder } from "../../src/passes/memory.ts";
 import { product, randn } from "../support/arrays.ts";
 import { as, difference, runGraph } from "../support/check.ts";
 
@@ -165,6 +166,20 @@ describe("what is near a pattern and stays", () => {
 
 const isArithmeticOfConstants = (inputs: readonly (Tensor | undefined)[]): boolean =>
   inputs.length > 0 && inputs.every((x) => x?.node.op === constantOp);
+
+test("what is not fused runs in the order in which it was drawn", () => {
+  const [x, y] = [input([4, 8]), input([4, 6])];
+  const sum = x.matmul(weights(8, 6)).mul(2).add(gelu(y));
+  const graph = new Graph(
+    [
+      ["x", x],
+      ["y", y],
+    ],
+    [["sum", sum]],
+  );
+  const names = executionOrder(fuse(graph, { target: "onnx" })).map(({ op }) => op.name);
+  assert.equal(names.join(" "), "Gelu MatMul Add");
+});
 
 test("a device has its target", () => {
   assert.deepEqual(["cpu", "wasm", "webgpu", "cuda"].map(targetOf), ["onnx", "onnx", "webgpu", "onnx"]);

@@ -10,6 +10,7 @@ import { initialWeights, parametersOf, weightsOf } from "../../src/nn/module.ts"
 import { trace } from "../../src/nn/trace.ts";
 import * as ops from "../../src/ops/index.ts";
 import { expand } from "../../src/ops/move.ts";
+import { executionOrder } from "../../src/passes/memory.ts";
 import { simplify } from "../../src/passes/simplify.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
@@ -95,6 +96,26 @@ describe("simplify", () => {
       assert.equal(difference(after.y, before.y), 0);
       assert.equal(operators(simplify(simple)), left, "a second time changes nothing");
     });
+});
+
+test("what stays runs in the order in which it was drawn", () => {
+  const [x, y] = [input([2]), input([2])];
+  const sum = x.mul(1).exp().add(ops.tanh(y));
+  const graph = simplify(
+    new Graph(
+      [
+        ["x", x],
+        ["y", y],
+      ],
+      [["sum", sum]],
+    ),
+  );
+  assert.equal(
+    executionOrder(graph)
+      .map(({ op }) => op.name)
+      .join(" "),
+    "Tanh Exp Add",
+  );
 });
 
 test("what no output needs is gone, inputs stay", () => {
