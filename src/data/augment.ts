@@ -108,7 +108,7 @@ export type CropMode = "center" | "squash" | "border";
 
 /**
  * The view for evaluation: resized so that `size` is `cropPct` of it, then the middle.  [H, W, 3] -> [height, width, 3]
- * timm's `transforms_imagenet_eval`.
+ * What the picture does not cover is `fill` where the mode is "border", else black.  timm's `transforms_imagenet_eval`.
  */
 export function centerView(
   image: Image,
@@ -119,7 +119,8 @@ export function centerView(
   const target = [Math.floor(height / cropPct), Math.floor(width / cropPct)];
   const [h, w] = fitted(image, target, cropMode);
   const resized = resize(image, w, h, { filter });
-  return crop(resized, middle(w, width), middle(h, height), width, height, fill);
+  const around = cropMode === "border" ? fill : undefined;
+  return crop(resized, middle(w, width), middle(h, height), width, height, around);
 }
 
 /** Where the middle `part` of `whole` pixels begins; a part that is larger reaches beyond them by the smaller half first. */

@@ -56,7 +56,7 @@ export interface TrainTransform extends Frame {
 /** The one view that a picture is judged by. */
 export interface EvaluateTransform extends Frame {
   kind: "evaluate";
-  /** Share of the resized picture that the crop keeps. */
+  /** Share of the resized picture's side that the crop keeps; above 1 the picture lies within a border. */
   cropPct?: number;
   cropMode?: CropMode;
   interpolation?: "bilinear" | "bicubic" | "lanczos" | "nearest";
@@ -151,10 +151,11 @@ const everyColor = (by: number): ColorJitter => ({ brightness: by, contrast: by,
 
 function evaluateView(t: EvaluateTransform, size: readonly [number, number], fill: readonly number[]): Pixels {
   const { cropPct = 0.875, cropMode = "center", interpolation: filter = "bicubic" } = t;
-  if (!(cropPct > 0 && cropPct <= 1)) {
+  // a few published models ask for 1.15; 87.5 is a percentage by mistake
+  if (!(cropPct > 0 && cropPct < 2)) {
     throw new UsageError({
       message: `cropPct is ${cropPct}`,
-      help: "give a number above 0 and at most 1, such as 0.875",
+      help: "give a share, such as 0.875; one above 1 leaves a border, and 2 or more is refused",
     });
   }
   return (image) => centerView(image, size, { cropPct, cropMode, filter, fill });

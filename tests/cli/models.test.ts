@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { findModel } from "../../src/backbones/index.ts";
+import { findModel, listModels } from "../../src/backbones/index.ts";
+import { prepare } from "../../src/data/transform.ts";
 import { evaluateTransform } from "../../src/train/model.ts";
 import { json, oriel, refused, temporaryFolder } from "./helpers.ts";
 
@@ -56,6 +57,11 @@ test("a model that was judged by bent pictures is shown, and judges, so", async 
   assert.match(stdout, /pictures: resized to 384×384, whatever their shape/);
   const { preprocessing } = await findModel("tiny_vit_21m_512");
   assert.equal(evaluateTransform(preprocessing).cropMode, "squash");
+});
+
+test("every model's own view of a picture can be made", async () => {
+  for (const { name, preprocessing } of await listModels())
+    assert.doesNotThrow(() => prepare(evaluateTransform(preprocessing)), name);
 });
 
 test("info: what a file of weights holds, without reading them", async () => {

@@ -212,6 +212,10 @@ export const views: readonly [
   [[32, 48], 0.875, "center", "bicubic", "6e2333e502"],
   [96, 0.875, "center", "lanczos", "8ca0d3a54e"],
   [33, 0.875, "center", "nearest", "3cb96d411c"],
+  [40, 1.15, "center", "bicubic", "17a0c69533"],
+  [[40, 33], 1.15, "center", "bicubic", "60ec85bb0d"],
+  [40, 1.15, "squash", "bilinear", "1f5bf4ce44"],
+  [40, 1.15, "border", "bicubic", "be48630c7b"],
 ];
 
 /** The same at size 40 with its defaults, bicubic, normalised: SHA-1 of the float32 bytes, [3, 40, 40]. */
