@@ -8,7 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
 import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
-import { normChannels } from "../nn/layout.ts";
+import { complete, normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { acrossWindows, fromWindows, toWindows } from "../nn/window.ts";
@@ -181,10 +181,6 @@ class Downsample extends Module {
     return this.conv.forward(this.#overlap ? y : complete(y, 2));
   }
 }
-
-/** Zeros below and to the right, until the sides divide.  [N, C, H, W] */
-const complete = (x: Tensor, by: number): Tensor =>
-  [2, 3].reduce((y, axis) => y.pad(axis, 0, (by - (known(x.shape[axis]) % by)) % by), x);
 
 /** Blocks at one resolution, after halving the map where it is not the first.  [N, C, H, W] -> [N, C', H', W'] */
 class Stage extends Module {

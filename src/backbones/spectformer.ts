@@ -11,7 +11,7 @@ import { attend, cutLinear, projections } from "../nn/attention.ts";
 import { ConvMlp } from "../nn/conv-mlp.ts";
 import { heNormalFor, normal, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
-import { channelsFirst, channelsLast } from "../nn/layout.ts";
+import { channelsFirst, channelsLast, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { relu } from "../ops/elementwise.ts";
 import { irfft2, rfft2 } from "../ops/fourier.ts";
@@ -114,8 +114,7 @@ class PatchEmbed extends Module {
     this.proj = new Conv2d(inChannels, dim, { kernel: patch, stride: patch });
   }
   forward(image: Tensor): Tensor {
-    const missing = image.shape.map((d, axis) => (axis < 2 ? 0 : (patch - (known(d) % patch)) % patch));
-    return channelsLast(this.proj.forward(image.pad(2, 0, missing[2]).pad(3, 0, missing[3])));
+    return channelsLast(this.proj.forward(complete(image, patch)));
   }
 }
 

@@ -9,7 +9,7 @@ import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
-import { channelsFirst } from "../nn/layout.ts";
+import { channelsFirst, channelsLast, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import {
@@ -166,11 +166,7 @@ export class PatchEmbed extends Module {
     this.norm = new LayerNorm(dim);
   }
   forward(image: Tensor): Tensor {
-    const p = this.#patch;
-    const fits = image
-      .pad(2, 0, (p - (known(image.shape[2]) % p)) % p)
-      .pad(3, 0, (p - (known(image.shape[3]) % p)) % p);
-    return this.norm.forward(this.proj.forward(fits).permute(0, 2, 3, 1));
+    return this.norm.forward(channelsLast(this.proj.forward(complete(image, this.#patch))));
   }
 }
 

@@ -8,6 +8,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { Attention } from "../nn/attention.ts";
 import { fixed, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../nn/layers.ts";
+import { complete, normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
@@ -128,9 +129,7 @@ class PatchEmbed extends Module {
     this.proj = new Conv2d(inputs, dim, { kernel: patch, stride: patch });
   }
   forward(x: Tensor): Tensor {
-    const p = this.#patch;
-    const fits = x.pad(2, 0, (p - (known(x.shape[2]) % p)) % p).pad(3, 0, (p - (known(x.shape[3]) % p)) % p);
-    return this.norm.forward(this.proj.forward(fits).permute(0, 2, 3, 1)).permute(0, 3, 1, 2);
+    return normChannels(this.norm, this.proj.forward(complete(x, this.#patch)));
   }
 }
 

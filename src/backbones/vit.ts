@@ -12,6 +12,7 @@ import { positions } from "../nn/adapt.ts";
 import { Attention } from "../nn/attention.ts";
 import { normal, truncatedNormal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../nn/layers.ts";
+import { channelsLast, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { concat, expandBatch } from "../ops/move.ts";
@@ -60,11 +61,7 @@ class PatchEmbed extends Module {
     this.proj = new Conv2d(inChannels, dim, { kernel: patch, stride: patch });
   }
   forward(image: Tensor): Tensor {
-    const p = this.#patch;
-    const fits = image
-      .pad(2, 0, (p - (known(image.shape[2]) % p)) % p)
-      .pad(3, 0, (p - (known(image.shape[3]) % p)) % p);
-    return this.proj.forward(fits).permute(0, 2, 3, 1);
+    return channelsLast(this.proj.forward(complete(image, this.#patch)));
   }
 }
 

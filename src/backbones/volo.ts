@@ -10,7 +10,7 @@ import { positionMap } from "../nn/adapt.ts";
 import { Attention, attend, cutLinear } from "../nn/attention.ts";
 import { normalFanIn, truncatedNormal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
-import { channelsFirst } from "../nn/layout.ts";
+import { channelsFirst, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { relu } from "../ops/elementwise.ts";
@@ -215,10 +215,6 @@ class PatchEmbed extends Module {
     return this.#proj.forward(this.#convs.reduce((x, conv, i) => relu(this.#norms[i].forward(conv.forward(x))), fits));
   }
 }
-
-/** Zeros after the last row and column, so that both divide by `side`.  [N, C, H, W] */
-const complete = (map: Tensor, side: number): Tensor =>
-  [2, 3].reduce((x, axis) => x.pad(axis, 0, (side - (known(map.shape[axis]) % side)) % side), map);
 
 /** Halves the map.  [N, H, W, C] -> [N, H/2, W/2, C'] */
 class Downsample extends Module {
