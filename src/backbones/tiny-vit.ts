@@ -11,7 +11,7 @@ import { ones, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
-import { fromWindows, planWindows, toWindows, type WindowPlan } from "../nn/window.ts";
+import { acrossWindows, fromWindows, toWindows, type WindowPlan } from "../nn/window.ts";
 import type { ConvOptions } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { gather } from "../ops/move.ts";
@@ -164,20 +164,11 @@ class Block extends Module {
     const z = this.localConv.forward(y).permute(0, 2, 3, 1); // [N, H, W, C]
     return z.add(this.dropPath.forward(this.mlp.forward(z)));
   }
-  /** Zeros complete the windows at the border. */
   #attend(x: Tensor): Tensor {
     const [batch, height, width, dim] = [x.shape[0], ...x.shape.slice(1).map((d) => known(d))];
-    const grown = [height, width].map((s) => Math.ceil(s / this.#window) * this.#window);
-    const plan = planWindows(grown, [this.#window, this.#window]);
-    const tokens = x
-      .pad(1, 0, grown[0] - height)
-      .pad(2, 0, grown[1] - width)
-      .reshape([batch, plan.order.length, dim]);
-    return this.attn
-      .forward(tokens, plan)
-      .reshape([batch, ...grown, dim])
-      .slice(1, 0, height)
-      .slice(2, 0, width);
+    const inside = (tokens: Tensor, plan: WindowPlan): Tensor => this.attn.forward(tokens, plan);
+    const tokens = x.reshape([batch, height * width, dim]);
+    return acrossWindows(tokens, [height, width], [this.#window, this.#window], inside).reshape(x.shape);
   }
 }
 
