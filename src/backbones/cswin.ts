@@ -13,7 +13,7 @@ import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
 import { planWindows } from "../nn/window.ts";
 import { conv } from "../ops/conv.ts";
-import { concat, permuteAlong, split } from "../ops/move.ts";
+import { concat, inverseOrder, permuteAlong, split } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 
@@ -106,7 +106,7 @@ function attend(qkv: readonly Tensor[], groups: readonly HeadGroup[], cut: reado
     .add(channelsLast(places.reshape(values.shape)).reshape(v.shape));
 
   const grown = [height, width].map((s, i) => (axis === i + 1 ? s + before + after : s));
-  return permuteAlong(mixed.reshape(rows), inverse(order), 1)
+  return permuteAlong(mixed.reshape(rows), inverseOrder(order), 1)
     .reshape([batch, ...grown, dim])
     .slice(axis, before, before + [height, width][axis - 1]);
 }
@@ -131,14 +131,6 @@ function sortByHead(cut: readonly Stripes[], tokens: number, heads: number): Int
       const { order } = cut[Math.floor((head * cut.length) / heads)];
       for (let t = 0; t < tokens; t++) out[next++] = order[first + t] * heads + head;
     }
-  return out;
-}
-
-function inverse(order: Int32Array): Int32Array {
-  const out = new Int32Array(order.length);
-  order.forEach((from, to) => {
-    out[from] = to;
-  });
   return out;
 }
 

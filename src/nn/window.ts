@@ -1,7 +1,7 @@
 import { ShapeError } from "../base/errors.ts";
 import { type Dim, divDim, known, mulDim } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
-import { gather, permuteAlong } from "../ops/move.ts";
+import { gather, inverseOrder, permuteAlong } from "../ops/move.ts";
 
 /**
  * How a map of any number of axes is cut into windows.  1-D for sequences, 2-D for images (a stripe is a window as wide as the
@@ -102,14 +102,6 @@ function byHead({ windows, tokens, order }: WindowPlan, heads: number): Int32Arr
   for (let w = 0; w < windows; w++)
     for (let head = 0; head < heads; head++)
       for (let t = 0; t < tokens; t++) out[next++] = order[w * tokens + t] * heads + head;
-  return out;
-}
-
-function inverseOrder(order: Int32Array): Int32Array {
-  const out = new Int32Array(order.length);
-  order.forEach((from, to) => {
-    out[from] = to;
-  });
   return out;
 }
 

@@ -444,16 +444,23 @@ export const scatterElementsAdd = defineOp<["x", "indices", "updates"], { axis: 
 /** Elements of `axis` in another order, each once: a gather whose gradient is a gather.  `order` is a permutation. */
 export const permuteAlong = (x: Tensor, order: ArrayLike<number>, axis: number): Tensor =>
   explained("Gather", [x], ["x"], () => {
-    const inverse = new Int32Array(order.length).fill(-1);
-    for (let i = 0; i < order.length; i++) inverse[order[i]] = i;
-    if (inverse.includes(-1))
-      throw new ShapeError({
-        message: `the order of ${order.length} does not name every place once`,
-        help: "gather takes places more than once",
-      });
     const indices = Int32Array.from(order);
-    return permutation(x, { axis: normalAxis(axis, x.rank), order: indices, inverse });
+    return permutation(x, { axis: normalAxis(axis, x.rank), order: indices, inverse: inverseOrder(indices) });
   });
+
+/** The order that undoes one: `permuteAlong` by both leaves a tensor as it was. */
+export function inverseOrder(order: Int32Array): Int32Array {
+  const out = new Int32Array(order.length).fill(-1);
+  order.forEach((from, to) => {
+    out[from] = to;
+  });
+  if (out.includes(-1))
+    throw new ShapeError({
+      message: `the order of ${order.length} does not name every place once`,
+      help: "gather takes places more than once",
+    });
+  return out;
+}
 
 const permutation: Draw<["x"], { axis: number; order: Int32Array; inverse: Int32Array }> = defineOp({
   onnx: "Gather",
