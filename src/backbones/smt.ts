@@ -28,7 +28,8 @@ export interface SmtConfig {
 
 const eps = 1e-6;
 
-const convolution = (
+/** A convolution that keeps the size at stride 1, drawn as the official repositories draw theirs. */
+export const convolution = (
   inputs: number,
   outputs: number,
   kernel: number,
@@ -154,7 +155,7 @@ class Stem extends Module {
 }
 
 /** An overlapping convolution halves the map.  [N, H, W, C] -> [N, H / 2, W / 2, C'] */
-class PatchEmbed extends Module {
+export class Downsample extends Module {
   proj;
   norm;
   constructor(from: number, to: number) {
@@ -172,7 +173,7 @@ export class Smt extends Module implements Backbone {
   readonly strides: readonly number[];
   readonly dim: number;
   readonly headName = "head";
-  readonly #embeddings: readonly (Stem | PatchEmbed)[];
+  readonly #embeddings: readonly (Stem | Downsample)[];
   readonly #blocks: readonly (readonly Block[])[];
   readonly #norms: readonly LayerNorm[];
   constructor({ dims, depths, ratios, stem, layerScale = false }: SmtConfig, options: BackboneOptions = {}) {
@@ -184,7 +185,7 @@ export class Smt extends Module implements Backbone {
     this.strides = dims.map((_, i) => 4 * 2 ** i);
     this.dim = dims[last];
     this.#embeddings = dims.map((dim, i) =>
-      i === 0 ? new Stem(inChannels, dim, stem) : new PatchEmbed(dims[i - 1], dim),
+      i === 0 ? new Stem(inChannels, dim, stem) : new Downsample(dims[i - 1], dim),
     );
     // Evolutionary hybrid network (section 3.2): in the stage before the last every second block attends.
     this.#blocks = depths.map((_, i) =>

@@ -9,15 +9,17 @@ import type { Tensor } from "../graph/tensor.ts";
 import { positions, spectralFilters } from "../nn/adapt.ts";
 import { attend, cutLinear, projections } from "../nn/attention.ts";
 import { ConvMlp } from "../nn/conv-mlp.ts";
-import { heNormalFor, normal, truncatedNormal } from "../nn/init.ts";
-import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
-import { channelsFirst, channelsLast, complete } from "../nn/layout.ts";
+import { normal, truncatedNormal } from "../nn/init.ts";
+import { BatchNorm2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
+import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { relu } from "../ops/elementwise.ts";
 import { irfft2, rfft2 } from "../ops/fourier.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, split } from "../ops/move.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, stageRates, type Variant } from "./backbone.ts";
+import { convolution, Downsample } from "./smt.ts";
+import { PatchEmbed } from "./vit.ts";
 
 /** Patches of one size throughout. */
 export interface PlainConfig {
@@ -106,17 +108,8 @@ class PlainBlock extends Module {
 
 const patch = 16;
 
-/** Patches to vectors; zeros complete the last ones.  [N, 3, H, W] -> [N, H / 16, W / 16, C] */
-class PatchEmbed extends Module {
-  proj;
-  constructor(inChannels: number, dim: number) {
-    super();
-    this.proj = new Conv2d(inChannels, dim, { kernel: patch, stride: patch });
-  }
-  forward(image: Tensor): Tensor {
-    return channelsLast(this.proj.forward(complete(image, patch)));
-  }
-}
+/** How many blocks filter before the others attend: the paper's α. */
+const spectral = 4;
 
 export class SpectFormer extends Module implements Backbone {
   readonly channels: readonly number[];
@@ -135,9 +128,9 @@ export class SpectFormer extends Module implements Backbone {
     this.channels = [dim];
     this.dim = dim;
     this.posEmbed = this.param([1, height * width, dim], truncatedNormal(), positions([height, width], 0));
-    this.patchEmbed = new PatchEmbed(inChannels, dim);
+    this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
     this.blocks = dropPathRates(depth, dropPath).map(
-      (rate, i) => new PlainBlock(config, i < 4 ? [height, width] : undefined, rate),
+      (rate, i) => new PlainBlock(config, i < spectral ? [height, width] : undefined, rate),
     );
     this.norm = new LayerNorm(dim, { eps });
   }
@@ -160,21 +153,6 @@ export class SpectFormer extends Module implements Backbone {
     return this.#map(image).mean([1, 2]);
   }
 }
-
-const convolution = (
-  inputs: number,
-  outputs: number,
-  kernel: number,
-  { stride = 1, groups = 1, bias = true } = {},
-): Conv2d =>
-  new Conv2d(inputs, outputs, {
-    kernel,
-    stride,
-    padding: Math.floor(kernel / 2),
-    groups,
-    bias,
-    init: heNormalFor(groups),
-  });
 
 /** Of the pyramid: queries, and keys with values, are layers of their own.  q: [N, M, C], x: [N, L, C] -> [N, M, C] */
 class CrossAttention extends Module {
@@ -254,20 +232,6 @@ class Stem extends Module {
   forward(image: Tensor): Tensor {
     const x = this.#convs.reduce((y, conv, i) => relu(this.#norms[i].forward(conv.forward(y))), image);
     return this.#norm.forward(channelsLast(this.#proj.forward(x)));
-  }
-}
-
-/** An overlapping convolution halves the map.  [N, H, W, C] -> [N, H / 2, W / 2, C'] */
-class Downsample extends Module {
-  proj;
-  norm;
-  constructor(from: number, to: number) {
-    super();
-    this.proj = convolution(from, to, 3, { stride: 2 });
-    this.norm = new LayerNorm(to);
-  }
-  forward(x: Tensor): Tensor {
-    return this.norm.forward(channelsLast(this.proj.forward(channelsFirst(x))));
   }
 }
 

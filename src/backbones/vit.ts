@@ -52,7 +52,7 @@ class Block extends Module {
 }
 
 /** Patches to vectors; zeros complete the last ones.  [N, 3, H, W] -> [N, H / P, W / P, D] */
-class PatchEmbed extends Module {
+export class PatchEmbed extends Module {
   proj;
   readonly #patch;
   constructor(inChannels: number, dim: number, patch: number) {
