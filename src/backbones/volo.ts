@@ -106,36 +106,17 @@ function fold(taps: readonly Tensor[], height: number, width: number): Tensor {
     .slice(2, 1, width + 1);
 }
 
-/** Outlook attention, then an MLP (equations 1 and 2).  [N, H, W, C] -> [N, H, W, C] */
-class Outlooker extends Module {
-  norm1;
-  attn;
-  norm2;
-  mlp;
-  constructor(dim: number, heads: number, ratio: number) {
-    super();
-    this.norm1 = new LayerNorm(dim);
-    this.attn = new OutlookAttention(dim, heads);
-    this.norm2 = new LayerNorm(dim);
-    this.mlp = new Mlp(dim, ratio * dim);
-  }
-  forward(x: Tensor): Tensor {
-    const y = x.add(this.attn.forward(this.norm1.forward(x)));
-    return y.add(this.mlp.forward(this.norm2.forward(y)));
-  }
-}
-
-/** Attention, then an MLP.  [N, L, C] -> [N, L, C] */
-class Transformer extends Module {
+/** Outlook attention (equations 1 and 2) or attention, then an MLP.  [N, ..., C] -> [N, ..., C] */
+class Block extends Module {
   norm1;
   attn;
   norm2;
   mlp;
   dropPath;
-  constructor(dim: number, heads: number, ratio: number, rate: number) {
+  constructor(dim: number, attn: OutlookAttention | Attention, ratio: number, rate = 0) {
     super();
     this.norm1 = new LayerNorm(dim);
-    this.attn = new Attention(dim, heads, { bias: false });
+    this.attn = attn;
     this.norm2 = new LayerNorm(dim);
     this.mlp = new Mlp(dim, ratio * dim);
     this.dropPath = new DropPath(rate);
@@ -237,9 +218,9 @@ export class VOLO extends Module implements TokenLabelled {
   readonly #grid: readonly number[];
   readonly #patchEmbed;
   readonly #posEmbed;
-  readonly #outlookers: readonly Outlooker[];
+  readonly #outlookers: readonly Block[];
   readonly #downsample;
-  readonly #blocks: readonly (readonly Transformer[])[];
+  readonly #blocks: readonly (readonly Block[])[];
   readonly #classBlocks: readonly ClassBlock[];
   readonly #clsToken;
   readonly #norm;
@@ -254,15 +235,17 @@ export class VOLO extends Module implements TokenLabelled {
     this.#grid = sides(imageSize).map((s) => Math.ceil(s / (2 * patch)));
     this.#patchEmbed = new PatchEmbed(inChannels, dims[0], stem, patch, stemStride);
     this.#posEmbed = this.param([1, ...this.#grid, dim], truncatedNormal(), positionMap);
-    this.#outlookers = Array.from({ length: outlookers }, () => new Outlooker(dims[0], heads[0], ratio));
+    const outlook = () => new OutlookAttention(dims[0], heads[0]);
+    this.#outlookers = Array.from({ length: outlookers }, () => new Block(dims[0], outlook(), ratio));
     this.#downsample = new Downsample(dims[0], dim);
     // Rates grow from the first outlooker on, but only the transformer drops paths.
     const rates = dropPathRates(
       depths.reduce((a, b) => a + b, outlookers),
       dropPath,
     ).slice(outlookers);
+    const attention = () => new Attention(dim, heads[1], { bias: false });
     this.#blocks = depths.map((depth) =>
-      rates.splice(0, depth).map((rate) => new Transformer(dim, heads[1], ratio, rate)),
+      rates.splice(0, depth).map((rate) => new Block(dim, attention(), ratio, rate)),
     );
     this.#classBlocks = [0, 1].map(() => new ClassBlock(dim, heads[1], ratio));
     this.#clsToken = this.param([1, 1, dim], truncatedNormal());
