@@ -15,6 +15,7 @@ import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { rmsNorm } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
+import { divisible } from "./mobile.ts";
 import { below, type FamilyNames, type NameMap, type NamePair } from "./names.ts";
 
 export interface ConvNeXtConfig {
@@ -126,7 +127,7 @@ class Stem extends Module {
   constructor(inChannels: number, config: ConvNeXtConfig) {
     super();
     const { stem = "patch", dims } = config;
-    const middle = stem === "overlap_tiered" ? roundToEight(dims[0] / 2) : dims[0];
+    const middle = stem === "overlap_tiered" ? divisible(dims[0] / 2) : dims[0];
     const init = truncatedNormal();
     const halve = (from: number, to: number) => new Conv2d(from, to, { kernel: 3, stride: 2, padding: 1, init });
     this.#convs =
@@ -146,12 +147,6 @@ class Stem extends Module {
     const x = others.reduce((y, conv) => conv.forward(this.#act ? gelu(y) : y), first.forward(image));
     return this.#norm.forward(x.permute(0, 2, 3, 1));
   }
-}
-
-/** To a multiple of 8, by no more than a tenth down: how timm rounds widths. */
-function roundToEight(width: number): number {
-  const rounded = Math.max(8, Math.floor((width + 4) / 8) * 8);
-  return rounded < 0.9 * width ? rounded + 8 : rounded;
 }
 
 /** Blocks at one resolution; all but the first stage halve it before.  [N, H, W, C] -> [N, H', W', C'] */

@@ -5,11 +5,12 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { relu6 } from "../nn/activation.ts";
 import { heNormal, normal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import type { ConvOptions } from "../ops/conv.ts";
-import { clip, gelu, hardSigmoid, hardSwish, maximum, relu } from "../ops/elementwise.ts";
+import { gelu, hardSigmoid, hardSwish, maximum, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, expandBatch, split } from "../ops/move.ts";
 import { softmax } from "../ops/norm.ts";
@@ -34,7 +35,6 @@ export interface MobileFormerConfig {
 }
 
 const heads = 2;
-const relu6 = (x: Tensor): Tensor => clip(x, { min: 0, max: 6 });
 const dense = (inputs: number, outputs: number): Linear => new Linear(inputs, outputs, { init: normal(0.01) });
 
 /** Channels of all groups in turn.  Zhang et al., "ShuffleNet" (2018), section 3.1.  [N, C, H, W] */

@@ -6,7 +6,7 @@
  */
 import type { Tensor } from "../graph/tensor.ts";
 import { Activation, type ActivationName } from "../nn/activation.ts";
-import { type Initializer, normal } from "../nn/init.ts";
+import { heNormalFor, type Initializer } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import type { Layer } from "../nn/sequential.ts";
@@ -123,8 +123,7 @@ export interface ConvShape {
 export const convolution = (inputs: number, outputs: number, options: ConvShape = {}): Conv2d => {
   const { kernel = 1, stride = 1, groups = 1, bias = false } = options;
   const sides = eachAxis(kernel, 2);
-  const { init = normal(Math.sqrt((2 * groups) / (sides[0] * sides[1] * outputs))) } = options;
-  const padding = options.padding ?? sides.map((k) => (k - 1) / 2);
+  const { padding = sides.map((k) => (k - 1) / 2), init = heNormalFor(groups) } = options;
   return new Conv2d(inputs, outputs, { kernel, stride, groups, bias, padding, init });
 };
 

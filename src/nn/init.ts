@@ -56,14 +56,11 @@ export const uniformFanIn: Initializer = (shape, random) => uniform(1 / Math.sqr
 export const xavierUniform: Initializer = (shape, random) =>
   uniform(Math.sqrt(6 / (shape[0] + fanIn(shape))))(shape, random);
 
-/** Normal with variance 2 / fan-out.  He et al., "Delving Deep into Rectifiers" (2015). */
-export const heNormal: Initializer = (shape, random) => {
-  const std = Math.sqrt(2 / (shape[0] * fanIn(shape.slice(1).length > 0 ? [1, ...shape.slice(2)] : [1])));
-  return normal(std)(shape, random);
-};
-
-/** The same for a convolution in groups: normal with variance 2 / (K² O / groups).  [O, I / groups, ...K] */
+/** Normal with variance 2 / fan-out, of a convolution in groups: K² O / groups.  [O, I / groups, ...K] */
 export const heNormalFor =
   (groups: number): Initializer =>
   (shape, random) =>
     normal(Math.sqrt((2 * groups) / (shape[0] * fanIn([1, ...shape.slice(2)]))))(shape, random);
+
+/** Normal with variance 2 / fan-out.  He et al., "Delving Deep into Rectifiers" (2015). */
+export const heNormal = heNormalFor(1);
