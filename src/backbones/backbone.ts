@@ -1,4 +1,5 @@
 import { nearest, UsageError } from "../base/errors.ts";
+import { isCount } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Initializer } from "../nn/init.ts";
 import { Linear } from "../nn/layers.ts";
@@ -138,11 +139,6 @@ const common: Readonly<Record<keyof BackboneOptions, OptionRule>> = {
     takes: (rate) => typeof rate === "number" && rate >= 0 && rate < 1,
   },
 };
-
-/** Whether it is 1, 2, 3, … */
-export function isCount(value: unknown): boolean {
-  return Number.isInteger(value) && Number(value) > 0;
-}
 
 const oneOf = (choices: readonly string[]): OptionRule => ({
   wants: choices.join(" or "),

@@ -3,7 +3,7 @@
  * Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows" (ICCV 2021), https://arxiv.org/abs/2103.14030.
  * Parameter paths are timm's.
  */
-import { known } from "../graph/shape.ts";
+import { isCount, known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
@@ -25,7 +25,6 @@ import { softmax } from "../ops/norm.ts";
 import {
   type Backbone,
   type BackboneOptions,
-  isCount,
   type OptionRule,
   sides,
   stageRates,

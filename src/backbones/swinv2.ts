@@ -4,7 +4,7 @@
  * Liu et al., "Swin Transformer V2: Scaling Up Capacity and Resolution" (CVPR 2022), https://arxiv.org/abs/2111.09883.
  * Parameter paths are timm's.
  */
-import { known } from "../graph/shape.ts";
+import { isCount, known } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { fixed, normalFanIn, zeros } from "../nn/init.ts";
 import { DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
@@ -28,7 +28,6 @@ import { softmax, unitNorm } from "../ops/norm.ts";
 import {
   type Backbone,
   type BackboneOptions,
-  isCount,
   type OptionRule,
   sides,
   stageRates,

@@ -60,7 +60,7 @@ export function known(d: Dim, what = "this axis"): number {
 }
 
 /** Whether it can be the size of an axis that holds something: 1, 2, … */
-export const isCount = (n: number): boolean => Number.isInteger(n) && n >= 1;
+export const isCount = (n: unknown): boolean => Number.isInteger(n) && Number(n) >= 1;
 
 /** `axis` counted from the front; negative axes count from the back. */
 export function normalAxis(axis: number, rank: number): number {

@@ -234,7 +234,7 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
   if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
   if (areSideBySide(kernel, attrs) && group === 1) {
     // A product for each image makes N matrices to be summed; one for all images first has to bring x and dy in order.
-    const positions = placesOf(dy);
+    const positions = areaOf(dy);
     const cheaper = (isOpen(batch) ? 1 : batch) * outC * inC > 2 * positions * (outC + inC);
     if (cheaper || positions === 1 || kernel.some((k) => k > 1)) return patchKernelGradient(x, w, dy, kernel);
   }
@@ -242,12 +242,13 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
   return (inMaps ? mapKernelGradient : denseKernelGradient)(x, dy, { ...attrs, kernel });
 }
 
-const placesOf = (map: Tensor): number => staticSize(map.shape.slice(2));
+/** How many places a map has.  [N, C, ...S] */
+const areaOf = (map: Tensor): number => staticSize(map.shape.slice(2));
 
 /** The maps of all images side by side; only whole maps move.  [N, C, ...S] -> [C, N · P] */
 const beside = (map: Tensor): Tensor =>
   map
-    .reshape([map.shape[0], map.shape[1], placesOf(map)])
+    .reshape([map.shape[0], map.shape[1], areaOf(map)])
     .permute(1, 0, 2)
     .reshape([map.shape[1], -1]);
 
@@ -291,12 +292,16 @@ function denseKernelGradient(x: Tensor, dy: Tensor, attrs: KernelAttrs): Tensor 
   return (isFew ? exchangedKernelGradient : tapsOfKernel)(x, dy, attrs);
 }
 
+/** The places of a kernel or window, the last axis fastest. */
+export const kernelPlaces = (kernel: readonly number[]): number[][] =>
+  kernel.reduce<number[][]>((all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])), [[]]);
+
 /** dw as a product of dy with the slice of x that it read, for each place of the kernel. */
 function tapsOfKernel(x: Tensor, dy: Tensor, { kernel, strides, pads, dilations, group }: KernelAttrs): Tensor {
   const spatial = kernel.length;
   const sizes = strides.map((_, i) => known(dy.shape[i + 2]));
   const [batch, channels, outC] = [x.shape[0], known(x.shape[1]), known(dy.shape[1])];
-  const positions = placesOf(dy);
+  const positions = areaOf(dy);
   const padded = pads.some((p) => p > 0)
     ? padAxes(x, { before: [0, 0, ...pads.slice(0, spatial)], after: [0, 0, ...pads.slice(spatial)] })
     : x;
@@ -305,10 +310,7 @@ function tapsOfKernel(x: Tensor, dy: Tensor, { kernel, strides, pads, dilations,
       const start = k * dilations[i];
       return seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
     }, map);
-  const places = kernel.reduce<number[][]>(
-    (all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])),
-    [[]],
-  );
+  const places = kernelPlaces(kernel);
   const shape = [outC, channels / group, ...kernel];
   // Small maps of all images side by side: larger products, and no sum over images.
   if (group === 1 && !isOpen(batch) && positions <= 256) {

@@ -3,7 +3,7 @@ import { dataOf } from "../graph/dtype.ts";
 import { known, type Shape, staticSize } from "../graph/shape.ts";
 import { constant, type OnnxForm, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
-import { channelsOf, checkWindow, convSize, convTransposeOp, eachAxis } from "./conv.ts";
+import { channelsOf, checkWindow, convSize, convTransposeOp, eachAxis, kernelPlaces } from "./conv.ts";
 import { type Draw, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
 import { expand, expandLike, placeAlong, zerosLike } from "./move.ts";
@@ -30,10 +30,6 @@ function poolShape(x: Tensor, { kernel, strides, pads }: PoolAttrs): Shape {
 const form = ({ kernel, strides, pads }: PoolAttrs): OnnxForm => ({
   attributes: { kernel_shape: kernel, strides, pads },
 });
-
-/** The places of a window, the last axis fastest. */
-const placesOf = (kernel: readonly number[]): number[][] =>
-  kernel.reduce<number[][]>((all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])), [[]]);
 
 /** How far the windows reach over an axis, padding at its start included. */
 const reachOf = (y: Tensor, { kernel, strides }: PoolAttrs, i: number): number =>
@@ -93,7 +89,7 @@ const sideBySide = (taps: readonly Tensor[]): Tensor =>
 function unpoolByPlace(taps: readonly Tensor[], x: Tensor, attrs: PoolAttrs): Tensor {
   const { kernel, strides, pads } = attrs;
   const sizes = kernel.map((_, i) => pads[i] + known(x.shape[i + 2]) + pads[i + kernel.length]);
-  const sum = placesOf(kernel)
+  const sum = kernelPlaces(kernel)
     .map((place, p) =>
       place.reduce((d, start, i) => placeAlong(d, i + 2, sizes[i], start, strides[i]), taps[p % taps.length]),
     )
@@ -115,7 +111,7 @@ export const maxPoolOp = defineOp<["x"], PoolAttrs>({
     const padded = kernel.reduce((out, _, i) => out.pad(i + 2, pads[i], pads[i + kernel.length], { value: -3e38 }), x);
     const taps: Tensor[] = [];
     let free: Tensor | undefined;
-    for (const place of placesOf(kernel)) {
+    for (const place of kernelPlaces(kernel)) {
       const view = place.reduce(
         (v, k, i) => v.slice(i + 2, k, k + (sizes[i] - 1) * strides[i] + 1, strides[i]),
         padded,

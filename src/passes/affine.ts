@@ -39,15 +39,14 @@ export function scaleInOnePass(graph: Graph): Graph {
     } else if (name === "Add" && sameShape(inputs[0]!.shape, inputs[1]!.shape)) {
       for (const [i, z] of [inputs[1], inputs[0]].entries()) {
         const scaled = made(i);
-        if (!scaled || scaled.z || placesOf(scaled) < enough.sum) continue;
+        if (!scaled || scaled.z || areaOf(scaled) < enough.sum) continue;
         const sum = { ...scaled, z };
         found.set(y, sum);
         return [drawn(sum, { shape: y.shape, relu: false })];
       }
     } else if (name === "Relu") {
       const scaled = made(0);
-      if (scaled && (scaled.z || placesOf(scaled) >= enough.relu))
-        return [drawn(scaled, { shape: y.shape, relu: true })];
+      if (scaled && (scaled.z || areaOf(scaled) >= enough.relu)) return [drawn(scaled, { shape: y.shape, relu: true })];
     }
     return undefined;
   });
@@ -63,7 +62,7 @@ function drawn({ x, gain, shift, z }: Scaled, { shape, relu }: { shape: Shape; r
 /** What reshapes made x of. */
 const unshaped = (x: Tensor): Tensor => (x.node.op.name === "Reshape" ? unshaped(x.node.inputs[0]!) : x);
 
-const placesOf = ({ x }: Scaled): number => staticSize(x.shape.slice(2));
+const areaOf = ({ x }: Scaled): number => staticSize(x.shape.slice(2));
 
 /** A batch norm of one image with a mean of 0 and a variance of 1: nothing but a gain and a shift for each map. */
 function isScaling({ op, attrs, inputs: [x, , , mean, variance] }: Node): boolean {

@@ -1,6 +1,6 @@
 import { joinBytes } from "../../base/bytes.ts";
 import { OrielError } from "../../base/errors.ts";
-import { bytesOf, bytesView, type Data, type DType, dataOf, viewAs } from "../dtype.ts";
+import { bytesOf, type Data, type DType, dataOf, viewAs } from "../dtype.ts";
 import type { ProtoField } from "./proto.ts";
 import { dtypeName, type ModelMetadata, messages, number, parse, readMetadata, text } from "./read.ts";
 
@@ -326,6 +326,3 @@ export function valuesOf(tensor: OnnxTensor, at?: string): Data {
     help: "read the model from its folder, or give the file beside it too",
   });
 }
-
-/** The bytes of a tensor as they lie in the file. */
-export const tensorBytes = (tensor: OnnxTensor, at?: string): Bytes => bytesView(valuesOf(tensor, at));
