@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
+import { stageRates } from "../../src/backbones/backbone.ts";
 import { findModel, listModels } from "../../src/backbones/index.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { openNode } from "../../src/runtime/node.ts";
@@ -26,6 +27,14 @@ test("a name that is none is answered with names that are near", async () => {
     findModel("swin_tiny"),
     (error) => error instanceof UsageError && /did you mean swin_/.test(error.message),
   );
+});
+
+test("stochastic depth grows evenly over all stages, up to the rate that was asked for", () => {
+  assert.deepEqual(stageRates([2, 3], 0.5), [
+    [0, 0.125],
+    [0.25, 0.375, 0.5],
+  ]);
+  assert.deepEqual(stageRates([1], 0.5), [[0]]);
 });
 
 for (const entry of models) describe(entry.name, () => backboneSuite(entry, runtime));

@@ -7,7 +7,9 @@ import { BlurPool2d } from "../../src/nn/blur-pool.ts";
 import { DynamicConv2d } from "../../src/nn/dynamic-conv.ts";
 import { DynamicRelu } from "../../src/nn/dynamic-relu.ts";
 import { Involution } from "../../src/nn/involution.ts";
+import { BatchNorm2d, Dropout, DropPath } from "../../src/nn/layers.ts";
 import { type Module, weightsOf } from "../../src/nn/module.ts";
+import { Rng } from "../../src/nn/rng.ts";
 import { SqueezeExcite } from "../../src/nn/squeeze-excite.ts";
 import { trace } from "../../src/nn/trace.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
@@ -48,6 +50,47 @@ async function agrees(layer: Layer, shape: readonly number[], wanted: readonly n
   for (const k of [0, 1])
     assert.ok(Math.abs(ours[k] - theirs[k]) < 1e-6 * theirs[0], `${ours[k]}, theirs ${theirs[k]}`);
 }
+
+test("batch norm follows the batches that it trains on, and their unbiased variance", async () => {
+  const norm = new BatchNorm2d(2, { momentum: 0.25 });
+  const x = pixels([3, 2, 2, 1]);
+  const image = input(x.shape);
+  const { updates } = trace(norm, { training: true }, () => norm.forward(image));
+  const before = [norm.runningMean, norm.runningVar];
+  const graph = new Graph(
+    [["image", image], ...before.map((t, i): [string, Tensor] => [`${i}`, t])],
+    before.map((t, i): [string, Tensor] => [`${i}'`, updates.get(t)!]),
+  );
+  const [means, variances] = [Float32Array.of(1, -2), Float32Array.of(3, 0.5)];
+  const got = await runGraph(graph, { image: x, 0: float32([2], means), 1: float32([2], variances) });
+  const seen = [0, 1].map((c) => Array.from(x.data as Float32Array).filter((_, i) => Math.floor(i / 2) % 2 === c));
+  const mean = seen.map((values) => values.reduce((a, b) => a + b) / 6);
+  const variance = seen.map((values, c) => values.reduce((sum, v) => sum + (v - mean[c]) ** 2, 0) / 5);
+  const followed = (old: Float32Array, now: number[]) =>
+    float32(
+      [2],
+      old.map((v, c) => 0.75 * v + 0.25 * now[c]),
+    );
+  near(got["0'"], followed(means, mean));
+  near(got["1'"], followed(variances, variance));
+});
+
+test("what is dropped while training is made up for: whole pictures, or single values", async () => {
+  for (const layer of [new DropPath(0.25), new Dropout(0.25)]) {
+    const [image, seed] = [input([2000, 4]), input([], "uint32")];
+    const y = trace(layer, { training: true, rng: new Rng(seed) }, () => layer.forward(image)).result;
+    const ones = float32([2000, 4], new Float32Array(8000).fill(3));
+    const feeds = { image: ones, seed: { dtype: "uint32", shape: [], data: Uint32Array.of(7) } } as const;
+    const values = Array.from(
+      (await runGraph(new Graph(Object.entries({ image, seed }), [["y", y]]), feeds)).y.data,
+      Number,
+    );
+    assert.ok(values.every((v) => v === 0 || Math.abs(v - 4) < 1e-6));
+    assert.ok(Math.abs(values.filter((v) => v > 0).length / 8000 - 0.75) < 0.03);
+    const alike = values.every((v, i) => v === values[i - (i % 4)]);
+    assert.equal(alike, layer instanceof DropPath);
+  }
+});
 
 test("blur pool is timm's, at odd and even sizes", async () => {
   await agrees(new BlurPool2d(), [2, 4, 7, 10], [2, 4, 4, 5], [3.067799030538817, -2.88406098062387]);

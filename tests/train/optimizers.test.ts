@@ -60,19 +60,20 @@ function close(found: number[], expected: number[]): void {
     );
 }
 
-test("AdamW takes the steps of a plain loop in float64", async () => {
-  const [b1, b2, eps, decay] = [0.9, 0.99, 1e-6, 0.1];
+test("AdamW takes the steps of a plain loop in float64, a layer's own rate in its decay too", async () => {
+  const [b1, b2, eps, decay] = [0.9, 0.99, 1e-6, 0.4];
   const p = [...start];
   const m = [0, 0, 0, 0];
   const v = [0, 0, 0, 0];
   for (let t = 0; t < steps; t++)
     gradAt(t).forEach((g, i) => {
-      p[i] -= rates[t] * decay * p[i];
+      const rate = 0.25 * rates[t];
+      p[i] -= rate * decay * p[i];
       m[i] = b1 * m[i] + (1 - b1) * g;
       v[i] = b2 * v[i] + (1 - b2) * g * g;
-      p[i] -= (rates[t] * (m[i] / (1 - b1 ** (t + 1)))) / (Math.sqrt(v[i] / (1 - b2 ** (t + 1))) + eps);
+      p[i] -= (rate * (m[i] / (1 - b1 ** (t + 1)))) / (Math.sqrt(v[i] / (1 - b2 ** (t + 1))) + eps);
     });
-  close(await drawn(adamw({ betas: [b1, b2], eps, weightDecay: decay })), p);
+  close(await drawn(adamw({ betas: [b1, b2], eps, weightDecay: decay, lrScale: () => 0.25 })), p);
 });
 
 test("AdamW does not decay a bias or a position table", async () => {
