@@ -67,6 +67,39 @@ describe("geometry", () => {
     }
   });
 
+  test("random crops have the area and shape asked for; where none fits, the middle of the nearest shape", () => {
+    const placed = (width: number, height: number): Image => {
+      const source = createImage(width, height);
+      for (let p = 0; p < width * height; p++) source.data.set([p % width, Math.floor(p / width)], 3 * p);
+      return source;
+    };
+    const options = { scale: [0.3, 0.5], ratio: [1, 2], filter: "nearest" } as const;
+    for (let i = 0; i < 50; i++) {
+      const out = randomResizedCrop(placed(240, 160), [160, 240], new Random(2, i), options);
+      const [from, to] = [at(out, 0, 0), at(out, 239, 159)];
+      const [width, height] = [to[0] - from[0] + 1, to[1] - from[1] + 1];
+      const [share, shape] = [(width * height) / (240 * 160), width / height];
+      assert.ok(share > 0.28 && share < 0.52 && shape > 0.97 && shape < 2.06, `${width} × ${height}`);
+    }
+    const whole = { ...options, scale: [1, 1], ratio: [3 / 4, 4 / 3] } as const;
+    const wide = randomResizedCrop(placed(90, 9), [9, 12], new Random(2), whole);
+    assert.deepEqual(
+      [at(wide, 0, 0), at(wide, 11, 8)],
+      [
+        [39, 0, 0],
+        [50, 8, 0],
+      ],
+    );
+    const tall = randomResizedCrop(placed(9, 90), [12, 9], new Random(2), whole);
+    assert.deepEqual(
+      [at(tall, 0, 0), at(tall, 8, 11)],
+      [
+        [0, 39, 0],
+        [8, 50, 0],
+      ],
+    );
+  });
+
   test("pad and crop moves by at most the padding, and reaches all of it", () => {
     const shifts = new Set<string>();
     const source = createImage(8, 8);
