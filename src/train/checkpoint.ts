@@ -31,8 +31,14 @@ export interface CheckpointMetadata extends ModelDescription {
   progress: Progress;
 }
 
-/** Float32 values and their shape, by the name that the training step gives them. */
-export type Tensors = ReadonlyMap<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>;
+/** Float32 values and their shape. */
+export interface FloatTensor {
+  shape: readonly number[];
+  data: Float32Array<ArrayBuffer>;
+}
+
+/** By the name that the training step gives them. */
+export type Tensors = ReadonlyMap<string, FloatTensor>;
 
 export interface Checkpoint {
   path: string;
@@ -124,7 +130,7 @@ function own(path: string, file: SafetensorsFile): CheckpointMetadata {
 }
 
 export async function readTensors(file: SafetensorsFile, only: (name: string) => boolean): Promise<Tensors> {
-  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+  const tensors = new Map<string, FloatTensor>();
   for (const name of file.names)
     if (only(name))
       tensors.set(name, {
@@ -141,7 +147,7 @@ export const isWeight = (name: string): boolean => !name.startsWith("optimizer."
 
 /** The weights to use: where a moving average was kept, it stands in for the parameter or running statistic it belongs to. */
 export function weightsIn(tensors: Tensors): Tensors {
-  const weights = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+  const weights = new Map<string, FloatTensor>();
   for (const [name, tensor] of tensors)
     if (isWeight(name) && !name.startsWith(average)) weights.set(name, tensors.get(average + name) ?? tensor);
   return weights;

@@ -1,5 +1,5 @@
 import type { DeviceTensor, Runtime, Value } from "../runtime/runtime.ts";
-import type { Tensors } from "./checkpoint.ts";
+import type { FloatTensor, Tensors } from "./checkpoint.ts";
 import { nextName } from "./step.ts";
 
 /** Named float32 tensors that live where the device is: uploaded once, replaced by every step, read for a checkpoint. */
@@ -50,7 +50,7 @@ export class DeviceState {
   }
 
   async read(only: (name: string) => boolean = () => true): Promise<Tensors> {
-    const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+    const tensors = new Map<string, FloatTensor>();
     for (const [name, tensor] of this.#tensors) {
       if (!only(name)) continue;
       const { shape, data } = await this.#runtime.read(tensor);

@@ -4,7 +4,14 @@ import type { WeightsFile } from "../weights/open.ts";
 import { openWeights } from "../weights/open-node.ts";
 import { type StoredDtype, toFloat32 } from "../weights/stored.ts";
 import { unwrapNames } from "../weights/wrappings.ts";
-import { type CheckpointMetadata, isWeight, readMetadata, type Tensors, weightsIn } from "./checkpoint.ts";
+import {
+  type CheckpointMetadata,
+  type FloatTensor,
+  isWeight,
+  readMetadata,
+  type Tensors,
+  weightsIn,
+} from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
 import { checkFit } from "./match.ts";
 
@@ -77,7 +84,7 @@ export async function readWeights(
   const file = await openWeights(path, { onEvent });
   try {
     const metadata = readMetadata(file.metadata);
-    const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
+    const tensors = new Map<string, FloatTensor>();
     for (const [name, tensor] of metadata ? file.tensors : unwrapNames(file.tensors)) {
       if (metadata ? !isWeight(name) : spare.test(name)) continue;
       if (file.format === "onnx" && !weightDtypes.has(tensor.dtype)) continue;

@@ -1,10 +1,10 @@
 import { UsageError } from "../base/errors.ts";
-import { staticSize } from "../graph/shape.ts";
 import { initialWeights, weightsOf } from "../nn/module.ts";
 import { fitTable, loadedShare } from "../weights/fit.ts";
 import {
   type Checkpoint,
   type CheckpointMetadata,
+  type FloatTensor,
   isWeight,
   loadCheckpoint,
   type Progress,
@@ -15,6 +15,7 @@ import { loadWeights } from "./load-weights.ts";
 import { checkMatch } from "./match.ts";
 import type { Pictures } from "./pictures.ts";
 import type { Prepared } from "./prepare.ts";
+import { initialState } from "./step.ts";
 
 /** The state that a run begins with: everything its step reads and replaces, and what is frozen. */
 export interface Start {
@@ -48,11 +49,7 @@ const beginning: Progress = { epoch: 0, stepInEpoch: 0, lossInEpoch: 0, correctI
 
 /** Step 0: given weights, moving averages equal to them, zeros for the optimizer. */
 function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Start {
-  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>();
-  for (const { name, kind, path, shape } of step.state) {
-    const values = kind === "slot" ? undefined : weights.get(path);
-    tensors.set(name, { shape, data: values ?? new Float32Array(staticSize(shape)) });
-  }
+  const tensors: Map<string, FloatTensor> = initialState(step, weights);
   for (const { path, tensor } of step.frozen)
     tensors.set(path, { shape: tensor.shape as number[], data: weights.get(path) as Float32Array<ArrayBuffer> });
   return { tensors, progress: beginning };
