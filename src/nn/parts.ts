@@ -3,7 +3,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { concat, split } from "../ops/move.ts";
 import { isTraining } from "./trace.ts";
 
-/** Elements that a processor's cache holds beside everything else: 5 MB of float32.  Measured in `docs/notes/`. */
+/** Elements that a processor's cache holds beside everything else: 5 MB of float32.  Measured: `docs/notes/0004-speed.md`. */
 const cached = 1.25e6;
 
 /**

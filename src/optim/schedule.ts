@@ -48,6 +48,7 @@ export const polynomial = (options: ScheduleOptions & { power?: number }): Sched
 
 /**
  * Rises to lr over the first part, falls far below where it began over the rest, which the last step reaches: PyTorch's `OneCycleLR`.
+ * `warmup`, `warmupLr` and `minLr` do nothing here: the rise is its warm-up, and both ends are shares of lr.
  * Smith and Topin, "Super-Convergence" (2018).
  */
 export function oneCycle(
@@ -63,7 +64,7 @@ export function oneCycle(
       : between(lr, lr * startFactor * endFactor, last > top ? Math.min(1, (step - top) / (last - top)) : 0);
 }
 
-/** The same rate throughout, after warm-up. */
+/** The same rate throughout, after warm-up; `minLr` does nothing here. */
 export const constantRate = (options: ScheduleOptions): Schedule => warmed({ ...options, minLr: 0 }, () => 1);
 
 /**

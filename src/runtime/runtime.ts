@@ -71,6 +71,7 @@ export interface Program {
   run(feeds: Feeds, options: RunOptions): Promise<Record<string, Value>>;
   /** Where the time went, the largest first.  Ends the profiling. */
   profile(): Promise<OpTime[]>;
+  /** Gives its memory back; it cannot run afterwards. */
   release(): Promise<void>;
 }
 
@@ -78,10 +79,13 @@ export interface Program {
 export interface Runtime {
   /** "cpu", "webgpu", "cuda" or "wasm". */
   readonly device: string;
+  /** Makes a graph, or the bytes of an .onnx file, ready to run. */
   compile(graph: Graph | Uint8Array<ArrayBuffer>, options?: CompileOptions): Promise<Program>;
   /** Copies a tensor to the device; with `transfer` its memory is handed over, and it is empty afterwards. */
   upload(tensor: HostTensor, options?: { transfer?: boolean }): Promise<DeviceTensor>;
+  /** A copy of it in this thread's memory. */
   read(tensor: DeviceTensor): Promise<HostTensor>;
+  /** Gives their memory back; they cannot be read or fed afterwards. */
   dispose(tensors: readonly DeviceTensor[]): void;
   /** Ends the engine's thread; what still waits for it fails. */
   close(): Promise<void>;
