@@ -78,21 +78,19 @@ export function findWeights(root: PickleValue, key?: string): FoundWeights {
   };
 }
 
-/** The tensors whose names begin with `part.`, without that. */
+/** The tensors whose names begin with `part.`, without that; where there are none, an error with the parts that `names` begin with. */
 export function namesUnder<T>(
   tensors: ReadonlyMap<string, T>,
   part: string,
-  choices: readonly string[] = firstParts(tensors),
+  names: Iterable<string> = tensors.keys(),
 ): Map<string, T> {
   const under = [...tensors].filter(([name]) => name.startsWith(`${part}.`));
-  if (under.length === 0)
-    throw new UsageError(`no tensors under "${part}"; there are some under: ${choices.slice(0, 20).join(", ")}`);
+  if (under.length === 0) {
+    const choices = new Set(Array.from(names, (name) => name.split(".")[0]));
+    throw new UsageError(`no tensors under "${part}"; there are some under: ${[...choices].slice(0, 20).join(", ")}`);
+  }
   return new Map(under.map(([name, tensor]) => [name.slice(part.length + 1), tensor]));
 }
-
-const firstParts = (tensors: ReadonlyMap<string, unknown>) => [
-  ...new Set([...tensors.keys()].map((name) => name.split(".")[0])),
-];
 
 /** Takes off what all names begin with and a wrapper put there, such as DataParallel's `module.`. */
 export function unwrapNames<T>(tensors: ReadonlyMap<string, T>): Map<string, T> {

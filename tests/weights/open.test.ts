@@ -256,10 +256,13 @@ test("a part is chosen by the beginning of its names", async () => {
     ["module.head.w", one(2)],
   ]);
   assert.deepEqual([...(await openWeights(path, { key: "module.backbone" })).tensors.keys()], ["w"]);
-  await assert.rejects(
-    openWeights(path, { key: "neck" }),
-    (error) => error instanceof UsageError && /some under: module/.test(error.message),
-  );
+  const torch = join(folder, "prefixed.pth");
+  await saveTorch(torch, (await openWeights(path)).tensors);
+  for (const file of [path, torch])
+    await assert.rejects(
+      openWeights(file, { key: "neck" }),
+      (error) => error instanceof UsageError && /some under: module$/.test(error.message),
+    );
   const names = (list: string[]) => [...unwrapNames(new Map(list.map((name) => [name, 0]))).keys()];
   assert.deepEqual(names(["module.backbone.a", "module.backbone.b"]), ["a", "b"]);
   assert.deepEqual(names(["_orig_mod.module.a"]), ["a"]);
