@@ -28,7 +28,6 @@ const compared = [
   "ghostnetv2_100",
   "micronet_m1_224",
   "convnext_tiny",
-  "spectformer_h_s",
   "tiny_vit_21m_224",
 ];
 

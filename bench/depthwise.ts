@@ -6,9 +6,10 @@ import { conv, convTranspose } from "../src/ops/conv.ts";
 import { columnSums } from "../src/ops/linalg.ts";
 import { openNode } from "../src/runtime/node.ts";
 import type { DeviceTensor, Program } from "../src/runtime/runtime.ts";
+import { median } from "./peers/table.ts";
 
 // Forms of a depthwise convolution and of its gradients with weights that change, over the shapes of ConvNeXt, MobileNetV3 and CSWin.
-// All forms of a shape are timed in turns; a figure is the median in milliseconds, and below it the time relative to the fastest.
+// All forms of a shape are timed in turns; a figure is the median in milliseconds, and beside it the time relative to the fastest.
 //
 //     node dist/bench/depthwise.js [rounds] [which: a part of a shape's name]
 //
@@ -110,7 +111,6 @@ function formsOf({ batch, channels, size, kernel, stride }: Shape): Form[] {
 
 const [rounds = "15", which = ""] = process.argv.slice(2);
 const runtime = await openNode({ threads: Math.min(2, availableParallelism()) });
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 for (const one of shapes.filter(({ name }) => name.includes(which))) {
   console.log(`\n${one.name}, batch ${one.batch}`);

@@ -22,7 +22,7 @@ import { initialState, nextName, type TrainStep, trainStep } from "../../src/tra
 // stage.  Random, each linear layer multiplying the deviation of its input by a gain of 1 or of 2, and trained briefly from the published
 // start; three seeds.
 //
-//     node dist/bench/claims/swinv2-activations.js ../shared/data/cifar10-train.tar ../shared/data/cifar10-test.tar [steps] [seeds]
+//     node dist/bench/claims/swinv2-activations.js TRAIN VAL [steps] [seeds]
 
 const [trainPath, valPath, steps = "250", seeds = "3"] = process.argv.slice(2);
 if (!trainPath || !valPath) {

@@ -6,7 +6,6 @@
  * Each side is a process of its own that speaks the lines of protocol.ts; ours is `ours.js MODEL --mode MODE --batch N --threads N`.
  */
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -82,9 +81,7 @@ async function startAll(names: readonly string[], folder: string): Promise<Side[
   return sides;
 }
 
-const haveOurs = existsSync(join(here, "ours.js"));
-if (!haveOurs && !values["peers-only"]) progress("ours: left out, dist/bench/peers/ours.js is not built");
-const names = [...(haveOurs && !values["peers-only"] ? ["ours"] : []), ...values.peers.split(",")];
+const names = [...(values["peers-only"] ? [] : ["ours"]), ...values.peers.split(",")];
 const folder = await mkdtemp(join(tmpdir(), "oriel-race-"));
 const sides = await startAll(names, folder);
 try {

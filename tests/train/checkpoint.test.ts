@@ -158,7 +158,7 @@ test("ResNet-20 in a torch file gets 8103 ± 15 of CIFAR's 10,000 test pictures 
   const { total, correct, classes } = await evaluate(weights.path, pictures.path, { model: "resnet20_cifar" });
   assert.equal(total, 10_000);
   assert.ok(Math.abs(correct - 8103) <= 15, `${correct}`);
-  // PyTorch's figures for each class, ../shared/data/README.md.
+  // PyTorch's figures for each class, from the README beside the pictures.
   const known = {
     airplane: 748,
     automobile: 775,
