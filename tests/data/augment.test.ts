@@ -184,6 +184,23 @@ describe("RandAugment", () => {
     }
   });
 
+  test("the magnitude varies as far as its spread allows", () => {
+    const levels = (text: string): number[] => {
+      const policy = { ...parseRandAugment(text), ops: ["Brightness"] as const };
+      const lit = (i: number) =>
+        randAugment(createImage(1, 1, [100, 100, 100]), policy, new Random(1, i), {
+          filter: "bilinear",
+          fill: [0, 0, 0],
+        });
+      return Array.from({ length: 300 }, (_, i) => (lit(i).data[0] - 10) / 18); // 100 · (0.1 + 0.18 · magnitude)
+    };
+    const [least, most] = [Math.min(...levels("rand-m9-n1-p1-mstd101")), Math.max(...levels("rand-m9-n1-p1-mstd101"))];
+    assert.ok(least >= -0.1 && least < 0.5 && most > 8.5 && most <= 9.1, `${least} to ${most}`);
+    const near = levels("rand-m5-n1-p1-mstd0.5");
+    assert.ok(near.every((m) => Math.abs(m - 5) < 2.5) && near.some((m) => Math.abs(m - 5) > 0.5));
+    assert.ok(levels("rand-m5-n1-p1").every((m) => Math.abs(m - 5) < 0.1));
+  });
+
   test("weighted sets take no operation twice", () => {
     const policy = {
       ...parseRandAugment("rand-m9-n3-t3aw-p1"),
@@ -204,6 +221,33 @@ test("colour jitter: nothing asked, nothing done; otherwise by the stream alone"
   const all = { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 };
   assert.deepEqual(colorJitter(source, all, new Random(1, 2)), colorJitter(source, all, new Random(1, 2)));
   assert.notDeepEqual(colorJitter(source, all, new Random(1, 2)).data, colorJitter(source, all, new Random(1, 3)).data);
+});
+
+test("colour jitter changes what it was told to, and grey has no colour to change", () => {
+  const grey = createImage(9, 9, [100, 100, 100]);
+  for (const property of ["brightness", "contrast", "saturation", "hue"] as const) {
+    const jittered = (source: Image) => colorJitter(source, { [property]: 0.4 }, new Random(1));
+    assert.notDeepEqual(jittered(image(9, 9)).data, image(9, 9).data, property);
+    assert.equal(Buffer.compare(jittered(grey).data, grey.data) === 0, property !== "brightness", property);
+  }
+});
+
+test("a training view flips and loses its colours as often as it was told", () => {
+  const source = image(8, 8);
+  const whole = { kind: "train", size: 8, scale: [1, 1], ratio: [1, 1], interpolation: "bilinear" } as const;
+  const view = (hflip: number, vflip: number, grayscale = 0): number[] => {
+    const out = new Float32Array(3 * 64);
+    const range = { mean: [0, 0, 0], std: [1, 1, 1] } as const;
+    const made = prepare({ ...whole, ...range, hflip, vflip, grayscale });
+    made.apply(source, { seed: 0, epoch: 0, index: 0, copy: 0 }, out, 0);
+    return Array.from(out, (v) => Math.round(255 * v));
+  };
+  const planes = ({ data }: Image): number[] => [0, 1, 2].flatMap((c) => [...data].filter((_, i) => i % 3 === c));
+  assert.deepEqual(view(0, 0), planes(source));
+  assert.deepEqual(view(1, 0), planes(flipHorizontal(source)));
+  assert.deepEqual(view(0, 1), planes(flipVertical(source)));
+  const [red, green] = [0, 64].map((from) => view(0, 0, 1).slice(from, from + 64));
+  assert.deepEqual(red, green);
 });
 
 describe("random erasing", () => {
