@@ -187,7 +187,8 @@ export class Smt extends Module implements Backbone {
     this.#embeddings = dims.map((dim, i) =>
       i === 0 ? new Stem(inChannels, dim, stem) : new Downsample(dims[i - 1], dim),
     );
-    // Evolutionary hybrid network (section 3.2): in the stage before the last every second block attends.
+    // Evolutionary hybrid network (section 3.2): in the stage before the last every second block attends.  Its heads, and those of the
+    // last stage, are 8 and 16 in all of the repository's configurations.
     this.#blocks = depths.map((_, i) =>
       rates[i].map((rate, j) => {
         const attends = i === last || (i === last - 1 && j % 2 === 1);

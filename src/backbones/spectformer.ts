@@ -279,7 +279,8 @@ export class SpectFormerPyramid extends Module implements Backbone {
     this.#blocks = depths.map((_, i) => {
       [height, width] = [Math.ceil(height / 2), Math.ceil(width / 2)];
       const mixer = () => (i < 2 ? new SpectralGate(dims[i], [height, width]) : new MapAttention(dims[i], heads[i]));
-      return rates[i].map((rate) => new Block(dims[i], mixer(), i < 2 ? 8 : 4, rate));
+      const ratio = i < 2 ? 8 : 4; // of the MLPs, as in the repository's configurations
+      return rates[i].map((rate) => new Block(dims[i], mixer(), ratio, rate));
     });
     this.#norms = dims.map((dim) => new LayerNorm(dim, { eps }));
     this.#class = new ClassBlock(this.dim, heads[dims.length - 1]);
