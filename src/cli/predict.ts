@@ -1,8 +1,7 @@
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { stat } from "node:fs/promises";
 import { z } from "zod";
 import { OrielError } from "../base/errors.ts";
-import { isPicture } from "../data/listing.ts";
+import { listFolder } from "../data/folder.ts";
 import { predict } from "../train/index.ts";
 import { arg, defineCommand, several, shared } from "./command.ts";
 import { percent, table } from "./out.ts";
@@ -29,13 +28,17 @@ export default defineCommand({
     let broken = 0;
     const onBroken = (image: string, error: Error): void => {
       broken++;
-      out.note(`left out ${image}: ${error.message}`);
+      out.note(`left out ${image}: ${error instanceof OrielError ? error.facts.message : error.message}`);
     };
     const predictions = await predict(checkpoint, await pictures(images), { ...options, onBroken });
     if (predictions.length === 0)
       throw new OrielError(
         "picture",
-        broken > 0 ? `none of ${broken} pictures can be read` : "there are no pictures in these folders",
+        broken > 1
+          ? `none of ${broken} pictures can be read`
+          : broken === 1
+            ? "the picture cannot be read"
+            : "there are no pictures in these folders",
       );
     out.result(predictions, () =>
       table(
@@ -58,11 +61,8 @@ async function pictures(paths: readonly string[]): Promise<string[]> {
   const found = await Promise.all(
     paths.map(async (path) => {
       if (!(await stat(path).catch(() => undefined))?.isDirectory()) return [path];
-      const names = await readdir(path, { recursive: true });
-      return names
-        .filter(isPicture)
-        .sort()
-        .map((name) => join(path, name));
+      const { paths: inside, name } = await listFolder(path);
+      return inside.map((_, i) => name(i));
     }),
   );
   return found.flat();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -181,6 +181,14 @@ test("predict: pictures and folders, a checkpoint and an exported model", async 
       assert.ok(Math.abs(top[0].probability - found[i].top[0].probability) < 1e-4);
     });
   }
+});
+
+test("predict: a folder is read as training reads it, links that lead around among it", async () => {
+  mkdirSync(join(folder, "linked", "inside"), { recursive: true });
+  writeFileSync(join(folder, "linked", "1.PNG"), readFileSync(join(folder, "pictures", "red", "0.png")));
+  symlinkSync("..", join(folder, "linked", "inside", "around"), "junction");
+  const found = await json<{ image: string }[]>(folder, "predict", "run/best.safetensors", "linked");
+  assert.deepEqual(found.map(({ image }) => image), [join("linked", "1.PNG")]); // biome-ignore format: a line
 });
 
 test("predict: odd pictures are handled as people expect", async () => {
