@@ -1,7 +1,8 @@
 import { z } from "zod";
+import { cutTo, onOneLine, some, textWidth } from "../base/text.ts";
 import { type Evaluation, evaluate } from "../train/index.ts";
 import { arg, defineCommand, shared } from "./command.ts";
-import { percent, styled, table } from "./out.ts";
+import { pad, percent, styled, table } from "./out.ts";
 import { Progress } from "./progress.ts";
 
 export default defineCommand({
@@ -42,11 +43,11 @@ const mostColumns = 20;
 
 function describe({ total, correct, top1, top5, skipped, classes, confusion, mistakes }: Evaluation): string {
   const parts = [
-    `${styled("bold", `top-1 ${percent(top1, 2)}`)} (${correct} of ${total})  top-5 ${percent(top5, 2)}${skipped > 0 ? `  ${skipped} pictures left out` : ""}`,
+    `${styled("bold", `top-1 ${percent(top1, 2)}`)} (${correct} of ${total})  top-5 ${percent(top5, 2)}${skipped > 0 ? `  ${some(skipped, "picture")} left out` : ""}`,
     table(
       ["class", "pictures", "right", "recall", "precision", "F1"],
       classes.map(({ name, total, correct, predicted }) => [
-        name,
+        onOneLine(name),
         String(total),
         String(correct),
         share(correct, total),
@@ -56,14 +57,17 @@ function describe({ total, correct, top1, top5, skipped, classes, confusion, mis
     ),
   ];
   if (classes.length <= mostColumns) {
-    const names = classes.map(({ name }) => name);
+    const names = classes.map(({ name }) => onOneLine(name));
     parts.push(`Taken for (a row for what they are)\n${matrix(names, confusion)}`);
   }
   if (mistakes.length > 0)
     parts.push(
       `Worst mistakes\n${table(
         ["picture", "is", "taken for", "probability"],
-        mistakes.map(({ image, label, predicted, probability }) => [image, label, predicted, percent(probability)]),
+        mistakes.map(({ image, label, predicted, probability }) => [
+          ...[image, label, predicted].map(onOneLine),
+          percent(probability),
+        ]),
       )}`,
     );
   return parts.join("\n\n");
@@ -71,17 +75,32 @@ function describe({ total, correct, top1, top5, skipped, classes, confusion, mis
 
 const share = (part: number, whole: number): string => (whole > 0 ? percent(part / whole) : "–");
 
-/** A confusion matrix; zeros are dots, so that what is confused stands out.  [classes][classes] */
-export function matrix(names: readonly string[], confusion: readonly (readonly number[])[]): string {
-  const width = Math.max(4, ...confusion.flat().map((n) => String(n).length));
-  const first = Math.max(...names.map((name) => name.length));
-  const head = names.map((name) => name.slice(0, width).padStart(width));
-  const rows = confusion.map((row, i) => {
+/** Width that a matrix may take where nothing says how wide the terminal is. */
+const usualWidth = 100;
+
+/**
+ * A confusion matrix; zeros are dots, so that what is confused stands out.  Columns are headed by as much of their names as there
+ * is room for, or by numbers where that does not tell them apart.  [classes][classes]
+ */
+export function matrix(
+  names: readonly string[],
+  confusion: readonly (readonly number[])[],
+  room = process.stdout.columns ?? usualWidth,
+): string {
+  const longest = Math.max(...names.map(textWidth));
+  const least = Math.max(4, ...confusion.flat().map((n) => String(n).length));
+  const width = Math.max(least, Math.min(longest, Math.floor((room - longest) / names.length) - 1));
+  const cut = names.map((name) => cutTo(name, width));
+  const isTold = new Set(cut).size === names.length;
+  const rows = isTold ? names : names.map((name, i) => `${i + 1} ${name}`);
+  const heads = isTold ? cut : names.map((_, i) => String(i + 1));
+  const first = Math.max(...rows.map(textWidth));
+  const lines = confusion.map((row, i) => {
     const cells = row.map((n, j) => {
       const cell = (n === 0 ? "·" : String(n)).padStart(width);
       return i === j ? styled("green", cell) : n > 0 ? styled("red", cell) : cell;
     });
-    return [names[i].padEnd(first), ...cells].join(" ");
+    return [pad(rows[i], first), ...cells].join(" ");
   });
-  return [["".padEnd(first), ...head].join(" "), ...rows].join("\n");
+  return [[pad("", first), ...heads.map((head) => pad(head, width, true))].join(" "), ...lines].join("\n");
 }

@@ -1,4 +1,5 @@
 import type { ErrorFacts } from "../base/errors.ts";
+import { textWidth } from "../base/text.ts";
 import type { Interrupt } from "./interrupt.ts";
 
 /** Where a command prints: results on stdout, everything else on stderr. */
@@ -43,16 +44,22 @@ export function styled(style: keyof typeof styles, text: string, stream: NodeJS.
 
 /** Rows under a head, columns as wide as their widest cell; columns that hold numbers are set to the right. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => (row[i] ?? "").length)));
+  const widths = head.map((title, i) => Math.max(...[title, ...rows.map((row) => row[i] ?? "")].map(textWidth)));
   const right = head.map(
     (_, i) => rows.length > 0 && rows.every((row) => /^$|^[-–]$|^[\d.,]+( ?[%A-Za-zµ/]+)?$/.test(row[i] ?? "")),
   );
   const line = (cells: readonly string[]): string =>
     cells
-      .map((cell, i) => (right[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
+      .map((cell, i) => pad(cell, widths[i], right[i]))
       .join("  ")
       .trimEnd();
   return [styled("bold", line(head)), ...rows.map(line)].join("\n");
+}
+
+/** A text and spaces, to fill so many columns. */
+export function pad(text: string, width: number, right = false): string {
+  const spaces = " ".repeat(Math.max(width - textWidth(text), 0));
+  return right ? spaces + text : text + spaces;
 }
 
 /** 28288354 -> "28.29 M" */

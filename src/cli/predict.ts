@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { z } from "zod";
 import { OrielError } from "../base/errors.ts";
+import { onOneLine } from "../base/text.ts";
 import { listFolder } from "../data/folder.ts";
 import { predict } from "../train/index.ts";
 import { arg, defineCommand, several, shared } from "./command.ts";
@@ -28,7 +29,7 @@ export default defineCommand({
     let broken = 0;
     const onBroken = (image: string, error: Error): void => {
       broken++;
-      out.note(`left out ${image}: ${error instanceof OrielError ? error.facts.message : error.message}`);
+      out.note(`left out ${onOneLine(image)}: ${error instanceof OrielError ? error.facts.message : error.message}`);
     };
     const predictions = await predict(checkpoint, await pictures(images), { ...options, onBroken });
     if (predictions.length === 0)
@@ -44,10 +45,10 @@ export default defineCommand({
       table(
         ["picture", "most likely", "", "or"],
         predictions.map(({ image, top: [first, ...others] }) => [
-          image,
-          first.label,
+          onOneLine(image),
+          onOneLine(first.label),
           percent(first.probability),
-          others.map(({ label, probability }) => `${label} ${percent(probability)}`).join(", "),
+          others.map(({ label, probability }) => `${onOneLine(label)} ${percent(probability)}`).join(", "),
         ]),
       ),
     );

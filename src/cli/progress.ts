@@ -1,3 +1,4 @@
+import { onOneLine, some } from "../base/text.ts";
 import type { TrainEvent } from "../train/events.ts";
 import { bytes, count, duration, percent, styled } from "./out.ts";
 import { describeWeights, weightsWarning } from "./weights-table.ts";
@@ -87,7 +88,7 @@ export class Progress {
         this.line(this.#styled("yellow", `warning: ${event.message}`));
         break;
       case "skip":
-        this.line(this.#styled("yellow", `left out ${event.picture}: ${event.reason}`));
+        this.line(this.#styled("yellow", `left out ${onOneLine(event.picture)}: ${event.reason}`));
         break;
     }
   };
@@ -182,6 +183,3 @@ function bar(share: number, width = 24): string {
   const full = Math.min(width, Math.floor(share * width));
   return "━".repeat(full) + (full < width ? `╺${"─".repeat(width - full - 1)}` : "");
 }
-
-/** "1 step", "20 steps" */
-const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
