@@ -30,3 +30,9 @@ export const onOneLine = (text: string): string =>
 
 /** "1 step", "20 steps" */
 export const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
+
+/** A word as it is written on a command line, in quotes where it needs them. */
+export function commandWord(word: string): string {
+  if (/^[\p{L}\p{N}_@%+=:,./\\-]+$/u.test(word)) return word;
+  return /["$`!]/.test(word) ? `'${word.replaceAll("'", "'\\''")}'` : `"${word}"`;
+}

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { z } from "zod";
 import { UsageError } from "../base/errors.ts";
+import { commandWord } from "../base/text.ts";
 import { type Opset, opsets } from "../graph/index.ts";
 import { exportModel, exportTrainStep } from "../train/index.ts";
 import { arg, defineCommand } from "./command.ts";
@@ -84,7 +85,7 @@ export default defineCommand({
         `ran it beside the checkpoint: the answers differ by ${difference.toExponential(1)} at most`,
         triton
           ? `put the folder ${file} into the server's model repository`
-          : `try it: oriel predict ${file} <images…>`,
+          : `try it: oriel predict ${commandWord(file)} <images…>`,
       ].join("\n"),
     );
   },

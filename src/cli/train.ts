@@ -1,4 +1,5 @@
 import { basename, dirname, resolve } from "node:path";
+import { commandWord, some } from "../base/text.ts";
 import { resumedConfig, type TrainEvent, train, trainSchema } from "../train/index.ts";
 import { RunFolder } from "../train/run-folder.ts";
 import { defineCommand, maybe } from "./command.ts";
@@ -61,8 +62,11 @@ export default defineCommand({
           interrupted: "interrupted",
         }[outcome];
         const best = top1 === undefined ? "" : `, best validation accuracy ${percent(top1)}`;
-        const lines = [`${ended} after ${epochs} epochs in ${duration(seconds)}${best}`, `run folder: ${folder}`];
-        if (outcome === "interrupted") lines.push(`go on with: oriel train --resume --out ${folder}`);
+        const lines = [
+          `${ended} after ${some(epochs, "epoch")} in ${duration(seconds)}${best}`,
+          `run folder: ${folder}`,
+        ];
+        if (outcome === "interrupted") lines.push(`go on with: oriel train --resume --out ${commandWord(folder)}`);
         else lines.push(`report:     ${folder}/report.html`);
         return lines.join("\n");
       });

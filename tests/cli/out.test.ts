@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { onOneLine } from "../../src/base/text.ts";
+import { commandWord, onOneLine } from "../../src/base/text.ts";
 import { matrix } from "../../src/cli/evaluate.ts";
 import { table } from "../../src/cli/out.ts";
 
@@ -24,4 +24,16 @@ test("a confusion matrix tells its columns apart", () => {
     ["               1    2", "1 sunflower    1    ·", "2 sunfish      2    3"].join("\n"),
   );
   assert.equal(matrix(["red", "日本語"], two, 80), ["          red 日本語", "red         1      ·", "日本語      2      3"].join("\n")); // biome-ignore format: a line
+});
+
+test("a word to copy is in quotes where a shell would split it or read more into it", () => {
+  assert.deepEqual(["runs/a-1", "C:\\bild", "mein Lauf", "é", "$x", "it's $5", ""].map(commandWord), [
+    "runs/a-1",
+    "C:\\bild",
+    '"mein Lauf"',
+    "é",
+    "'$x'",
+    "'it'\\''s $5'",
+    '""',
+  ]);
 });

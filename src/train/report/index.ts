@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { UsageError } from "../../base/errors.ts";
+import { commandWord } from "../../base/text.ts";
 import type { TrainConfig } from "../config.ts";
 import type { TrainEvent } from "../events.ts";
 import { RunFolder, readRunConfig } from "../run-folder.ts";
@@ -191,7 +192,7 @@ function configSection({ path, config }: Content): string {
   const rows = Object.entries(config)
     .filter(([key, value]) => value !== undefined && key !== "resume")
     .map(([key, value]) => `<div><dt>${escaped(key)}</dt><dd>${escaped(shown(value))}</dd></div>`);
-  const command = `oriel train --config ${path}/config.json --out ${path}-again`;
+  const command = `oriel train --config ${commandWord(`${path}/config.json`)} --out ${commandWord(`${path}-again`)}`;
   return `<h2>The same again</h2><p>With the same pictures, the same seed and as many threads, this gives the same numbers.</p><pre>${escaped(command)}</pre><h2>Settings</h2><p></p><dl>${rows.join("")}</dl>`;
 }
 
