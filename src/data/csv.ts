@@ -10,8 +10,11 @@ export interface Row {
   fields: string[];
 }
 
-/** Rows of comma-separated values; quotes may hold commas, line breaks and doubled quotes (RFC 4180).  Empty lines are left out. */
-export function parseCsv(source: string): Row[] {
+/**
+ * Rows of separated values; quotes may hold separators, line breaks and doubled quotes (RFC 4180).  A first line without commas says
+ * by its semicolons or tabs that these separate, as spreadsheets save lists in many countries.  Empty lines are left out.
+ */
+export function parseCsv(source: string, file?: string): Row[] {
   const rows: Row[] = [];
   let fields: string[] = [];
   let field = "";
@@ -25,7 +28,8 @@ export function parseCsv(source: string): Row[] {
     field = "";
     start = line;
   };
-  const text = source.replace(/^\uFEFF/, "").replaceAll("\r\n", "\n");
+  const text = source.replace(/^\uFEFF/, "").replaceAll(/\r\n?/g, "\n");
+  const separator = separatorOf(text.trimStart().split("\n", 1)[0]);
   for (let i = 0; i < text.length; i++) {
     const c = text[i];
     if (c === "\n") line++;
@@ -36,7 +40,7 @@ export function parseCsv(source: string): Row[] {
     } else if (c === '"' && field.trim() === "") {
       quoted = true;
       field = "";
-    } else if (c === ",") {
+    } else if (c === separator) {
       fields.push(field.trim());
       field = "";
     } else if (c === "\n") {
@@ -45,8 +49,21 @@ export function parseCsv(source: string): Row[] {
       field += c;
     }
   }
+  if (quoted) throw new UsageError({ message: `line ${start}: a quotation mark is not closed`, at: file });
   endRow();
   return rows;
+}
+
+const separatorOf = (line: string): string => [",", "\t", ";"].find((mark) => line.includes(mark)) ?? ",";
+
+/** The text of a list.  Letters of an older encoding would make one class of two, so they are refused. */
+async function readText(file: string): Promise<string> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(file));
+  } catch (cause) {
+    if (!(cause instanceof TypeError)) throw cause;
+    throw new UsageError({ message: "the list is not in UTF-8", at: file, help: "save it as CSV UTF-8", cause });
+  }
 }
 
 /** As they are without `_`, so that `file_path` is one of them. */
@@ -58,7 +75,7 @@ const labelNames = ["label", "class", "category", "target", "species", "classnam
  * by their names, and they may then be anywhere.  Labels are class names; if all are whole numbers, they are in numeric order.
  */
 export async function openCsv(file: string, { minClasses = 2 } = {}): Promise<Dataset> {
-  const rows = parseCsv(await readFile(file, "utf8"));
+  const rows = parseCsv(await readText(file), file);
   const [pathColumn, labelColumn, hasHeader] = columns(rows[0]);
   const body = hasHeader ? rows.slice(1) : rows;
   const example = "write a line for each picture, such as cats/1.jpg,cat";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, symlink } from "node:fs/promises";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { UsageError } from "../../src/base/errors.ts";
@@ -163,6 +163,9 @@ describe("a csv list", () => {
       '\uFEFFpath,label\r\na.jpg,cat\r\n"sub/b, c.jpg",dog',
       'file_path,species\na.jpg,cat\n"sub/b, c.jpg",dog',
       'id,Class,Filename\n1,cat,a.jpg\n\n2,dog,"sub/b, c.jpg"\n',
+      'path;label\r\na.jpg;cat\r\n"sub/b, c.jpg";dog\r\n',
+      "a.jpg;cat\nsub/b, c.jpg;dog",
+      "label\tpath\rcat\ta.jpg\rdog\tsub/b, c.jpg\r",
     ]) {
       const dataset = await open(list);
       assert.deepEqual(
@@ -195,6 +198,14 @@ describe("a csv list", () => {
       open("photo,breed\na.jpg,cat\n"),
       /nor names of columns.*: photo,breed.*\n {2}help: .*filename.*species/,
     );
+    await wrong(open('a.jpg,cat\n"a.jpg,dog\na.jpg,cat\n'), /line 2: a quotation mark is not closed .*list\.csv/);
+  });
+
+  test("letters in another encoding are refused, since they could make two classes one", async () => {
+    const root = await folder({ "a.jpg": "1", "list.csv": Buffer.from("a.jpg,grün\na.jpg,grau\n", "latin1") });
+    await wrong(openDataset(join(root, "list.csv")), /not in UTF-8 .*list\.csv/);
+    await writeFile(join(root, "list.csv"), "\uFEFFpath,label\na.jpg,x\n", "utf16le");
+    await wrong(openDataset(join(root, "list.csv")), /not in UTF-8/);
   });
 
   test("quotes span lines and keep line numbers right", () => {
