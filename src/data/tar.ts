@@ -1,4 +1,5 @@
 import { close, open, read, stat } from "node:fs";
+import { posix } from "node:path";
 import { promisify } from "node:util";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { byName, isHidden, isPicture, type Listing } from "./listing.ts";
@@ -13,19 +14,29 @@ interface Entry {
   size: number;
 }
 
+/** What stands in an archive under a name. */
+interface Member extends Entry {
+  isDirectory: boolean;
+  /** Where a link leads, from the top of the archive. */
+  target?: string;
+}
+
 /**
  * The pictures in a tar archive, read in place: one walk over the headers notes where each file lies, and nothing is ever unpacked.
+ * Links to files are followed: of a picture that has two names, tar writes one as a link to the other.
  * Directories that all files have in common are left out, so that an archive of a folder is like the folder.
  */
 export async function listTar(file: string): Promise<Listing> {
   const descriptor = await fs.open(file, "r");
   const entries: Entry[] = [];
   const directories: string[] = [];
+  const members = new Map<string, Member>();
   try {
-    for await (const { path, offset, size, isDirectory } of walk(descriptor, file)) {
+    for await (const member of walk(descriptor, file)) members.set(member.path, member);
+    for (const { path, isDirectory } of members.values()) {
       if (path === "" || isHidden(path)) continue;
       if (isDirectory) directories.push(path);
-      else if (isPicture(path)) entries.push({ path, offset, size });
+      else if (isPicture(path)) entries.push({ ...followed(path, members), path });
     }
   } catch (error) {
     await fs.close(descriptor);
@@ -45,6 +56,7 @@ export async function listTar(file: string): Promise<Listing> {
     name: (i) => `${file}:${entries[i].path}`,
     read: async (i) => {
       const { offset, size } = entries[i];
+      if (offset === 0) throw new OrielError("archive", "a link to what is no file of the archive");
       const { buffer, bytesRead } = await fs.read(descriptor, new Uint8Array(size), 0, size, offset);
       if (bytesRead < size)
         throw new OrielError("archive", {
@@ -59,6 +71,16 @@ export async function listTar(file: string): Promise<Listing> {
       return closed;
     },
   };
+}
+
+/** Links upon links; more lead around. */
+const mostLinks = 40;
+
+/** Where the bytes lie that a name stands for; at 0, where no file lies, if it leads to none. */
+function followed(path: string, members: ReadonlyMap<string, Member>): Pick<Entry, "offset" | "size"> {
+  let member = members.get(path);
+  for (let n = 0; member?.target !== undefined && n < mostLinks; n++) member = members.get(member.target);
+  return member && member.target === undefined && !member.isDirectory ? member : { offset: 0, size: 0 };
 }
 
 /** What the directories above all class folders have in common, ending in `/`. */
@@ -77,8 +99,8 @@ const block = 512;
 /** Read at once: many small files' headers, while the bodies of large ones are skipped. */
 const window = 1 << 16;
 
-/** Every file and directory.  POSIX.1-1988 ustar, POSIX.1-2001 pax (`path`, `size`), GNU long names. */
-async function* walk(descriptor: number, file: string): AsyncGenerator<Entry & { isDirectory: boolean }> {
+/** Every file, directory and link.  POSIX.1-1988 ustar, POSIX.1-2001 pax (`path`, `linkpath`, `size`), GNU long names. */
+async function* walk(descriptor: number, file: string): AsyncGenerator<Member> {
   const { size: total } = await fs.stat(file);
   const buffer = new Uint8Array(window);
   let from = 0;
@@ -92,6 +114,7 @@ async function* walk(descriptor: number, file: string): AsyncGenerator<Entry & {
     return buffer.subarray(offset - from, Math.min(offset - from + length, filled));
   };
   let longName: string | undefined;
+  let longLink: string | undefined;
   let longSize: number | undefined;
   for (let offset = 0; offset < total; ) {
     const header = await at(offset, block);
@@ -105,15 +128,22 @@ async function* walk(descriptor: number, file: string): AsyncGenerator<Entry & {
     const body = offset + block;
     if (body + size > total) throw notTar(file, offset, header);
     if (type === "L") longName = text(await at(body, size));
+    else if (type === "K") longLink = text(await at(body, size));
     else if (type === "x") {
       const records = paxRecords(await at(body, size));
       longName = records.get("path") ?? longName;
+      longLink = records.get("linkpath") ?? longLink;
       longSize = records.has("size") ? Number(records.get("size")) : longSize;
     } else if (!isExtension) {
+      const link = longLink ?? text(header.subarray(157, 257));
       longName = undefined;
+      longLink = undefined;
       longSize = undefined;
       const isDirectory = type === "5";
       if (isDirectory || type === "0" || type === "\0" || type === "7") yield { path, offset: body, size, isDirectory };
+      else if (type === "1") yield { path, offset: 0, size, isDirectory, target: clean(link) };
+      else if (type === "2")
+        yield { path, offset: 0, size, isDirectory, target: clean(posix.join(posix.dirname(path), link)) };
     }
     offset = body + Math.ceil(size / block) * block;
   }
@@ -127,17 +157,28 @@ function notTar(file: string, offset: number, header: Uint8Array): UsageError {
       help: "copy or download it again",
     });
   }
-  const isGzip = header[0] === 0x1f && header[1] === 0x8b;
+  const compressed = compressions.find(([, start]) => start.every((byte, i) => byte === header[i]))?.[0];
   return new UsageError({
-    message: isGzip
-      ? "the archive is compressed, so files in it cannot be read one by one"
+    message: compressed
+      ? `this is compressed (${compressed}), so files in it cannot be read one by one`
       : "this is not a tar archive",
     at: file,
-    help: isGzip
-      ? "unpack the outer layer once: gunzip"
+    help: compressed
+      ? "unpack it and give the folder, or an archive that is not compressed"
       : "give a folder of class folders, a .csv list, or a .tar archive of class folders",
   });
 }
+
+/** How archives are compressed, and the bytes that files of it begin with. */
+const compressions: readonly (readonly [name: string, start: readonly number[]])[] = [
+  ["gzip", [0x1f, 0x8b]],
+  ["bzip2", [0x42, 0x5a, 0x68]],
+  ["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a]],
+  ["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
+  ["zip", [0x50, 0x4b, 0x03, 0x04]],
+  ["7z", [0x37, 0x7a, 0xbc, 0xaf]],
+  ["rar", [0x52, 0x61, 0x72, 0x21]],
+];
 
 /** The sum of the header's bytes, its own field taken as spaces. */
 function checks(header: Uint8Array): boolean {

@@ -123,16 +123,43 @@ describe("a tar archive of class folders", () => {
     });
   }
 
+  for (const form of ["pax", "gnu"] as const) {
+    test(`links to pictures are pictures (${form} names)`, async () => {
+      const inside = Object.fromEntries(Object.entries(files).map(([path, body]) => [`./${path}`, body]));
+      const links = {
+        "./cat/hard.jpg": { hard: `./${long}` },
+        "./dog/soft.jpg": { soft: "../cat/9.webp" },
+        "./dog/softer.jpg": { soft: "soft.jpg" },
+        "./dog/round.jpg": { soft: "round.jpg" },
+        "./dog/out.jpg": { soft: "/etc/out.jpg" },
+      };
+      const root = await folder({ "linked.tar": tar(inside, form, links) });
+      const dataset = await openDataset(join(root, "linked.tar"));
+      const read = async (name: string): Promise<string> => {
+        const names = Array.from({ length: dataset.length }, (_, i) => dataset.name(i));
+        return Buffer.from(await dataset.read(names.indexOf(`${root}/linked.tar:${name}`))).toString();
+      };
+      assert.equal(await read("cat/hard.jpg"), "long");
+      assert.equal(await read("dog/soft.jpg"), "c2");
+      assert.equal(await read("dog/softer.jpg"), "c2");
+      await assert.rejects(read("dog/round.jpg"), /a link to what is no file of the archive/);
+      await assert.rejects(read("dog/out.jpg"), /a link to what is no file of the archive/);
+      await dataset.close?.();
+    });
+  }
+
   test("what is no archive, or not a whole one", async () => {
     const whole = tar(files);
     const root = await folder({
       "cut.tar": whole.subarray(0, 1100),
       "zip.tar": Buffer.concat([Buffer.from([0x1f, 0x8b]), whole]),
+      "pets.zip": Buffer.from("PK\u0003\u0004 and so on"),
       "text.tar": Buffer.alloc(2000, "a"),
       "empty.tar": "",
     });
     await wrong(openDataset(join(root, "cut.tar")), /cut short or damaged at byte 1024/);
-    await wrong(openDataset(join(root, "zip.tar")), /compressed/);
+    await wrong(openDataset(join(root, "zip.tar")), /compressed \(gzip\)[\s\S]*unpack it/);
+    await wrong(openDataset(join(root, "pets.zip")), /compressed \(zip\)/);
     await wrong(openDataset(join(root, "text.tar")), /not a tar archive/);
     await wrong(openDataset(join(root, "empty.tar")), /no pictures/);
   });

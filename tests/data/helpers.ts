@@ -55,16 +55,21 @@ export async function memoryDataset(
   };
 }
 
-/** A tar archive; names above 100 bytes are written in the form asked for. */
-export function tar(files: Record<string, Uint8Array>, longNames: "pax" | "gnu" = "pax"): Buffer {
+/** A tar archive; names above 100 bytes are written in the form asked for, links after the files. */
+export function tar(
+  files: Record<string, Uint8Array>,
+  longNames: "pax" | "gnu" = "pax",
+  links: Record<string, { hard?: string; soft?: string }> = {},
+): Buffer {
   const parts: Buffer[] = [];
-  const add = (name: string, type: string, body: Uint8Array): void => {
+  const add = (name: string, type: string, body: Uint8Array, link = ""): void => {
     const header = Buffer.alloc(512);
     header.write(name.slice(0, 100), 0);
     header.write("0000644\0", 100);
     header.write(`${body.length.toString(8).padStart(11, "0")}\0`, 124);
     header.write("        ", 148);
     header.write(type, 156);
+    header.write(link.slice(0, 100), 157);
     header.write("ustar\x0000", 257);
     const sum = header.reduce((a, b) => a + b);
     header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
@@ -80,6 +85,12 @@ export function tar(files: Record<string, Uint8Array>, longNames: "pax" | "gnu" 
     if (name.length > 100 && longNames === "pax") add("PaxHeaders/x", "x", Buffer.from(record("path", name)));
     if (name.length > 100 && longNames === "gnu") add("././@LongLink", "L", Buffer.from(`${name}\0`));
     add(name, name.endsWith("/") ? "5" : "0", body);
+  }
+  for (const [name, { hard, soft }] of Object.entries(links)) {
+    const link = (hard ?? soft)!;
+    if (link.length > 100 && longNames === "pax") add("PaxHeaders/x", "x", Buffer.from(record("linkpath", link)));
+    if (link.length > 100 && longNames === "gnu") add("././@LongLink", "K", Buffer.from(`${link}\0`));
+    add(name, hard === undefined ? "2" : "1", Buffer.alloc(0), link);
   }
   return Buffer.concat([...parts, Buffer.alloc(1024)]);
 }
