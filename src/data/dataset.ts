@@ -87,11 +87,12 @@ export function splitDataset(dataset: Dataset, { fraction = 0.1, seed = 0 } = {}
 
 /**
  * `other` with its labels renumbered to the classes of `train` (a dataset, or what a checkpoint was trained on), matched by
- * name.  `other` may lack some of them; one that training never saw is an error, since no answer to it could be right.
+ * name, however its accents are composed (systems differ in that).  `other` may lack some of them; one that training never saw is an
+ * error, since no answer to it could be right.
  */
 export function alignClasses(train: { readonly classes: readonly string[] }, other: Dataset): Dataset {
-  const position = new Map(train.classes.map((name, i) => [name, i]));
-  const unknown = other.classes.filter((name) => !position.has(name));
+  const position = new Map(train.classes.map((name, i) => [name.normalize(), i]));
+  const unknown = other.classes.filter((name) => !position.has(name.normalize()));
   if (unknown.length > 0) {
     const shown = unknown.slice(0, 10).map((name) => `${name} (nearest: ${nearest(name, train.classes).join(", ")})`);
     if (unknown.length > shown.length) shown.push(`and ${unknown.length - shown.length} more`);
@@ -101,7 +102,7 @@ export function alignClasses(train: { readonly classes: readonly string[] }, oth
       help: "rename these classes, remove them, or add them to the training set",
     });
   }
-  const labels = other.classes.map((name) => position.get(name) as number);
+  const labels = other.classes.map((name) => position.get(name.normalize()) as number);
   return {
     classes: train.classes,
     length: other.length,

@@ -302,6 +302,8 @@ describe("splits", () => {
       [0, 1].map((i) => alignClasses({ classes: ["x", "class1", "class0"] }, val).label(i)),
       [2, 1],
     );
+    const composed = { ...val, classes: ["caf\u00e9", "tea"] };
+    assert.equal(alignClasses({ classes: ["tea", "cafe\u0301"] }, composed).label(0), 1); // as a Mac names folders
   });
 
   test("a fraction of every class, the same each time, whatever else there is", async () => {
