@@ -25,7 +25,7 @@ export const decodeNode: Decoder = async (bytes, name) => {
 
 function unreadable(name: string, reason: string, cause?: unknown): OrielError {
   return new OrielError("picture", {
-    message: `cannot read the picture: ${reason.replaceAll("\n", "; ")}`,
+    message: `cannot read the picture: ${[...new Set(reason.split("\n"))].join("; ")}`, // libvips repeats itself
     at: name,
     help: "see whether a viewer opens it; replace or remove the file",
     cause,

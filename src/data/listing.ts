@@ -14,7 +14,7 @@ export interface Listing {
   close?(): Promise<void>;
 }
 
-const extensions = new Set(["jpg", "jpeg", "jpe", "png", "webp", "gif", "tif", "tiff", "avif", "bmp"]);
+const extensions = new Set(["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "tif", "tiff", "avif", "bmp"]);
 
 /** Whether a path is a picture's by its extension; what systems put beside people's files (`._x.jpg`, `__MACOSX`) is not. */
 export function isPicture(path: string): boolean {
