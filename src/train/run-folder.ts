@@ -6,6 +6,7 @@ import { writeFileSafely } from "../weights/write-file.ts";
 import { parseConfig, type TrainConfig } from "./config.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { TrainEvent } from "./events.ts";
+import { holdFolder } from "./hold-folder.ts";
 import { importedName } from "./imported.ts";
 
 const files = {
@@ -27,6 +28,7 @@ export class RunFolder {
   readonly path: string;
   #metrics?: number;
   #every = 1;
+  #release?: () => void;
 
   constructor(path: string) {
     this.path = path;
@@ -40,7 +42,7 @@ export class RunFolder {
     return existsSync(this.file(name));
   }
 
-  /** Makes the folder, or enters it to go on; a run that is there already is not written over. */
+  /** Makes the folder, or enters it to go on; a run that is there already is not written over, nor one under way written into. */
   async enter({ resume }: { resume: boolean }): Promise<void> {
     if (!resume && Object.keys(files).some((name) => this.has(name as keyof typeof files)))
       throw new UsageError({
@@ -50,12 +52,15 @@ export class RunFolder {
     try {
       await mkdir(this.path, { recursive: true });
       await access(this.path, constants.W_OK);
+      this.#release = holdFolder(this.path);
     } catch (cause) {
+      if (cause instanceof OrielError) throw cause;
       const { code } = cause as NodeJS.ErrnoException;
       const reasons: Record<string, string> = {
         EACCES: "no permission",
         EPERM: "no permission",
         EROFS: "the disk is read-only",
+        ENOENT: "the disk is read-only, or part of the path leads nowhere", // so Node says of folders within folders
         EEXIST: "a file of that name is there",
         ENOTDIR: "part of the path is a file",
         ENOSPC: "no space is left",
@@ -120,6 +125,8 @@ export class RunFolder {
   close(): void {
     if (this.#metrics !== undefined) closeSync(this.#metrics);
     this.#metrics = undefined;
+    this.#release?.();
+    this.#release = undefined;
   }
 }
 
