@@ -16,7 +16,7 @@ export async function readConfig(file: string, schema: z.ZodObject): Promise<Rec
   });
   let read: unknown;
   try {
-    read = JSON.parse(text);
+    read = JSON.parse(text.replace(/^\uFEFF/, "")); // as editors on Windows begin a file
   } catch (cause) {
     throw new UsageError({ message: `not JSON: ${(cause as Error).message}`, at: file, cause });
   }

@@ -123,7 +123,7 @@ export function check<S extends z.ZodObject>(
       ? issue.keys.map(
           (key) => `${key}: there is no such key; ${didYouMean(key, known) ?? `there are ${known.join(", ")}`}`,
         )
-      : [`${nameOf(issue.path, file, args)} ${describeIssue(issue, values)}`],
+      : [`${nameOf(issue.path, file, args)} ${describeIssue(issue, values)}${wanted(schema, issue, values)}`],
   );
   const where = file ? `in ${file}` : "in the command";
   throw new UsageError(
@@ -131,6 +131,13 @@ export function check<S extends z.ZodObject>(
       ? { message: faults[0], at: file }
       : { message: `${faults.length} values ${where} cannot be used`, details: faults },
   );
+}
+
+/** What a value is for that nobody gave: its description. */
+function wanted({ shape }: z.ZodObject, { path }: z.core.$ZodIssue, values: object): string {
+  const [key] = path as (keyof typeof values)[];
+  const description = path.length === 1 && values[key] === undefined && shape[key]?.description;
+  return description ? `: ${description}` : "";
 }
 
 function nameOf(path: readonly PropertyKey[], file: string | undefined, args: readonly string[]): string {
@@ -145,7 +152,12 @@ function describeIssue(issue: z.core.$ZodIssue, values: object): string {
   switch (issue.code) {
     case "invalid_type":
       return came === undefined ? "is missing" : `is ${got}, expected ${article(issue.expected)}`;
+    case "invalid_union": {
+      const kinds = issue.errors.flat().flatMap((e) => (e.code === "invalid_type" ? [article(e.expected)] : []));
+      return `is ${got}, expected ${[...new Set(kinds)].join(" or ")}`;
+    }
     case "too_small":
+      if (came === "") return "is empty";
       return `is ${got}, expected ${sized(came)}${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
     case "too_big":
       return `is ${got}, expected ${sized(came)}${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`;
@@ -162,6 +174,13 @@ function describeIssue(issue: z.core.$ZodIssue, values: object): string {
 const sized = (value: unknown): string => (Array.isArray(value) ? "a length of " : "");
 
 /** Types whose names say less than this. */
-const plainly: Readonly<Record<string, string>> = { int: "a whole number", record: "pairs such as key=value,…" };
+const plainly: Readonly<Record<string, string>> = {
+  int: "a whole number",
+  record: "pairs such as key=value,…",
+  string: "text",
+  boolean: "true or false",
+  array: "a list",
+  tuple: "a list",
+};
 
 const article = (type: string): string => plainly[type] ?? (/^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`);

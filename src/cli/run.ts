@@ -90,7 +90,8 @@ function readFlags(flags: readonly Flag[], texts: Readonly<Record<string, unknow
 
 /** Words and flags over those of a file, and these over what the command has below them, checked by the command's schema.  Arguments that it does not hold are taken as they are. */
 async function checkInput(command: Command, asked: Record<string, unknown>, config: string | undefined) {
-  const fromFile = config && command.config?.(await readConfig(config, command.flags), { file: config, asked });
+  const fromFile =
+    config !== undefined && command.config?.(await readConfig(config, command.flags), { file: config, asked });
   const given = { ...fromFile, ...asked };
   const own = new Set(Object.keys(command.flags.shape));
   const values = Object.entries({ ...(await command.base?.(given)), ...given });

@@ -38,7 +38,7 @@ export const trainSchema = z.strictObject({
     .optional()
     .describe("who may use those weights for what, such as MIT; goes into exports (what the file says)"),
   source: z.string().optional().describe("where those weights come from; goes into exports (what the file says)"),
-  out: z.string().optional().describe("run folder to write (runs/<model>)"),
+  out: z.string().min(1).optional().describe("run folder to write (runs/<model>)"),
   epochs: whole(1).default(30).describe("passes over the training pictures"),
   batch: whole(1).optional().describe("pictures in a step (64 up to 64 pixels, 16 above; fewer for small sets)"),
   accumulate: whole(1)

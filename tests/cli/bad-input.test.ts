@@ -27,6 +27,13 @@ test("an unknown model", async () => {
   assert.ok(!existsSync(at("runs")));
 });
 
+test("what is missing is said with what it is for; what is empty, as a variable of the shell may be, is no answer", async () => {
+  await refused(folder, ["train", "pictures"], 2, /--model is missing: .*`oriel models` lists them/);
+  await refused(folder, ["train", ""], 2, /<data> is empty/);
+  await refused(folder, train("pictures", "--out", ""), 2, /--out is empty/);
+  await refused(folder, ["train", "--config", ""], 2, /no such file/);
+});
+
 test("data that is not there, without classes, with one class", async () => {
   await refused(folder, train("picturs"), 2, /no file or folder picturs/, /pictures/);
   mkdirSync(at("empty"));

@@ -55,6 +55,10 @@ test("all faults at once, by the names that were used", () => {
     }
     return "";
   };
+  assert.equal(
+    fault({ data: "", val: true }, { file: "run.json" }),
+    "val is true, expected text or a number (at run.json)",
+  );
   assert.match(
     fault({ imageSize: 0, kind: "adam" }, { args: ["data"] }),
     /3 values[\s\S]*<data> is missing[\s\S]*--image-size is 0, expected at least 1[\s\S]*--kind is "adam", expected one of adamw, sgd/,

@@ -55,7 +55,7 @@ test("train: a run folder", () => {
 test("train: a config file takes the flags' keys, and flags stand above it", async () => {
   writeFileSync(
     join(folder, "own.json"),
-    JSON.stringify({ data: "pictures", model: "resnet20_cifar", epochs: 3, batch: 8, "weight-decay": 0, workers: 0 }),
+    `\uFEFF${JSON.stringify({ data: "pictures", model: "resnet20_cifar", epochs: 3, batch: 8, "weight-decay": 0, workers: 0 })}`,
   );
   const { epochs } = await json<{ epochs: number }>(
     folder,
