@@ -98,6 +98,11 @@ export async function findModel(name: string): Promise<ModelEntry> {
   if (found) return found;
   const names = (await listModels()).map((model) => model.name);
   const all = "`oriel models` lists all";
+  if (/\.(safetensors|pth?|th|bin)$/i.test(name))
+    throw new UsageError({
+      message: `${name} holds weights, not a model`,
+      help: `name the model that they are for; ${all}`,
+    });
   const parts = names.filter((candidate) => candidate.includes(name));
   throw new UsageError({
     message: `there is no model called "${name}"`,

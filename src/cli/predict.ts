@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { z } from "zod";
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { onOneLine } from "../base/text.ts";
 import { listFolder } from "../data/folder.ts";
 import { predict } from "../train/index.ts";
@@ -26,6 +26,7 @@ export default defineCommand({
     ["oriel predict model.onnx photo.jpg --json", "for machines: [{ image, top: [{ label, probability }] }]"],
   ],
   async run({ checkpoint, images, ...options }, out) {
+    if (options.classes && !options.model) throw new UsageError("--classes goes with --model");
     let broken = 0;
     const onBroken = (image: string, error: Error): void => {
       broken++;

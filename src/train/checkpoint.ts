@@ -1,5 +1,6 @@
 import { OrielError } from "../base/errors.ts";
 import { fileSource } from "../weights/file-source.ts";
+import { openWeights } from "../weights/open-node.ts";
 import { SafetensorsFile } from "../weights/safetensors.ts";
 import { saveSafetensors } from "../weights/save-safetensors.ts";
 import type { StoredTensor } from "../weights/stored.ts";
@@ -119,15 +120,34 @@ export async function loadCheckpoint(path: string, only: (name: string) => boole
   }));
 }
 
+/** What the weights at a path are for; `help` is what to do where they do not say it. */
+export async function describedBy(path: string, help?: string): Promise<CheckpointMetadata> {
+  try {
+    return (await openCheckpoint(path)).metadata;
+  } catch (error) {
+    const code = error instanceof OrielError ? error.code : undefined;
+    if (code !== "foreign" && code !== "not-a-file") throw error;
+    // Of other formats and of folders it is told what they hold.
+    const file = await openWeights(path).catch((reason) => {
+      throw code === "foreign" ? error : reason;
+    });
+    await file.close();
+    throw file.format === "onnx" ? error : foreign(path, help);
+  }
+}
+
 function own(path: string, file: SafetensorsFile): CheckpointMetadata {
   const metadata = readMetadata(file.metadata);
   if (metadata) return metadata;
-  throw new OrielError("foreign", {
+  throw foreign(path);
+}
+
+const foreign = (path: string, help = "name the model with --model, or start a training from it with --weights") =>
+  new OrielError("foreign", {
     message: "this file holds tensors, but not what model and classes they are for: no Oriel run wrote it",
     at: path,
-    help: "name the model with --model, or start a training from it with --weights",
+    help,
   });
-}
 
 export async function readTensors(file: SafetensorsFile, only: (name: string) => boolean): Promise<Tensors> {
   const tensors = new Map<string, FloatTensor>();

@@ -15,7 +15,7 @@ import { refused } from "../passes/webgpu.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { failure, writeFileSafely } from "../weights/write-file.ts";
 import { checkExport } from "./check-export.ts";
-import { openCheckpoint } from "./checkpoint.ts";
+import { describedBy } from "./checkpoint.ts";
 import { openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, inferenceGraph, type ModelDescription } from "./model.ts";
@@ -67,7 +67,7 @@ const mostInside = largestFile - 2 ** 24;
  * and must answer as the model does that it came from.
  */
 export async function exportModel(checkpoint: string, file: string, options: ExportOptions = {}): Promise<Exported> {
-  const { metadata: description } = await openCheckpoint(checkpoint);
+  const description = await describedBy(checkpoint, "`oriel convert` with --model makes an ONNX model of it");
   const model = await openModel(description, checkpoint);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
   const { licence = description.config.licence, source = description.config.source } = options;

@@ -7,7 +7,7 @@ import { type NodeOptions, openNode } from "../runtime/node.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { readWhole } from "../weights/file-source.ts";
 import { besideModel, filesBeside } from "../weights/onnx-model.ts";
-import { openCheckpoint } from "./checkpoint.ts";
+import { describedBy, openCheckpoint } from "./checkpoint.ts";
 import { isOnnx, openImported, openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, type ModelDescription } from "./model.ts";
@@ -32,15 +32,17 @@ export async function openPredictor(path: string, options: PredictorOptions = {}
 }
 
 async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {
-  const description = name === undefined ? (await openCheckpoint(path)).metadata : await describe(name, classes, path);
+  const description = name === undefined ? await describedBy(path) : await describe(name, classes, path);
   const model = await openModel(description, name === undefined ? path : undefined);
-  const { values, reset } = await loadWeights(path, model, { name: description.model });
-  if (reset.length > 0)
+  const { values, reset, entries } = await loadWeights(path, model, { name: description.model });
+  if (reset.length > 0) {
+    const of = entries.find(({ status, from }) => status === "reset" && from)?.from?.[0];
     throw new UsageError({
-      message: `the file's classifier is not for ${description.classes.length} classes`,
+      message: `the file's classifier is ${of === undefined ? "" : `for ${of} classes, `}not for ${description.classes.length}`,
       at: path,
-      help: "give data with the classes that it was trained on",
+      help: "give the classes that it was trained on, all of them and in their order",
     });
+  }
   const runtime = await openNode(node);
   const { imageSize } = description.preprocessing;
   const program = await runtime.compile(fusedGraph(model, imageSize, values, targetOf(runtime.device)));
@@ -56,11 +58,13 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
 
 async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
   const { name: model, preprocessing } = isOnnx(name) ? { name, ...(await openImported(name)) } : await findModel(name);
-  if (classes) return { model, classes, preprocessing };
+  const own = await openCheckpoint(path).catch(() => undefined); // of another format, or of a run
+  const known = own?.metadata.classes ?? classes;
+  if (known) return { model, classes: known, preprocessing };
   throw new UsageError({
     message: "these weights do not say what their classes are",
     at: path,
-    help: "give the names of the classes",
+    help: "give their names, in order, by --classes",
   });
 }
 

@@ -170,6 +170,20 @@ test("truncated and foreign checkpoints", async () => {
   assert.ok(!existsSync(at("torn-export.onnx")));
 });
 
+test("weights that do not say whose they are, and a run's folder instead of a file in it", async () => {
+  await json(folder, "convert", "run/best.safetensors", "plain.pth");
+  const look = (...words: string[]): string[] => ["predict", ...words, "pictures/red/0.png"];
+  await refused(folder, look("plain.pth"), 1, /not what model and classes they are for/, /name the model with --model/);
+  await refused(folder, ["export", "plain.pth", "plain.onnx"], 1, /not what model and classes/, /oriel convert/);
+  const named = ["--model", "resnet20_cifar"];
+  await refused(folder, look("plain.pth", ...named), 2, /do not say what their classes are/, /by --classes/);
+  await refused(folder, look("plain.pth", ...named, "--classes", "a,b"), 2, /for 3 classes, not for 2/);
+  const [{ top }] = await json<{ top: { label: string }[] }[]>(folder, ...look("run/best.safetensors", ...named));
+  assert.deepEqual(top.map(({ label }) => label).sort(), ["blue", "green", "red"]);
+  await refused(folder, look("run"), 2, /several files of weights/, /best\.safetensors/, /name one of them/);
+  await refused(folder, train("pictures", "--model", "plain.pth"), 2, /plain\.pth holds weights, not a model/);
+});
+
 test("a loss that is no number: the step, the learning rate, the first tensor", async () => {
   await refused(
     folder,
