@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import sharp from "sharp";
 import { parseConfig } from "../../src/train/config.ts";
+import { lineChart } from "../../src/train/report/chart.ts";
+import { percent } from "../../src/train/report/html.ts";
 import { writeReport } from "../../src/train/report/index.ts";
 import { Tally } from "../../src/train/tally.ts";
 import { temporaryFolder } from "./files.ts";
@@ -65,6 +67,33 @@ for (const [count, epochs, wrong] of [
     assert.equal(html.match(/class="hit"/g)?.length, count);
     assert.equal(html.match(/<img/g)?.length ?? 0, Math.max(Math.min(wrong, 24) - 2, 0));
   });
+
+test("a chart's numbers are equally far apart, as its lines are", () => {
+  const ticks = (low: number, high: number, format?: (v: number, more?: number) => string): string[] => {
+    const series = [{ name: "", color: 1 as const, points: [[0, low], [1, high]] as const }]; // biome-ignore format: two points
+    const svg = lineChart({ title: "", x: "", y: "", series, format });
+    return [...svg.matchAll(/text-anchor="end">([^<]+)</g)].map(([, text]) => text);
+  };
+  assert.deepEqual(ticks(0.686, 0.697), ["0.685", "0.6875", "0.69", "0.6925", "0.695", "0.6975"]);
+  assert.deepEqual(ticks(1.6e-4, 3.5e-4), ["1.5e-4", "2e-4", "2.5e-4", "3e-4", "3.5e-4"]);
+  const asPercent = (v: number, more = 0): string => percent(v, more);
+  assert.deepEqual(ticks(0.56, 0.667, asPercent), ["55.0 %", "57.5 %", "60.0 %", "62.5 %", "65.0 %", "67.5 %"]);
+  assert.deepEqual(ticks(0, 0.01, asPercent), ["0.0 %", "0.2 %", "0.4 %", "0.6 %", "0.8 %", "1.0 %"]);
+});
+
+test("pictures that training left out are counted too, and a mistake is shown whatever its format", async () => {
+  const folder = folderOf(["cat", "dog", "owl"], 1, 1);
+  const skip = (picture: string): string => `\n${JSON.stringify({ type: "skip", picture, reason: "torn" })}`;
+  appendFileSync(join(folder, "metrics.jsonl"), skip("a.png") + skip("b.png") + skip("a.png"));
+  const bitmap = Buffer.alloc(58); // of one pixel
+  bitmap.write("BM");
+  for (const [value, at] of [[54, 10], [40, 14], [1, 18], [1, 22]]) bitmap.writeInt32LE(value, at); // biome-ignore format: a header
+  bitmap.writeUInt16LE(24, 28);
+  await writeReport(folder, { picture: async () => bitmap });
+  const html = readFileSync(join(folder, "report.html"), "utf8");
+  assert.match(html, /<b>2<\/b><span>unreadable pictures left out/);
+  assert.match(html, /<img[^>]+src="data:image\/png/);
+});
 
 test("a run that was not judged has no report yet", async () => {
   const folder = join(home, "unjudged");

@@ -18,7 +18,8 @@ export interface ChartOptions {
   series: readonly Series[];
   /** A place on the x axis worth a line, and what it is. */
   mark?: { x: number; label: string };
-  format?: (y: number) => string;
+  /** A value as text, with so many digits more than usual. */
+  format?: (y: number, more?: number) => string;
 }
 
 const frame = { width: 520, height: 300, right: 14, top: 16, bottom: 42 };
@@ -81,7 +82,7 @@ function draw(
 
 function markLine({ x, label }: { x: number; label: string }, atX: Scale): string {
   const right = atX(x) > frame.width / 2;
-  return `<line class="mark" x1="${atX(x)}" x2="${atX(x)}" y1="${frame.top}" y2="${frame.height - frame.bottom}"/><text class="tick" x="${atX(x) + (right ? -5 : 5)}" y="${frame.top + 4}" text-anchor="${right ? "end" : "start"}">${escaped(label)}</text>`;
+  return `<line class="mark" x1="${atX(x)}" x2="${atX(x)}" y1="${frame.top}" y2="${frame.height - frame.bottom}"/><text class="tick" x="${atX(x)}" y="${frame.top - 5}" text-anchor="${right ? "end" : "start"}">${escaped(label)}</text>`;
 }
 
 const legendOf = (series: readonly Series[]): string =>
@@ -99,10 +100,16 @@ function niceTicks(low: number, high: number, count: number): { ticks: number[];
   return { ticks, low: ticks[0], high: ticks[ticks.length - 1] };
 }
 
-/** Ticks as text; where rounding would make two alike, as they are. */
-function labels(ticks: readonly number[], format: (value: number) => string): string[] {
-  const short = ticks.map(format);
-  return new Set(short).size === short.length ? short : ticks.map(String);
+/** Ticks as text, with as many digits as it takes to show that they are equally far apart. */
+function labels(ticks: readonly number[], format: (value: number, more?: number) => string): string[] {
+  const as = (more: number): string[] => ticks.map((tick) => format(tick, more));
+  return [0, 1, 2, 3].map(as).find(isEven) ?? as(4);
+}
+
+function isEven(texts: readonly string[]): boolean {
+  const values = texts.map(Number.parseFloat);
+  const steps = values.slice(1).map((value, i) => value - values[i]);
+  return steps.every((step) => step > 0 && Math.abs(step - steps[0]) < 1e-6 * step);
 }
 
 /** At most `most` points, each the mean of its neighbours. */

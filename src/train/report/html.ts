@@ -11,12 +11,12 @@ export function duration(seconds: number): string {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** A number with three significant digits, without needless zeros. */
-export function short(value: number): string {
+/** A number with three significant digits, or more, without needless zeros. */
+export function short(value: number, more = 0): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(1).replace(".0e", "e").replace("e+", "e");
-  return String(Number(value.toPrecision(3)));
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(1 + more).replace(/\.?0*e\+?/, "e");
+  return String(Number(value.toPrecision(3 + more)));
 }
 
 /** 12 345 */

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { UsageError } from "../../base/errors.ts";
-import { commandWord } from "../../base/text.ts";
+import { commandWord, textWidth } from "../../base/text.ts";
 import type { TrainConfig } from "../config.ts";
 import type { TrainEvent } from "../events.ts";
 import { RunFolder, readRunConfig } from "../run-folder.ts";
@@ -73,7 +73,8 @@ const ofType = <T extends TrainEvent["type"]>(
 function figures({ events, evaluation }: Content): string {
   const epochs = ofType(events, "epoch");
   const best = epochs.filter((e) => e.best).at(-1);
-  const { top1, top5, loss, correct, total, skipped, classes } = evaluation;
+  const { top1, top5, loss, correct, total, classes } = evaluation;
+  const skipped = Math.max(evaluation.skipped, new Set(ofType(events, "skip").map((e) => e.picture)).size);
   const seconds = epochs.reduce((sum, e) => sum + e.seconds, 0);
   const cards = [
     [percent(top1), `top-1, ${grouped(correct)} of ${grouped(total)}`],
@@ -81,7 +82,7 @@ function figures({ events, evaluation }: Content): string {
     [short(loss), "validation loss"],
     [best ? `${best.epoch} of ${epochs.length}` : "–", "best epoch"],
     [duration(seconds), `${Math.round(epochs.at(-1)?.imagesPerSecond ?? 0)} pictures a second`],
-    ...(skipped > 0 ? [[grouped(skipped), "unreadable pictures left out"]] : []),
+    ...(skipped > 0 ? [[grouped(skipped), `unreadable picture${skipped === 1 ? "" : "s"} left out`]] : []),
   ];
   return `<div class="figures">${cards.map(([value, what]) => `<div><b>${escaped(value)}</b><span>${escaped(what)}</span></div>`).join("")}</div>`;
 }
@@ -120,7 +121,7 @@ function curves({ events }: Content): string {
       x,
       y: "share of pictures",
       mark,
-      format: (v) => percent(v, 0),
+      format: (v, more = 0) => percent(v, more),
       series: [
         { name: "training", points: perEpoch((e) => e.correct), color: 1, dots: true },
         { name: "validation, top-1", points: perEpoch((e) => e.top1), color: 2, dots: true },
@@ -153,6 +154,7 @@ function curves({ events }: Content): string {
 /** Classes from the hardest to the easiest. */
 function classTable({ classes }: Evaluation): string {
   const rate = (c: Evaluation["classes"][number]): number => (c.total === 0 ? 0 : c.correct / c.total);
+  const longest = Math.ceil(0.6 * Math.max(...classes.map((c) => textWidth(c.name))));
   const rows = classes
     .filter((c) => c.total > 0)
     .sort((a, b) => rate(a) - rate(b))
@@ -160,7 +162,7 @@ function classTable({ classes }: Evaluation): string {
       (c) =>
         `<div class="class"><span title="${escaped(c.name)}">${escaped(c.name)}</span><span class="bar"><i style="width:${(100 * rate(c)).toFixed(1)}%"></i></span><span class="n">${percent(rate(c))}</span><span class="of">${grouped(c.correct)} of ${grouped(c.total)}</span></div>`,
     );
-  return `<h2>Classes</h2><p>The share of each class's validation pictures that were recognised, the hardest first.</p><div class="classes">${rows.join("")}</div>`;
+  return `<h2>Classes</h2><p>The share of each class's validation pictures that were recognised, the hardest first.</p><div class="classes" style="--name:${longest}em">${rows.join("")}</div>`;
 }
 
 const mostClasses = 150;

@@ -1,3 +1,4 @@
+import { cutTo, textWidth } from "../../base/text.ts";
 import { escaped, percent } from "./html.ts";
 
 /**
@@ -8,8 +9,8 @@ export function confusionMatrix(classes: readonly string[], counts: readonly (re
   const n = classes.length;
   const cell = Math.min(n <= 4 ? 72 : 46, Math.max(9, Math.floor(760 / n)));
   const font = Math.min(12, Math.max(7, cell - 2));
-  const names = classes.map((name) => (name.length > 18 ? `${name.slice(0, 17)}…` : name));
-  const margin = Math.ceil(Math.max(...names.map((name) => name.length)) * font * 0.58) + 10;
+  const names = classes.map((name) => (textWidth(name) > 18 ? `${cutTo(name, 17)}…` : name));
+  const margin = Math.ceil(Math.max(...names.map(textWidth)) * font * 0.58) + 10;
   const [left, top] = [margin, Math.ceil(margin * (cell >= 34 ? 0.75 : 1)) + 20];
   const side = n * cell;
   const centre = (i: number): number => i * cell + cell / 2;

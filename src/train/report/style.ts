@@ -29,7 +29,7 @@ svg { display: block; max-width: none; }
 .matrix .name { fill: var(--ink); } .matrix .count { fill: var(--ink); font-size: 11px; } .matrix .strong { fill: #fff; }
 .ground { fill: var(--panel); } .hit { fill: var(--hit); } .miss { fill: var(--miss); }
 .classes { column-width: 480px; column-gap: 40px; }
-.class { display: grid; grid-template-columns: minmax(90px, 26%) 1fr 64px 92px; gap: 12px; align-items: center; padding: 4px 0; border-bottom: 1px solid var(--line); break-inside: avoid; }
+.class { display: grid; grid-template-columns: clamp(90px, var(--name), 44%) 1fr 64px 92px; gap: 12px; align-items: center; padding: 4px 0; border-bottom: 1px solid var(--line); break-inside: avoid; }
 .class > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .bar { height: 8px; border-radius: 4px; background: var(--panel); } .bar i { display: block; height: 100%; border-radius: 4px; background: var(--c1); }
 .class .n, .class .of { text-align: right; } .class .of { color: var(--soft); font-size: 13px; }
