@@ -111,7 +111,9 @@ export class Progress {
     this.#run = { epochs, batch, firstStep: step, started: now };
     this.#lastStep = { at: now, step, rate: Number.NaN };
     this.line(
-      `training for ${some(epochs, "epoch")} of ${some(stepsPerEpoch, "step")}, ${some(batch, "image")} each${step > 0 ? `, from step ${step} of ${steps}` : ""}`,
+      step >= steps && step > 0
+        ? `nothing is left to train: ${some(epochs, "epoch")} of ${some(stepsPerEpoch, "step")} are done`
+        : `training for ${some(epochs, "epoch")} of ${some(stepsPerEpoch, "step")}, ${some(batch, "image")} each${step > 0 ? `, from step ${step} of ${steps}` : ""}`,
     );
   }
 

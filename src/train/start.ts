@@ -62,10 +62,10 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
     ...step.state.map((entry) => [entry.name, entry] as const),
     ...step.frozen.map((w) => [w.path, { shape: w.tensor.shape as number[] }] as const),
   ]);
-  const [then, now] = [metadata.classes.join(", "), description.classes.join(", ")];
-  if (then !== now)
+  const [then, now] = [metadata.classes, description.classes];
+  if (then.join("\n") !== now.join("\n"))
     throw new UsageError({
-      message: `the run learns other classes: ${then}; the data has ${now}`,
+      message: `the run learns other classes: ${someOf(then)}; the data has ${someOf(now)}`,
       at: path,
       help: "give the run's own data, or start another run from the checkpoint with --weights",
     });
@@ -91,11 +91,15 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
   return { tensors: new Map(ordered), progress: { ...beginning, ...metadata.progress } };
 }
 
+/** The first few names, and how many more there are. */
+const someOf = (names: readonly string[], most = 10): string =>
+  names.slice(0, most).join(", ") + (names.length > most ? ` and ${names.length - most} more` : "");
+
 const isState = (name: string): boolean => !isWeight(name);
 
 /** What may not change while a run goes on, since its checkpoint would mean something else. */
 const settled = [
-  ...(["batch", "imageSize", "optimizer", "accumulate", "ema", "freeze"] as const),
+  ...(["batch", "imageSize", "optimizer", "accumulate", "ema", "freeze", "weights"] as const),
   ...(["seed", "balanced", "repeats"] as const),
 ];
 

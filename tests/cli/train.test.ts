@@ -124,6 +124,8 @@ test("train --resume: the run's own config lies below the flags, wherever its fo
   assert.equal(JSON.parse(readFileSync(join(folder, "moved", "config.json"), "utf8")).mixup, 0.3);
   const another = await json<{ folder: string }>(folder, "train", "--config", "moved/config.json", "--epochs", "1");
   assert.match(another.folder, /^runs/);
+  const others = ["train", "--resume", "--out", "moved", "--weights", "run/best.safetensors"];
+  await refused(folder, others, 2, /goes on only as it began/, /weights was not given, is "run\/best/);
   await refused(folder, ["train", "--resume"], 2, /does not say which run/, /--out/);
   await refused(
     folder,
