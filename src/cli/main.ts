@@ -1,8 +1,14 @@
 #!/usr/bin/env node
 import { runCommandLine } from "./run.ts";
 
-// A reader that has seen enough, such as `head`, is no failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0); // a reader that has seen enough, such as `head`, is no failure
+  process.stderr.write(`error: the result cannot be written: ${error.message}\n`);
+  process.exit(1);
+});
+
+// Work goes on when nobody reads any more how it goes.
+process.stderr.on("error", () => {});
 
 process.exitCode = await runCommandLine(process.argv.slice(2));
 

@@ -65,3 +65,11 @@ test("Ctrl-C where there is nothing to save ends at once", { skip }, async () =>
   child.kill("SIGINT");
   assert.equal((await ended).status, 130);
 });
+
+test("a run goes on when nobody reads any more how it goes", async () => {
+  const { child, ended } = start(folder, "train", "pictures", ...quick, "--out", "unread");
+  child.stderr?.once("data", () => child.stderr?.destroy());
+  const { status, stdout } = await ended;
+  assert.equal(status, 0);
+  assert.match(stdout, /^finished after 1 epoch in/);
+});
