@@ -1,25 +1,16 @@
-const nothing = /[\p{Mn}\p{Me}\p{Cf}]/u;
-const wide =
-  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
-
-/** Columns that a character takes where letters have one width: two in East Asian scripts (Unicode Annex 11, W and F) and most emoji, none for a mark upon another. */
-const columnsOf = (character: string): number => (nothing.test(character) ? 0 : wide.test(character) ? 2 : 1);
+import stringWidth from "string-width";
 
 /** Columns that a text takes where letters have one width, as on a terminal; its styles take none. */
-export function textWidth(text: string): number {
-  let width = 0;
-  for (const character of text.replace(/\p{Cc}\[[\d;]*m/gu, "")) width += columnsOf(character);
-  return width;
-}
+export const textWidth = (text: string): number => stringWidth(text);
+
+const characters = new Intl.Segmenter();
 
 /** As much of a text's beginning as fits into so many columns. */
 export function cutTo(text: string, width: number): string {
   let kept = "";
-  let left = width;
-  for (const character of text) {
-    left -= columnsOf(character);
-    if (left < 0) break;
-    kept += character;
+  for (const { segment } of characters.segment(text)) {
+    if (textWidth(kept + segment) > width) break;
+    kept += segment;
   }
   return kept;
 }

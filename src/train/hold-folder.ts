@@ -18,7 +18,7 @@ export function holdFolder(path: string): () => void {
     if (held.has(file) || (pid !== undefined && isAlive(pid)))
       throw new UsageError({
         message: `another run is writing into ${path}${pid === undefined ? "" : `, process ${pid}`}`,
-        help: "wait for its end, or give another folder by --out",
+        help: "wait for its end, or give another folder by --out; if that process is none of Oriel's, remove the file .running there",
       });
     rmSync(file, { force: true });
   }
