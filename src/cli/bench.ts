@@ -4,6 +4,7 @@ import { z } from "zod";
 import { findModel } from "../backbones/index.ts";
 import { type ErrorFacts, OrielError } from "../base/errors.ts";
 import type { OpTime } from "../runtime/runtime.ts";
+import { trainSchema } from "../train/config.ts";
 import type { Measured, MeasureOptions, Mode } from "./bench/measure.ts";
 import { arg, defineCommand, shared } from "./command.ts";
 import { bytes, duration, table } from "./out.ts";
@@ -18,7 +19,7 @@ export default defineCommand({
   args: { model: arg("a model that `oriel models` lists") },
   flags: z.object({
     batch: z.int().min(1).default(8).describe("images in a step"),
-    imageSize: z.int().min(1).optional().describe("side of the images; the model's own"),
+    imageSize: trainSchema.shape.imageSize.describe("side of the images; the model's own"),
     rounds: z.int().min(1).default(5).describe("rounds of two steps and a MatMul"),
     fuse: z.boolean().default(true).describe("measure inference as it was drawn, nothing fused"),
     profile: z.boolean().default(false).describe("list the time per kind of operation, and the heaviest nodes"),

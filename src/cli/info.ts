@@ -4,6 +4,7 @@ import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { cost } from "../passes/cost.ts";
 import { Classifier } from "../tasks/classify.ts";
+import { trainSchema } from "../train/config.ts";
 import { namesIn } from "../weights/index.ts";
 import { openWeights } from "../weights/open-node.ts";
 import { arg, defineCommand } from "./command.ts";
@@ -20,7 +21,7 @@ export default defineCommand({
 model hub: what it holds, of any format, without reading the weights.`,
   args: { model: arg("a model that `oriel models` lists, or a .safetensors, torch or .onnx file") },
   flags: z.object({
-    imageSize: z.int().min(1).optional().describe("side of the images; the model's own"),
+    imageSize: trainSchema.shape.imageSize.describe("side of the images; the model's own"),
     classes: z.int().min(1).default(1000).describe("classes of the classifier"),
     names: z
       .enum(["timm", "official", "transformers"])

@@ -49,7 +49,10 @@ export const trainSchema = z.strictObject({
     .regex(/^\d+(\.\d+)?\s*[kmgt]?b$/i, "a size such as 1.5GB")
     .optional()
     .describe("memory that a step may take, such as 1.5GB; what does not fit is computed again, to the same results"),
-  imageSize: whole(1).optional().describe("side of the pictures that the model sees, in pixels (the model's)"),
+  imageSize: whole(1)
+    .max(16_384)
+    .optional()
+    .describe("side of the pictures that the model sees, in pixels (the model's)"),
   optimizer: z.enum(["adamw", "sgd", "lamb"]).default("adamw").describe("update rule"),
   lr: positive()
     .optional()

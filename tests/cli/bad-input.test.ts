@@ -205,7 +205,13 @@ test("a folder that cannot be written", async () => {
   await refused(folder, ["export", "run/best.safetensors", "file/model.onnx"], 1, /not a folder|does not exist/);
 });
 
-test("an image size that is too small for the model", async () => {
+test("an image size that is too small for the model, or for pictures too large", async () => {
+  await refused(
+    folder,
+    train("pictures", "--image-size", "100000"),
+    2,
+    /--image-size is 100000, expected at most 16384/,
+  );
   await refused(
     folder,
     [...train("pictures", "--image-size", "1"), "--model", "swin_micro_32"],
