@@ -73,12 +73,16 @@ export function redraw(node: Node, inputs: readonly (Tensor | undefined)[]): rea
 
 /**
  * Rebuilds what `outputs` need, in order.  `visit` sees each node with its inputs already replaced, and returns what stands in
- * for its outputs, or undefined to leave it as it is.  Behind the first change every node is drawn anew, so that the order of drawing,
- * by which the engine orders what it runs and so its memory, stays what it was.
+ * for its outputs, or undefined to leave it as it is, which `asItIs` draws.  Behind the first change every node is drawn anew, so that
+ * the order of drawing, by which the engine orders what it runs and so its memory, stays what it was.
  */
 export function rewrite<K>(
   outputs: Iterable<readonly [K, Tensor]>,
-  visit: (node: Node, inputs: readonly (Tensor | undefined)[]) => readonly Tensor[] | undefined,
+  visit: (
+    node: Node,
+    inputs: readonly (Tensor | undefined)[],
+    asItIs: () => readonly Tensor[],
+  ) => readonly Tensor[] | undefined,
 ): [K, Tensor][] {
   const named = [...outputs];
   const now = new Map<Tensor, Tensor>();
@@ -86,8 +90,8 @@ export function rewrite<K>(
   let changed = false;
   for (const node of sortNodes(named.map(([, tensor]) => tensor))) {
     const inputs = node.inputs.map(current);
-    const made: readonly Tensor[] =
-      withScope(node.scope, () => visit(node, inputs)) ?? (changed ? redraw(node, inputs) : node.outputs);
+    const asItIs = (): readonly Tensor[] => (changed ? redraw(node, inputs) : node.outputs);
+    const made = withScope(node.scope, () => visit(node, inputs, asItIs)) ?? asItIs();
     changed ||= made !== node.outputs;
     if (made.length > node.outputs.length) throw internal(`a rewrite of ${node.op.name} made too many outputs`);
     if (made !== node.outputs) made.forEach((tensor, i) => void now.set(node.outputs[i], tensor));

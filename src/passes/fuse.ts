@@ -71,12 +71,10 @@ export function applyPatterns(graph: Graph, chosen: readonly Pattern[]): Graph {
   const readers = new Map<Tensor, Node[]>();
   for (const node of graph.nodes) for (const x of node.inputs) if (x) readers.set(x, [...(readers.get(x) ?? []), node]);
   const settled = new Map<Node, readonly Tensor[]>();
-  let changed = false;
-  const outputs = rewrite(graph.outputs, (node, inputs) => {
+  const outputs = rewrite(graph.outputs, (node, _inputs, asItIs) => {
     const known = settled.get(node);
     if (known) return known;
-    // As `rewrite` does: drawn anew behind the first change, what stays keeps its order.
-    let made = changed ? redraw(node, inputs) : node.outputs;
+    let made = asItIs();
     const around: Around = {
       once: (x) => (uses.get(x) ?? 1) === 1,
       readers: (index = 0) => readers.get(node.outputs[index]) ?? [],
@@ -97,7 +95,6 @@ export function applyPatterns(graph: Graph, chosen: readonly Pattern[]): Graph {
       made = next;
     }
     made.forEach((y, i) => void uses.set(y, uses.get(node.outputs[i]) ?? 0));
-    changed ||= made !== node.outputs;
     return made;
   });
   return new Graph(graph.inputs, outputs);

@@ -12,15 +12,11 @@ import { expand, type PadAttrs, padAxes, permute, permuteAlong, sliceAxes } from
  */
 export function simplify(graph: Graph): Graph {
   const seen = new Map<string, readonly Tensor[]>();
-  let changed = false;
-  const outputs = rewrite(graph.outputs, (node, inputs) => {
-    // As `rewrite` does: drawn anew behind the first change, what stays keeps its order.
-    let made = changed ? redraw(node, inputs) : node.outputs;
+  const outputs = rewrite(graph.outputs, (_node, _inputs, asItIs) => {
+    let made = asItIs();
     // What a rule gives may be what another rule shortens.
     for (let next = shorten(made); next; next = shorten(made)) made = next;
-    made = unique(made, seen);
-    changed ||= made !== node.outputs;
-    return made;
+    return unique(made, seen);
   });
   return new Graph(graph.inputs, outputs);
 }
