@@ -72,15 +72,31 @@ function sweep(folder) {
   }
 }
 
+/** Compiles the loops over pixels into WebAssembly, and that into a module that any bundler takes. */
+function assemble() {
+  const [source, code] = [at("assembly", "pixels.ts"), at("src", "data", "pixels-code.ts")];
+  if (changed(code) >= Math.max(changed(source), changed(at("package-lock.json")))) return true;
+  const binary = at("dist", "pixels.wasm");
+  const options = ["-O3", "--runtime", "stub", "--enable", "simd", "--noAssert", "--outFile", binary];
+  if (!run(process.execPath, [at("node_modules", "assemblyscript", "bin", "asc.js"), source, ...options])) return false;
+  const text = readFileSync(binary, "base64");
+  writeFileSync(
+    code,
+    `/** Made of assembly/pixels.ts by tools/setup.js: WebAssembly in base64. */\nexport const code =\n  "${text}";\n`,
+  );
+  rmSync(binary);
+  return true;
+}
+
 function build() {
   const folders = ["src", "tests", "examples", "bench"];
   folders.forEach(sweep);
-  const sources = folders.map((folder) => at(folder)).filter(existsSync);
+  const sources = [...folders, "assembly"].map((folder) => at(folder)).filter(existsSync);
   const newest = Math.max(...sources.map(latest), changed(at("tsconfig.json")), changed(at("package-lock.json")));
   if (changed(stamp) >= newest) return true;
-  console.error("setup: building (tsc)");
+  console.error("setup: building (asc, tsc)");
   const started = new Date();
-  if (!run(process.execPath, [at("node_modules", "typescript", "bin", "tsc"), "-p", root])) return false;
+  if (!assemble() || !run(process.execPath, [at("node_modules", "typescript", "bin", "tsc"), "-p", root])) return false;
   writeFileSync(stamp, `${started.toISOString()}\n`);
   return true;
 }

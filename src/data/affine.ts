@@ -2,10 +2,13 @@
  * Affine transforms as Pillow's `Image.transform` and `Image.rotate` do them: every output pixel looks up its place in the
  * input, without antialiasing.  Pillow, `src/libImaging/Geometry.c`.
  */
-import { clip8, createImage, type Image } from "./image.ts";
+import { createImage, type Image } from "./image.ts";
+import { compute } from "./pixels.ts";
+
+type Smooth = "bilinear" | "bicubic";
 
 export interface AffineOptions {
-  filter?: "nearest" | "bilinear" | "bicubic";
+  filter?: "nearest" | Smooth;
   /** The colour of what lies outside. */
   fill?: readonly number[];
 }
@@ -16,11 +19,7 @@ export type Matrix = readonly [a: number, b: number, c: number, d: number, e: nu
 /** The picture seen through `matrix`, in its own size.  [H, W, 3] -> [H, W, 3] */
 export function affine(image: Image, matrix: Matrix, options: AffineOptions = {}): Image {
   const { filter = "bicubic", fill = [0, 0, 0] } = options;
-  const out = createImage(image.width, image.height, fill);
-  if (filter === "nearest") sampleNearest(image, out, matrix);
-  else if (filter === "bilinear") sample(image, out, matrix, bilinearPixel);
-  else sample(image, out, matrix, bicubicPixel);
-  return out;
+  return filter === "nearest" ? sampleNearest(image, matrix, fill) : sample(image, matrix, fill, filter);
 }
 
 /** Turns counterclockwise about the centre; corners that leave the frame are cut off. */
@@ -47,8 +46,9 @@ export const translate = (image: Image, dx: number, dy: number, options?: Affine
   affine(image, [1, 0, dx, 0, 1, dy], options);
 
 /** Places are in 16.16 fixed point where the matrix shears or turns, as in Pillow; plain sums where it only moves. */
-function sampleNearest(image: Image, out: Image, [a, b, c, d, e, f]: Matrix): void {
+function sampleNearest(image: Image, [a, b, c, d, e, f]: Matrix, fill: readonly number[]): Image {
   const { width, height } = image;
+  const out = createImage(width, height, fill);
   const straight = b === 0 && d === 0;
   const unit = straight ? 1 : 65536;
   const fixed = (v: number): number => (straight ? v : Math.floor(v * unit + 0.5));
@@ -68,63 +68,15 @@ function sampleNearest(image: Image, out: Image, [a, b, c, d, e, f]: Matrix): vo
       out.data[at + 2] = image.data[p + 2];
     }
   }
+  return out;
 }
 
-/** Writes the pixel at `at` of `to` from the input around (x + dx, y + dy), 0 ≤ dx, dy < 1. */
-type Pixel = (image: Image, x: number, y: number, dx: number, dy: number, to: Uint8Array, at: number) => void;
-
-function sample(image: Image, out: Image, [a, b, c, d, e, f]: Matrix, pixel: Pixel): void {
+/** As the filter says, between pixels. */
+function sample(image: Image, matrix: Matrix, [red, green, blue]: readonly number[], filter: Smooth): Image {
   const { width, height } = image;
-  for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, at += 3) {
-      const px = a * (x + 0.5) + b * (y + 0.5) + c;
-      const py = d * (x + 0.5) + e * (y + 0.5) + f;
-      if (px < 0 || px >= width || py < 0 || py >= height) continue;
-      const left = Math.floor(px - 0.5);
-      const top = Math.floor(py - 0.5);
-      pixel(image, left, top, px - 0.5 - left, py - 0.5 - top, out.data, at);
-    }
-  }
+  const fill = red | (green << 8) | (blue << 16);
+  const data = compute(image.data.length, [image.data], (pixels, to, [from]) =>
+    pixels.transform(from, to, width, height, ...matrix, fill, filter === "bicubic"),
+  );
+  return { width, height, channels: 3, data };
 }
-
-const clamp = (v: number, high: number): number => Math.min(Math.max(v, 0), high);
-
-const bilinearPixel: Pixel = ({ width, height, data }, x, y, dx, dy, to, at) => {
-  const left = clamp(x, width - 1) * 3;
-  const right = clamp(x + 1, width - 1) * 3;
-  const upper = clamp(y, height - 1) * width * 3;
-  const lower = clamp(y + 1, height - 1) * width * 3;
-  for (let k = 0; k < 3; k++) {
-    const above = data[upper + left + k] + (data[upper + right + k] - data[upper + left + k]) * dx;
-    const below = data[lower + left + k] + (data[lower + right + k] - data[lower + left + k]) * dx;
-    to[at + k] = above + (below - above) * dy; // cut off towards 0 by the array
-  }
-};
-
-/** Keys' cubic with a = -1, in Horner form; resizing has a = -1/2. */
-function cubic(p: number, q: number, r: number, s: number, t: number): number {
-  return q + t * (r - p + t * (2 * (p - q) + r - s + t * (q - p - r + s)));
-}
-
-const bicubicPixel: Pixel = ({ width, height, data }, x, y, dx, dy, to, at) => {
-  const x0 = clamp(x - 1, width - 1) * 3;
-  const x1 = clamp(x, width - 1) * 3;
-  const x2 = clamp(x + 1, width - 1) * 3;
-  const x3 = clamp(x + 2, width - 1) * 3;
-  const row = (at: number): number => clamp(at, height - 1) * width * 3;
-  const y1 = row(y);
-  for (let k = 0; k < 3; k++) {
-    let v = cubic(data[y1 + x0 + k], data[y1 + x1 + k], data[y1 + x2 + k], data[y1 + x3 + k], dx);
-    // Moving along rows alone, which most augmentations do, needs no other row.
-    if (dy !== 0) {
-      const y0 = row(y - 1);
-      const y2 = row(y + 1);
-      const y3 = row(y + 2);
-      const above = cubic(data[y0 + x0 + k], data[y0 + x1 + k], data[y0 + x2 + k], data[y0 + x3 + k], dx);
-      const below = cubic(data[y2 + x0 + k], data[y2 + x1 + k], data[y2 + x2 + k], data[y2 + x3 + k], dx);
-      const last = cubic(data[y3 + x0 + k], data[y3 + x1 + k], data[y3 + x2 + k], data[y3 + x3 + k], dx);
-      v = cubic(above, v, below, last, dy);
-    }
-    to[at + k] = clip8(v);
-  }
-};

@@ -5,7 +5,8 @@
  * Pillow before 13, which takes columns first where one side grows and the other shrinks (a level or two apart).
  */
 import { UsageError } from "../base/errors.ts";
-import { clip8, createImage, type Image } from "./image.ts";
+import { createImage, type Image } from "./image.ts";
+import { compute } from "./pixels.ts";
 
 export type Filter = "nearest" | "bilinear" | "bicubic" | "lanczos";
 
@@ -62,13 +63,13 @@ export function resize(image: Image, width: number, height: number, options: Res
     firstRow = used.first[0];
     const last = used.first.length - 1;
     const lastRow = used.first[last] + used.count[last];
-    rows = horizontalPass(image, firstRow, lastRow, weights(kernel, image.width, left, right, width));
+    rows = resizeRows(image, firstRow, lastRow, weights(kernel, image.width, left, right, width));
   }
-  return acrossColumns ? verticalPass(rows, firstRow, vertical) : rows;
+  return acrossColumns ? resizeColumns(rows, firstRow, vertical) : rows;
 }
 
+/** Bits behind the point of a weight. */
 const precision = 22;
-const half = 1 << (precision - 1);
 
 /** For output pixel i: the `count[i]` input pixels from `first[i]`, with weights at `value[i * stride]`. */
 interface Weights {
@@ -107,66 +108,25 @@ function weights(kernel: Kernel, inSize: number, from: number, to: number, outSi
 }
 
 /** Rows firstRow … lastRow-1 of the picture, each resized.  [H, W, 3] -> [lastRow - firstRow, width, 3] */
-function horizontalPass(image: Image, firstRow: number, lastRow: number, w: Weights): Image {
-  const width = w.first.length;
-  const out = createImage(width, lastRow - firstRow);
-  const from = image.data;
-  const to = out.data;
-  const { first, count, value, stride } = w;
-  let at = 0;
-  for (let y = firstRow; y < lastRow; y++) {
-    const row = y * image.width;
-    for (let x = 0; x < width; x++) {
-      let r = half;
-      let g = half;
-      let b = half;
-      let p = (row + first[x]) * 3;
-      for (let k = x * stride, end = k + count[x]; k < end; k++, p += 3) {
-        const v = value[k];
-        r = (r + Math.imul(from[p], v)) | 0;
-        g = (g + Math.imul(from[p + 1], v)) | 0;
-        b = (b + Math.imul(from[p + 2], v)) | 0;
-      }
-      to[at] = clip8(r >> precision);
-      to[at + 1] = clip8(g >> precision);
-      to[at + 2] = clip8(b >> precision);
-      at += 3;
-    }
-  }
-  return out;
+function resizeRows(image: Image, firstRow: number, lastRow: number, w: Weights): Image {
+  const [width, height] = [w.first.length, lastRow - firstRow];
+  const from = image.data.subarray(firstRow * image.width * 3, lastRow * image.width * 3);
+  const data = compute(height * width * 3, [from, w.first, w.count, w.value], (pixels, to, [from, ...places]) => {
+    const [first, count, value] = places;
+    pixels.resizeRows(from, to, height, image.width, width, first, count, value, w.stride);
+  });
+  return { width, height, channels: 3, data };
 }
 
 /** `rows` holds the picture from row `firstRow` on.  [H', W, 3] -> [height, W, 3] */
-function verticalPass(rows: Image, firstRow: number, w: Weights): Image {
-  const height = w.first.length;
-  const out = createImage(rows.width, height);
-  const from = rows.data;
-  const to = out.data;
-  const row = rows.width * 3;
-  const { first, count, value, stride } = w;
-  let at = 0;
-  for (let y = 0; y < height; y++) {
-    const begin = (first[y] - firstRow) * row;
-    const start = y * stride;
-    const end = start + count[y];
-    for (let x = 0; x < row; x += 3) {
-      let r = half;
-      let g = half;
-      let b = half;
-      let p = begin + x;
-      for (let k = start; k < end; k++, p += row) {
-        const v = value[k];
-        r = (r + Math.imul(from[p], v)) | 0;
-        g = (g + Math.imul(from[p + 1], v)) | 0;
-        b = (b + Math.imul(from[p + 2], v)) | 0;
-      }
-      to[at] = clip8(r >> precision);
-      to[at + 1] = clip8(g >> precision);
-      to[at + 2] = clip8(b >> precision);
-      at += 3;
-    }
-  }
-  return out;
+function resizeColumns(rows: Image, firstRow: number, w: Weights): Image {
+  const [width, height] = [rows.width, w.first.length];
+  const firsts = w.first.map((y) => y - firstRow);
+  const data = compute(height * width * 3, [rows.data, firsts, w.count, w.value], (pixels, to, [from, ...places]) => {
+    const [first, count, value] = places;
+    pixels.resizeColumns(from, to, width * 3, height, first, count, value, w.stride);
+  });
+  return { width, height, channels: 3, data };
 }
 
 function resizeNearest(image: Image, width: number, height: number, box: readonly number[]): Image {
