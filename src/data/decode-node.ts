@@ -15,6 +15,8 @@ sharp.cache(false);
  */
 export const decodeNode: Decoder = async (bytes, name) => {
   if (bytes.length === 0) throw unreadable(name, "the file is empty");
+  if (isHeic(bytes))
+    throw unreadable(name, "it is HEIC, which needs a licensed codec", undefined, "convert it to JPEG");
   try {
     if (isBmp(bytes)) return decodeBmp(bytes);
     return (await hasFourInks(bytes)) ? await decodeCmyk(bytes) : await decodeRgb(bytes);
@@ -23,11 +25,16 @@ export const decodeNode: Decoder = async (bytes, name) => {
   }
 };
 
-function unreadable(name: string, reason: string, cause?: unknown): OrielError {
+function unreadable(
+  name: string,
+  reason: string,
+  cause?: unknown,
+  help = "see whether a viewer opens it; replace or remove the file",
+): OrielError {
   return new OrielError("picture", {
     message: `cannot read the picture: ${[...new Set(reason.split("\n"))].join("; ")}`, // libvips repeats itself
     at: name,
-    help: "see whether a viewer opens it; replace or remove the file",
+    help,
     cause,
   });
 }
@@ -57,6 +64,11 @@ async function decodeCmyk(bytes: Uint8Array): Promise<Image> {
     for (let k = 0; k < 3; k++) data[to++] = Math.max(paper - Math.round((inks[from + k] * paper) / 255), 0);
   }
   return { width: info.width, height: info.height, channels: 3, data };
+}
+
+/** Whether its brand is one of HEIF's with HEVC inside (ISO/IEC 23008-12, annex B); AVIF's is another. */
+function isHeic(bytes: Uint8Array): boolean {
+  return /^ftyphe[iv][cxms]$/.test(String.fromCharCode(...bytes.subarray(4, 12)));
 }
 
 /** Whether it is CMYK: the full header is only parsed where the first bytes leave it open, since that costs as much as decoding a small picture. */

@@ -14,7 +14,9 @@ export interface Listing {
   close?(): Promise<void>;
 }
 
-const extensions = new Set(["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "tif", "tiff", "avif", "bmp"]);
+const readable = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "tif", "tiff", "avif", "bmp"];
+/** Telephones' pictures cannot be read, which people are to be told rather than that they have none. */
+const extensions = new Set([...readable, "heic", "heif"]);
 
 /** Whether a path is a picture's by its extension; what systems put beside people's files (`._x.jpg`, `__MACOSX`) is not. */
 export function isPicture(path: string): boolean {
@@ -67,7 +69,7 @@ export function classFolders(listing: Listing, { minClasses = 2 } = {}): Dataset
     throw new UsageError({
       message: `${empty.length} of the ${classes.length} class folders in ${listing.where} hold no pictures`,
       details: empty.slice(0, 20),
-      help: `fill them or remove them; pictures end in ${[...extensions].join(", ")}`,
+      help: `fill them or remove them; pictures end in ${readable.join(", ")}`,
     });
   }
   if (classes.length < minClasses) {

@@ -35,6 +35,11 @@ const pets = {
 };
 
 describe("a folder of class folders", () => {
+  test("a telephone's pictures count, though they cannot be read: they are to be told of", async () => {
+    const dataset = await openDataset(await folder({ "cat/1.HEIC": "x", "dog/1.png": "x" }));
+    assert.equal(dataset.length, 2);
+  });
+
   test("classes by name, pictures at any depth, other files left out", async () => {
     const root = await folder({
       ...pets,

@@ -116,6 +116,10 @@ describe("a broken picture is a typed error with its path", () => {
     );
 
   test("empty", () => fails(new Uint8Array(0), /the file is empty/));
+  test("HEIC, with what to do", async () => {
+    const start = Buffer.from([0, 0, 0, 28, ...Buffer.from("ftypheic"), 0, 0, 0, 0, ...Buffer.from("mif1heicmiaf")]);
+    await fails(start, /it is HEIC.*\n.*convert it to JPEG/);
+  });
   test("not a picture", () => fails(Buffer.from("<html>404</html>"), /unsupported image format/));
   test("cut short", async () => {
     const source = picture(200, 200);
