@@ -4,8 +4,11 @@ import type { Random } from "../base/philox.ts";
 /** Fills a new parameter.  The same shape and the same random stream give the same numbers. */
 export type Initializer = (shape: readonly number[], random: Random) => Float32Array<ArrayBuffer>;
 
-const fill = (shape: readonly number[], value: () => number): Float32Array<ArrayBuffer> =>
-  new Float32Array(shape.reduce((a, b) => a * b, 1)).map(value);
+function fill(shape: readonly number[], value: () => number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  for (let i = 0; i < values.length; i++) values[i] = value();
+  return values;
+}
 
 /** Inputs of one output: all axes of a weight but the first.  [O, I, ...K] */
 const fanIn = (shape: readonly number[]): number => shape.slice(1).reduce((a, b) => a * b, 1);

@@ -160,14 +160,15 @@ function declared(module: Module): { path: string; tensor: Tensor }[] {
 export const parametersOf = (module: Module): Weight[] => weightsOf(module).filter((w) => w.kind === "parameter");
 export const buffersOf = (module: Module): Weight[] => weightsOf(module).filter((w) => w.kind === "buffer");
 
-/** Values for every parameter and buffer, each from a random stream of its own path, so that one more layer changes no other. */
+/** Values for every parameter and buffer. */
 export function initialWeights(module: Module, seed: number): Map<string, Float32Array<ArrayBuffer>> {
-  return new Map(
-    weightsOf(module).map(({ path, tensor }) => {
-      const { init } = declarations.get(tensor) as Required<Declaration>;
-      return [path, init(tensor.shape as number[], new Random(seed, 0, 0, path))];
-    }),
-  );
+  return new Map(weightsOf(module).map((weight) => [weight.path, initialWeight(weight, seed)]));
+}
+
+/** Values for one of them, from a random stream of its path, so that one more layer changes no other. */
+export function initialWeight({ path, tensor }: Weight, seed: number): Float32Array<ArrayBuffer> {
+  const { init } = declarations.get(tensor) as Required<Declaration>;
+  return init(tensor.shape as number[], new Random(seed, 0, 0, path));
 }
 
 /** Lets all weights of linear layers begin in another way than they were declared, or with four axes those of convolutions. */

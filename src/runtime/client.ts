@@ -94,7 +94,8 @@ export class ThreadRuntime implements Runtime {
     const drawn = own && prepare && (options.optimize ?? "all") === "all" ? prepare(graph) : graph;
     const model = drawn instanceof Uint8Array ? whole(drawn) : writeOnnx(drawn);
     const request = { model, options, inPlace: drawn instanceof Uint8Array ? {} : inPlace(drawn) };
-    const { program, inputs, outputs } = await this.#call("compile", request, own ? [model.buffer] : []);
+    const transfer = own || options.transfer ? [model.buffer] : [];
+    const { program, inputs, outputs } = await this.#call("compile", request, transfer);
     return {
       inputs,
       outputs,

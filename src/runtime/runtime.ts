@@ -34,6 +34,8 @@ export interface CompileOptions {
   strict?: boolean;
   /** In Node, for a model in bytes: the folder of the files that its weights lie in, which the engine reads by itself. */
   folder?: string;
+  /** Hands the memory of a model in bytes over instead of copying it; it is empty afterwards. */
+  transfer?: boolean;
 }
 
 export interface RunOptions {

@@ -1,7 +1,10 @@
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { OrielError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { Graph } from "../graph/graph.ts";
-import { writeOnnx } from "../graph/onnx/write.ts";
+import { openNode } from "../runtime/node.ts";
+import type { DeviceTensor, HostTensor } from "../runtime/runtime.ts";
 import type { ModelMetadata } from "./model-metadata.ts";
 import { softmaxOf } from "./tally.ts";
 
@@ -21,44 +24,47 @@ interface Origin {
  * answer; an error where it is more than rounding
  */
 export async function checkExport(file: string, { plain, values, told }: Origin): Promise<number> {
-  const ort = await import("onnxruntime-node");
-  const quiet = { logSeverityLevel: 3 } as const;
-  const [written, origin] = [
-    await ort.InferenceSession.create(file, quiet),
-    await ort.InferenceSession.create(writeOnnx(plain), { ...quiet, graphOptimizationLevel: "basic" }),
-  ];
-  const weights = Object.fromEntries(
-    [...plain.inputs]
-      .filter(([name]) => name !== "image")
-      .map(([name, { shape }]) => [name, new ort.Tensor("float32", values.get(name)!, shape as number[])]),
-  );
-  const { imageSize, mean, std } = told.preprocessing;
-  const area = imageSize * imageSize;
-  let worst = 0;
+  const runtime = await openNode();
   try {
+    const written = await runtime.compile(await readFile(file), { folder: dirname(file), transfer: true });
+    const origin = await runtime.compile(plain, { optimize: "basic" });
+    const weights: Record<string, DeviceTensor> = {};
+    for (const [name, { shape }] of plain.inputs)
+      if (name !== "image")
+        weights[name] = await runtime.upload({ dtype: "float32", shape: shape as number[], data: values.get(name)! });
+    let worst = 0;
     for (const batch of [1, 3]) {
-      const random = new Random(0, "export", batch);
-      const bytes = Uint8Array.from({ length: batch * area * 3 }, () => random.uint32() & 255);
-      const image = new Float32Array(bytes.length);
-      for (let n = 0; n < batch; n++)
-        for (let c = 0; c < 3; c++)
-          for (let p = 0; p < area; p++)
-            image[(n * 3 + c) * area + p] = (bytes[(n * area + p) * 3 + c] / 255 - mean[c]) / std[c];
-      const pixels = new ort.Tensor("float32", image, [batch, 3, imageSize, imageSize]);
-      const fed = told.input === "uint8" ? new ort.Tensor("uint8", bytes, [batch, imageSize, imageSize, 3]) : pixels;
-      const { [told.output]: answer } = await written.run({ image: fed });
+      const { bytes, pixels } = noise(batch, told);
+      const { [told.output]: answer } = await written.run({ image: told.input === "uint8" ? bytes : pixels });
       const { logits } = await origin.run({ ...weights, image: pixels });
       worst = Math.max(worst, difference(answer?.data as Float32Array, wanted(logits.data as Float32Array, told)));
     }
+    if (worst <= most) return worst;
+    throw new OrielError("export", {
+      message: `the written model answers otherwise than the one it came from: by ${worst.toExponential(1)} of the largest answer`,
+      details: [`up to ${most} is rounding`],
+      help: "nothing was left behind; another --opset or --target may do",
+    });
   } finally {
-    await Promise.all([written.release(), origin.release()]);
+    await runtime.close();
   }
-  if (worst <= most) return worst;
-  throw new OrielError("export", {
-    message: `the written model answers otherwise than the one it came from: by ${worst.toExponential(1)} of the largest answer`,
-    details: [`up to ${most} is rounding`],
-    help: "nothing was left behind; another --opset or --target may do",
-  });
+}
+
+/** Pictures of noise, as they are and normalised: uint8 [N, H, W, 3] and float32 [N, 3, H, W]. */
+function noise(batch: number, { preprocessing }: ModelMetadata): { bytes: HostTensor; pixels: HostTensor } {
+  const { imageSize, mean, std } = preprocessing;
+  const area = imageSize * imageSize;
+  const random = new Random(0, "export", batch);
+  const bytes = Uint8Array.from({ length: batch * area * 3 }, () => random.uint32() & 255);
+  const pixels = new Float32Array(bytes.length);
+  for (let n = 0; n < batch; n++)
+    for (let c = 0; c < 3; c++)
+      for (let p = 0; p < area; p++)
+        pixels[(n * 3 + c) * area + p] = (bytes[(n * area + p) * 3 + c] / 255 - mean[c]) / std[c];
+  return {
+    bytes: { dtype: "uint8", shape: [batch, imageSize, imageSize, 3], data: bytes },
+    pixels: { dtype: "float32", shape: [batch, 3, imageSize, imageSize], data: pixels },
+  };
 }
 
 function wanted(logits: Float32Array, { output, classes }: ModelMetadata): Float32Array {

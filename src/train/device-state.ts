@@ -49,12 +49,18 @@ export class DeviceState {
     this.#runtime.dispose(before);
   }
 
-  async read(only: (name: string) => boolean = () => true): Promise<Tensors> {
+  /** Reads those of some names, one after the other, each shown to `check` while the next is still to come. */
+  async read(
+    only: (name: string) => boolean,
+    check: (name: string, tensor: FloatTensor) => void = () => {},
+  ): Promise<Tensors> {
     const tensors = new Map<string, FloatTensor>();
-    for (const [name, tensor] of this.#tensors) {
+    for (const [name, device] of this.#tensors) {
       if (!only(name)) continue;
-      const { shape, data } = await this.#runtime.read(tensor);
-      tensors.set(name, { shape, data: data as Float32Array<ArrayBuffer> });
+      const { shape, data } = await this.#runtime.read(device);
+      const tensor = { shape, data: data as Float32Array<ArrayBuffer> };
+      check(name, tensor);
+      tensors.set(name, tensor);
     }
     return tensors;
   }

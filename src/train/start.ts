@@ -1,5 +1,6 @@
+import { setImmediate } from "node:timers/promises";
 import { UsageError } from "../base/errors.ts";
-import { initialWeights, weightsOf } from "../nn/module.ts";
+import { initialWeight, weightsOf } from "../nn/module.ts";
 import { fitTable, loadedShare } from "../weights/fit.ts";
 import {
   type Checkpoint,
@@ -40,8 +41,11 @@ export async function openStart(prepared: Prepared, checkpoint: string | undefin
     for (const [path, data] of fit.values) weights.set(path, data);
     emit({ type: "load", what: "weights", from: config.weights, share: loadedShare(fit), ...fitTable(fit) });
   }
-  if (weightsOf(task).some((w) => !weights.has(w.path)))
-    for (const [path, data] of initialWeights(task, config.seed)) if (!weights.has(path)) weights.set(path, data);
+  for (const weight of weightsOf(task)) {
+    if (weights.has(weight.path)) continue;
+    weights.set(weight.path, initialWeight(weight, config.seed));
+    await setImmediate(); // tens of millions of random numbers take a second, in which the caller has other things to do
+  }
   return startFresh(prepared, weights);
 }
 

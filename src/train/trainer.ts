@@ -4,7 +4,7 @@ import type { Graph } from "../graph/graph.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import type { Schedule } from "../optim/schedule.ts";
 import { type HostTensor, numberOf, type Program, type Runtime } from "../runtime/runtime.ts";
-import { isWeight, loadCheckpoint, type Progress, saveCheckpoint, type Tensors } from "./checkpoint.ts";
+import { isWeight, loadCheckpoint, type Progress, saveCheckpoint } from "./checkpoint.ts";
 import { scheduleOf, stepSeed } from "./defaults.ts";
 import { DeviceState } from "./device-state.ts";
 import type { OnEvent, Outcome } from "./events.ts";
@@ -38,10 +38,10 @@ export class Trainer {
   readonly #step: Program;
   readonly #keep: readonly string[];
   readonly #spent: readonly string[];
-  #infer?: Program;
+  readonly #infer: Program;
   #best?: Evaluation;
 
-  private constructor(parts: Parts, { progress }: Start, state: DeviceState, step: Program) {
+  private constructor(parts: Parts, { progress }: Start, state: DeviceState, step: Program, infer: Program) {
     const { prepared } = parts;
     const { loaders } = prepared;
     this.#parts = parts;
@@ -52,6 +52,7 @@ export class Trainer {
     this.#steps = prepared.config.epochs * loaders.train.steps;
     this.#state = state;
     this.#step = step;
+    this.#infer = infer;
     this.#keep = prepared.step.state.map((entry) => nextName(entry.name));
     this.#spent = spentNames(prepared.step);
   }
@@ -72,7 +73,9 @@ export class Trainer {
       return [path, constant(data, shape, "float32")];
     });
     const program = await (early ?? compile(runtime, step.graph.bind(new Map(frozen)), "train", emit));
-    const trainer = new Trainer(parts, start, await DeviceState.upload(runtime, start.tensors), program);
+    // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
+    const infer = await compile(runtime, inferenceGraph(prepared.model, config.imageSize), "evaluate", emit);
+    const trainer = new Trainer(parts, start, await DeviceState.upload(runtime, start.tensors), program, infer);
     const { batch } = config;
     emit({
       type: "begin",
@@ -218,20 +221,17 @@ export class Trainer {
 
   async #evaluate(epoch?: number): Promise<Evaluation | undefined> {
     const { emit, signal } = this.#parts;
-    return runEvaluation(await this.#logits(this.#state), this.#valLoader, {
+    return runEvaluation(this.#logits(this.#state), this.#valLoader, {
       signal,
       onProgress: (done, total) => emit({ type: "evaluate", epoch, done, total }),
     });
   }
 
   /** The model with weights that lie on the device, moving averages where there are some. */
-  async #logits(state: DeviceState): Promise<Logits> {
-    const { prepared, runtime, emit } = this.#parts;
-    const graph = inferenceGraph(prepared.model, prepared.config.imageSize);
-    this.#infer ??= await compile(runtime, graph, "evaluate", emit);
+  #logits(state: DeviceState): Logits {
     const infer = this.#infer;
     const weights = state.feeds(
-      [...graph.inputs.keys()].filter((name) => name !== "image"),
+      infer.inputs.map(({ name }) => name).filter((name) => name !== "image"),
       (name) => `ema.${name}`,
     );
     return async (data, shape) => {
@@ -290,16 +290,11 @@ export class Trainer {
     const { prepared, folder, emit } = this.#parts;
     const { config, description, pictures } = prepared;
     const { epoch, step } = this.progress;
-    const tensors = await this.#state.read(what === "best" ? isWeight : undefined);
-    const broken = firstBroken(tensors);
-    if (broken)
-      throw nonFinite({
-        step,
-        lr: this.#schedule(step - 1),
-        loss: Number.NaN,
-        where: `the parameter ${broken}`,
-        kept: this.#kept(),
-      });
+    const lr = this.#schedule(step - 1);
+    const kept = this.#kept();
+    const tensors = await this.#state.read(what === "best" ? isWeight : () => true, (name, { data }) => {
+      if (!allFinite(data)) throw nonFinite({ step, lr, loss: Number.NaN, where: `the parameter ${name}`, kept });
+    });
     await saveCheckpoint(folder.file(what), tensors, { ...description, config, pictures, progress: this.progress });
     emit({ type: "save", what, file: folder.file(what), epoch, step });
   }
@@ -310,7 +305,7 @@ export class Trainer {
     const { folder, runtime } = this.#parts;
     const { tensors } = await loadCheckpoint(folder.file("best"));
     const state = await DeviceState.upload(runtime, tensors);
-    const found = await runEvaluation(await this.#logits(state), this.#valLoader);
+    const found = await runEvaluation(this.#logits(state), this.#valLoader);
     state.dispose();
     if (!found) throw new OrielError("train", "the evaluation was interrupted");
     return found;
@@ -325,11 +320,6 @@ interface Pace {
 }
 
 const float = (value: number): HostTensor => ({ dtype: "float32", shape: [], data: Float32Array.of(value) });
-
-function firstBroken(tensors: Tensors): string | undefined {
-  for (const [name, { data }] of tensors) if (!allFinite(data)) return name;
-  return undefined;
-}
 
 async function compile(runtime: Runtime, graph: Graph, program: "train" | "evaluate", emit: OnEvent): Promise<Program> {
   const began = performance.now();

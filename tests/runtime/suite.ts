@@ -1,6 +1,7 @@
 import "../../src/ops/methods.ts";
 import { bytesView, type DType, dataOf } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
+import { writeOnnx } from "../../src/graph/onnx/write.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { DeviceTensor, type HostTensor, type Program, type Runtime, type Value } from "../../src/runtime/runtime.ts";
@@ -358,6 +359,13 @@ export const runtimeCases: readonly RuntimeCase[] = [
       const given = floats(1, 2);
       same(await runtime.read(await runtime.upload(given, { transfer: true })), [1, 2]);
       ok(given.data.byteLength === 0, "the uploaded buffer is still here");
+      const x = input([2]);
+      const model = writeOnnx(graph({ x }, { y: x.neg() }));
+      for (const transfer of [false, true]) {
+        const compiled = await runtime.compile(model, { transfer });
+        same((await compiled.run({ x: floats(1, 2) })).y, [-1, -2]);
+        ok((model.byteLength === 0) === transfer, transfer ? "the model is still here" : "the model is gone");
+      }
     },
   },
   {

@@ -66,8 +66,15 @@ const rejection = async (work: Promise<unknown>): Promise<OrielError> => {
 };
 
 test("a run learns, and leaves its folder", async () => {
-  const { result, of } = await watched(config("learns", { epochs: 5 }));
+  const { result, of, events } = await watched(config("learns", { epochs: 5 }));
   assert.equal(result.outcome, "finished");
+  const compiled = events.flatMap((e, i) => (e.type === "compile" ? [[e.program, i] as const] : []));
+  assert.deepEqual(
+    compiled.map(([program]) => program),
+    ["train", "evaluate"],
+  );
+  const started = events.findIndex((e) => e.type === "begin");
+  assert.ok(compiled[1][1] < started, "nothing is drawn once steps run: that would hold up the caller's thread");
   assert.ok(result.top1! >= 0.9, `${result.top1}`);
   assert.deepEqual(readdirSync(join(home, "learns")).sort(), [
     "best.safetensors",
