@@ -180,7 +180,9 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
     const metrics = drawTask(task, parts[0]);
     return { metrics, grads: gradientsByPath(metrics.loss, trained) };
   }
-  const weights = parts.map((part) => task.lossWeight?.(part)).filter((weight) => weight !== undefined);
+  const weights = parts
+    .map((part) => giveBatch(part, (batch) => task.lossWeight?.(batch)).result)
+    .filter((weight) => weight !== undefined);
   const whole = weights.length > 0 ? weights.reduce((a, b) => a.add(b)) : undefined;
   const results: Record<string, Tensor>[] = [];
   let grads: Map<string, Tensor> | undefined;
@@ -208,14 +210,43 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
   };
 }
 
-/** What a task makes of a batch: a loss at the least. */
+/** What a task makes of a batch, all of which it reads: a loss at the least. */
 function drawTask(task: Task, batch: Record<string, Tensor>): ReturnType<Task["forward"]> {
-  const metrics = task.forward(batch);
-  if (metrics?.loss instanceof Tensor) return metrics;
+  const { result: metrics, asked } = giveBatch(batch, (given) => task.forward(given));
+  if (!(metrics?.loss instanceof Tensor))
+    throw new OrielError("train", {
+      message: "the task's forward() gave no loss",
+      help: "return { loss }, a tensor, and whatever else is worth knowing",
+    });
+  const unread = Object.keys(batch).filter((name) => !asked.includes(name));
+  if (unread.length === 0) return metrics;
   throw new OrielError("train", {
-    message: "the task's forward() gave no loss",
-    help: "return { loss }, a tensor, and whatever else is worth knowing",
+    message: `the batch holds ${unread.join(", ")}, which the task does not read`,
+    help: `it reads ${asked.join(", ") || "nothing"}`,
   });
+}
+
+/** Gives a batch to what draws from it, and tells which names it asked for; one that is missing is a fault by that name. */
+function giveBatch<T>(
+  batch: Record<string, Tensor>,
+  draw: (batch: Readonly<Record<string, Tensor>>) => T,
+): { result: T; asked: string[] } {
+  const asked = new Set<string>();
+  const get = (held: typeof batch, name: string): Tensor => {
+    asked.add(name);
+    return held[name];
+  };
+  try {
+    return { result: draw(new Proxy(batch, { get })), asked: [...asked] };
+  } catch (cause) {
+    const missing = [...asked].filter((name) => !(name in batch));
+    if (!(cause instanceof TypeError) || missing.length === 0) throw cause;
+    throw new OrielError("train", {
+      message: `the task reads ${missing.join(", ")}, which the batch does not hold`,
+      help: `it holds ${Object.keys(batch).join(", ") || "nothing"}`,
+      cause,
+    });
+  }
 }
 
 /** Gradients of the parameters that a loss depends on. */

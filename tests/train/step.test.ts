@@ -104,8 +104,9 @@ test("a step in parts stays on a WebGPU device", () => {
   assert.deepEqual(refused(lower(graph).nodes), []);
 });
 
+const classWeights = constant(Float32Array.of(0.2, 1, 3), [3], "float32");
+
 test("parts count by the weights of their classes", async () => {
-  const classWeights = constant(Float32Array.of(0.2, 1, 3), [3], "float32");
   const task = () => new Classification(new Toy(), { classWeights });
   const [whole, parts] = [await run({}, { task: task() }), await run({ accumulate: 4 }, { task: task() })];
   for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
@@ -172,6 +173,19 @@ test("a task without a loss is told of", () => {
     }
   }
   assert.throws(() => trainStep(new Bare(), chain(adamw()), { batch }), /gave no loss\n {2}help: return/);
+});
+
+test("names that only the batch or only the task knows are told of", () => {
+  const { image, target } = batch;
+  const step = (given: StepOptions["batch"], accumulate?: number) =>
+    trainStep(new Classification(new Toy(), { classWeights }), chain(adamw()), { batch: given, accumulate });
+  assert.throws(
+    () => step({ picture: image, target }),
+    /reads image, which the batch does not hold\n.*picture, target$/,
+  );
+  assert.throws(() => step({ image }, 2), /reads target, which the batch does not hold\n {2}help: it holds image$/);
+  const spare = { image, target, tokns: image };
+  assert.throws(() => step(spare), /holds tokns, which the task does not read\n {2}help: it reads image, target$/);
 });
 
 test("what a task tells of each picture is joined over the parts", () => {
