@@ -45,7 +45,9 @@ export default defineCommand({
   async run(config, out) {
     const progress = new Progress();
     let weights: Extract<TrainEvent, { what: "weights" }> | undefined;
+    let report: string | undefined;
     const onEvent = (event: TrainEvent): void => {
+      if (event.type === "save" && event.what === "report") report = event.file;
       if (event.type === "load" && event.what === "weights") weights = event;
       progress.on(event);
     };
@@ -66,8 +68,8 @@ export default defineCommand({
           `${ended} after ${some(epochs, "epoch")} in ${duration(seconds)}${best}`,
           `run folder: ${folder}`,
         ];
+        if (report) lines.push(`report:     ${report}`);
         if (outcome === "interrupted") lines.push(`go on with: oriel train --resume --out ${commandWord(folder)}`);
-        else lines.push(`report:     ${folder}/report.html`);
         return lines.join("\n");
       });
     } finally {

@@ -12,6 +12,7 @@ import { writeReport } from "./report/index.ts";
 import { changesOf, type ResumeInput, resumedConfig } from "./resume.ts";
 import { RunFolder } from "./run-folder.ts";
 import { openStart, type Start } from "./start.ts";
+import type { Evaluation } from "./tally.ts";
 import { Trainer } from "./trainer.ts";
 
 export interface TrainOptions {
@@ -55,8 +56,8 @@ export async function train(
     const begin = (): Promise<Start> => openStart(prepared, last, emit);
     const trainer = await Trainer.open({ prepared, folder, runtime, emit, signal }, begin);
     const outcome = await trainer.run();
-    const ended = outcome !== "interrupted";
-    if (ended) await finish(trainer, folder, prepared, emit);
+    if (outcome !== "interrupted") await finish(trainer, folder, prepared, emit);
+    else if (trainer.best) await report(trainer.best, trainer, folder, prepared, emit);
     const { epoch, step, best } = trainer.progress;
     const seconds = (performance.now() - began) / 1000;
     const result: TrainResult = { outcome, epochs: epoch, step, top1: best?.top1, seconds, folder: folder.path };
@@ -70,12 +71,22 @@ export async function train(
   }
 }
 
-/** The best weights judged in full, exported and reported. */
-async function finish(trainer: Trainer, folder: RunFolder, { val }: Prepared, emit: OnEvent): Promise<void> {
+/** The best weights exported, judged in full and reported. */
+async function finish(trainer: Trainer, folder: RunFolder, prepared: Prepared, emit: OnEvent): Promise<void> {
   const { epoch, step } = trainer.progress;
-  await folder.writeText("evaluation", JSON.stringify(await trainer.bestEvaluation()));
   await exportModel(folder.file("best"), folder.file("onnx"));
   emit({ type: "save", what: "onnx", file: folder.file("onnx"), epoch, step });
+  await report(await trainer.bestEvaluation(), trainer, folder, prepared, emit);
+}
+
+async function report(
+  best: Evaluation,
+  { progress: { epoch, step } }: Trainer,
+  folder: RunFolder,
+  { val }: Prepared,
+  emit: OnEvent,
+): Promise<void> {
+  await folder.writeText("evaluation", JSON.stringify(best));
   await writeReport(folder.path, { picture: pictureReader(val) });
   emit({ type: "save", what: "report", file: folder.file("report"), epoch, step });
 }

@@ -299,7 +299,12 @@ export class Trainer {
     emit({ type: "save", what, file: folder.file(what), epoch, step });
   }
 
-  /** What the best weights get right; judged again where an earlier attempt had found them. */
+  /** What the best weights get right, where this attempt has found them. */
+  get best(): Evaluation | undefined {
+    return this.#best;
+  }
+
+  /** The same; judged again where an earlier attempt had found them. */
   async bestEvaluation(): Promise<Evaluation> {
     if (this.#best) return this.#best;
     const { folder, runtime } = this.#parts;

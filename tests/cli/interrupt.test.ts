@@ -32,7 +32,9 @@ test("Ctrl-C saves, exits with 130, and the run goes on to the bytes of one neve
   assert.equal(status, 130, stderr);
   assert.match(stderr, /saved first; press Ctrl-C again/);
   assert.match(stdout, /interrupted after (1 epoch|\d epochs) in[\s\S]*oriel train --resume --out "stopped run"\n/);
-  assert.ok(existsSync(join(folder, "stopped run", "last.safetensors")));
+  assert.match(stdout, /report: .*report\.html/);
+  for (const left of ["last.safetensors", "report.html"])
+    assert.ok(existsSync(join(folder, "stopped run", left)), left);
   assert.deepEqual(
     readdirSync(join(folder, "stopped run")).filter((name) => name.endsWith(".part")),
     [],
@@ -54,7 +56,7 @@ test("a second Ctrl-C ends at once", { skip }, async () => {
   clearInterval(again);
   assert.equal(status, 130);
   assert.deepEqual(
-    readdirSync(join(folder, "twice")).filter((name) => !/\.(part|safetensors|json|jsonl)$/.test(name)),
+    readdirSync(join(folder, "twice")).filter((name) => !/\.(part|safetensors|json|jsonl|html)$/.test(name)),
     [],
   );
 });
