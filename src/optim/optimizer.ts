@@ -2,7 +2,7 @@ import { UsageError } from "../base/errors.ts";
 import { isOpen } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { greater, where } from "../ops/compare.ts";
-import { minimum } from "../ops/elementwise.ts";
+import { maximum, minimum } from "../ops/elementwise.ts";
 
 /** What an update rule knows besides the gradient.  Scalars of the running graph, so one program serves a whole schedule. */
 export interface StepContext {
@@ -184,6 +184,14 @@ export function globalNorm(grads: readonly Tensor[]): Tensor {
   return squares.reduceRight((sum, s) => sum.add(s)).sqrt();
 }
 
-/** An exponential moving average of what training changes, kept beside it: e' = d e + (1-d) p'. */
-export const average = (previous: Tensor, param: Tensor, decay: number): Tensor =>
-  previous.mul(decay).add(param.mul(1 - decay));
+/**
+ * How far a moving average goes at each step to what it follows: 1 - d once the run is long enough, and 9 / (10 + t) before, so that it is
+ * about the last tenth of a run that is shorter than what d looks back on, and not where the run began.  TensorFlow's
+ * `ExponentialMovingAverage` with its number of updates.
+ */
+export const averageRate = (decay: number, step: Tensor): Tensor =>
+  maximum(scalar(9).div(step.add(10)), scalar(1 - decay));
+
+/** An exponential moving average of what training changes, kept beside it: e' = e + rate (p' - e). */
+export const average = (previous: Tensor, param: Tensor, rate: Tensor): Tensor =>
+  previous.add(param.sub(previous).mul(rate));

@@ -92,7 +92,7 @@ export const trainSchema = z.strictObject({
     .gt(0)
     .lt(1)
     .optional()
-    .describe("keep a moving average of the weights with this decay, and judge by it"),
+    .describe("keep a moving average of the weights with this decay, shorter at first, and judge by it"),
   layerDecay: z
     .number()
     .gt(0)

@@ -8,7 +8,7 @@ import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
 import { concat, gather, waitFor } from "../ops/move.ts";
-import { average, type Optimizer } from "../optim/optimizer.ts";
+import { average, averageRate, type Optimizer } from "../optim/optimizer.ts";
 import { recompute } from "../passes/recompute.ts";
 
 /**
@@ -31,7 +31,10 @@ export interface StepOptions {
   batch: BatchTypes;
   /** Parameters that stay as they are; those that the loss does not depend on stay anyhow. */
   frozen?: (path: string) => boolean;
-  /** Decay of an exponential moving average of the parameters, and of running statistics, which belong to them; none by default. */
+  /**
+   * Decay of an exponential moving average of the parameters, and of running statistics, which belong to them; none by default.  It
+   * rises to that over the first steps, as (1 + t) / (10 + t).
+   */
   ema?: number;
   /** Cuts the batch into parts that run one after the other, and sums their gradients: the memory of a part, the step of a whole. */
   accumulate?: number;
@@ -128,6 +131,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     outputs.push([nextName(entry.name), next]);
   };
   const update = withScope("update", () => optimizer.rule.begin({ lr, step }));
+  const rate = ema === undefined ? undefined : averageRate(ema, step);
   for (const { path, tensor } of trained) {
     if (!grads.has(path)) continue;
     const shape = tensor.shape as readonly number[];
@@ -137,9 +141,9 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     keep({ name: path, kind: "parameter", path, shape }, tensor, updated.param);
     for (const slot of optimizer.rule.slots)
       keep({ name: slotName(slot, path), kind: "slot", path, shape }, slots[slot], updated.slots[slot]);
-    if (ema !== undefined) {
+    if (rate) {
       const before = input(shape);
-      keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, updated.param, ema));
+      keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, updated.param, rate));
     }
   }
   for (const { path, tensor, kind } of weights) {
@@ -147,9 +151,9 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     const shape = tensor.shape as readonly number[];
     const next = updates.get(tensor);
     keep({ name: path, kind, path, shape }, tensor, next ?? tensor);
-    if (ema === undefined || next === undefined) continue;
+    if (!rate || !next) continue;
     const before = input(shape);
-    keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, next, ema));
+    keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, next, rate));
   }
 
   const rest = weights.filter((w) => w.kind === "parameter" && !grads.has(w.path));

@@ -203,21 +203,26 @@ test("frozen parameters stay as they are, and the others learn", async () => {
   assert.ok(losses[2] < losses[0]);
 });
 
-test("the moving average follows the parameters", async () => {
-  const path = "second.weight";
-  const before = initialWeights(new Classification(new Toy()), 3).get(path)!;
-  const one = (await run({ ema: 0.9 }, { steps: 1 })).state;
-  const two = (await run({ ema: 0.9 }, { steps: 2 })).state;
-  const expected = before.map((x, i) => 0.9 * (0.9 * x + 0.1 * one.get(path)![i]) + 0.1 * two.get(path)![i]);
-  assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
-});
+/** A moving average of what a step makes of it, from the beginning on: it goes 9/11, 9/12, … of the way, and 1 - decay at the least. */
+const averaged = (start: Float32Array, decay: number, ...after: Float32Array[]): Float32Array =>
+  after.reduce((before, now, t) => before.map((x, i) => x + (now[i] - x) * Math.max(9 / (11 + t), 1 - decay)), start);
+
+for (const decay of [0.9999, 0.2])
+  test(`a moving average of decay ${decay} follows the parameters, the more closely the shorter the run`, async () => {
+    const path = "second.weight";
+    const before = initialWeights(new Classification(new Toy()), 3).get(path)!;
+    const one = (await run({ ema: decay }, { steps: 1 })).state;
+    const two = (await run({ ema: decay }, { steps: 2 })).state;
+    const expected = averaged(before, decay, one.get(path)!, two.get(path)!);
+    assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
+  });
 
 test("the moving average follows running statistics, and nothing that stays as it is", async () => {
   const task = () => new Classification(new Normed());
   const path = "norm.running_var";
   const one = (await run({ ema: 0.9 }, { steps: 1, task: task() })).state;
   const two = (await run({ ema: 0.9 }, { steps: 2, task: task() })).state;
-  const expected = one.get(path)!.map((x, i) => 0.9 * (0.9 + 0.1 * x) + 0.1 * two.get(path)![i]);
+  const expected = averaged(Float32Array.of(1, 1, 1), 0.9, one.get(path)!, two.get(path)!);
   assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
   assert.ok(far(two.get(path)!, expected) > 1e-3);
 });
