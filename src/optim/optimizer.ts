@@ -2,7 +2,7 @@ import { UsageError } from "../base/errors.ts";
 import { isOpen } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { greater, where } from "../ops/compare.ts";
-import { maximum, minimum } from "../ops/elementwise.ts";
+import { maximum, minimum, tanh } from "../ops/elementwise.ts";
 
 /** What an update rule knows besides the gradient.  Scalars of the running graph, so one program serves a whole schedule. */
 export interface StepContext {
@@ -135,8 +135,11 @@ export function adamw({ betas = [0.9, 0.999], eps = 1e-8, ...each }: AdamOptions
   };
 }
 
-/** 1 - βᵗ */
-const unbias = (beta: number, step: Tensor): Tensor => scalar(beta).pow(step).neg().add(1);
+/** 1 - βᵗ = 2h / (1 + h), where h = tanh(-t ln β / 2): all digits are kept, where 1 - 0.999 in float32 has lost five. */
+function unbias(beta: number, step: Tensor): Tensor {
+  const half = tanh(step.mul(Math.log(Math.max(beta, 1e-30)) / -2));
+  return half.mul(2).div(half.add(1));
+}
 
 /**
  * Adam's direction, scaled for each tensor to the length of its weights.

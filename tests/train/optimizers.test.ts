@@ -19,7 +19,7 @@ const start = [0.5, -1.25, 2, 0.003];
 const gradAt = (t: number): number[] => start.map((_, i) => Math.sin(3 * t + i) * (i === 3 ? 1e-4 : 1) + 0.1 * i);
 
 /** Runs a rule on the engine for some steps.  The parameter is [2, 2], so that it decays. */
-async function drawn(rule: Rule, path = "fc.weight"): Promise<number[]> {
+async function drawn(rule: Rule, path = "fc.weight", count = steps): Promise<number[]> {
   const [param, grad, lr, step] = [input([2, 2]), input([2, 2]), input([]), input([])];
   const slots: Record<string, Tensor> = Object.fromEntries(rule.slots.map((name) => [name, input([2, 2])]));
   const updated = rule.begin({ lr, step })({ path, param, grad, slots });
@@ -43,7 +43,7 @@ async function drawn(rule: Rule, path = "fc.weight"): Promise<number[]> {
   });
   let state: Record<string, HostTensor> = { param: host(start) };
   for (const slot of rule.slots) state[slot] = host([0, 0, 0, 0]);
-  for (let t = 0; t < steps; t++) {
+  for (let t = 0; t < count; t++) {
     const feeds = { ...state, grad: host(gradAt(t)), lr: host([rates[t]], []), step: host([t + 1], []) };
     const used = Object.fromEntries(Object.entries(feeds).filter(([name]) => named.some(([n]) => n === name)));
     const out = await program.run(used);
@@ -74,6 +74,11 @@ test("AdamW takes the steps of a plain loop in float64, a layer's own rate in it
       p[i] -= (rate * (m[i] / (1 - b1 ** (t + 1)))) / (Math.sqrt(v[i] / (1 - b2 ** (t + 1))) + eps);
     });
   close(await drawn(adamw({ betas: [b1, b2], eps, weightDecay: decay, lrScale: () => 0.25 })), p);
+});
+
+test("AdamW's first step is the learning rate, to the last digits", async () => {
+  const moved = start[3] - (await drawn(adamw(), "fc.weight", 1))[3];
+  assert.ok(Math.abs(moved - rates[0]) < 5e-8, `${moved} instead of ${rates[0]}`);
 });
 
 test("AdamW does not decay a bias or a position table", async () => {
