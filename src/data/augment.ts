@@ -2,6 +2,7 @@
  * Random views of a picture for training and the fixed one for evaluation.  Each takes its own stream of random numbers, so
  * a view depends on nothing but its key.
  */
+import { checkNumbers, isAmount } from "../base/options.ts";
 import type { Random } from "../base/philox.ts";
 import { brightness, color, contrast, hue } from "./enhance.ts";
 import { crop, type Image } from "./image.ts";
@@ -84,6 +85,12 @@ export interface ColorJitter {
   contrast?: number;
   saturation?: number;
   hue?: number;
+}
+
+/** Throws when an amount is out of range. */
+export function checkJitter({ brightness = 0, contrast = 0, saturation = 0, hue = 0 }: ColorJitter): void {
+  checkNumbers({ brightness, contrast, saturation }, isAmount, "at least 0");
+  checkNumbers({ hue }, (turn) => turn >= 0 && turn <= 0.5, "from 0 to 0.5, half the circle");
 }
 
 /** Brightness, contrast, saturation and hue, in random order.  torchvision's `ColorJitter`. */

@@ -1,5 +1,7 @@
 import { fastNormal } from "../base/fast-random.ts";
+import { checkNumbers, isShare } from "../base/options.ts";
 import type { Random } from "../base/philox.ts";
+import { isCount } from "../graph/shape.ts";
 import { roundEven } from "./augment.ts";
 
 /** Random erasing of a normalised picture.  Zhong et al., "Random Erasing Data Augmentation" (2017); timm's `RandomErasing`. */
@@ -14,6 +16,15 @@ export interface ErasingOptions {
   area?: readonly [number, number];
   /** Height / width is between this and its inverse. */
   minAspect?: number;
+}
+
+/** Throws when an option is out of range. */
+export function checkErasing({ prob, count = 1, area: [least, most] = [0, 1], minAspect = 1 }: ErasingOptions): void {
+  checkNumbers({ prob }, isShare, "from 0 to 1");
+  checkNumbers({ count }, isCount, "a whole number of at least 1");
+  checkNumbers({ "the least area": least, "the largest area": most }, isShare, "a share, from 0 to 1");
+  checkNumbers({ "the least area": least }, (x) => x <= most, `at most the largest, ${most}`);
+  checkNumbers({ minAspect }, (x) => x > 0 && x <= 1, "above 0, and at most 1");
 }
 
 /** Erases in place.  data: [3, height, width] from `offset` */

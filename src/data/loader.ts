@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { OrielError, UsageError } from "../base/errors.ts";
-import { withoutUndefined } from "../base/options.ts";
+import { checkNumbers, withoutUndefined } from "../base/options.ts";
+import { isCount } from "../graph/shape.ts";
 import type { Fetched, Host, Job, Made } from "./batch-maker.ts";
 import { BrokenPictures } from "./broken.ts";
 import { type Dataset, labelOf } from "./dataset.ts";
@@ -108,15 +109,9 @@ export class Loader implements AsyncDisposable {
 
   #check(): void {
     const { batchSize, repeats, workers, prefetch, cacheBytes, transform, mix, dropLast } = this.#options;
-    const whole = { batchSize, repeats, prefetch };
-    for (const [name, value] of Object.entries(whole)) {
-      if (!(Number.isInteger(value) && value >= 1))
-        throw new UsageError(`${name} is ${value}; it must be a whole number of at least 1`);
-    }
-    if (!(Number.isInteger(workers) && workers >= 0))
-      throw new UsageError(`workers is ${workers}; it must be a whole number, or 0 for none`);
-    if (!(cacheBytes >= 0))
-      throw new UsageError(`cacheBytes is ${cacheBytes}; it must be a number of bytes, or 0 for none`);
+    checkNumbers({ batchSize, repeats, prefetch }, isCount, "a whole number of at least 1");
+    checkNumbers({ workers }, (n) => Number.isInteger(n) && n >= 0, "a whole number, or 0 for none");
+    checkNumbers({ cacheBytes }, (n) => n >= 0, "a number of bytes, or 0 for none");
     if (dropLast && this.dataset.length < batchSize) {
       throw new UsageError({
         message: `a batch of ${batchSize} cannot be filled from ${this.dataset.length} pictures`,

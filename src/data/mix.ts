@@ -1,4 +1,5 @@
 import { UsageError } from "../base/errors.ts";
+import { checkNumbers, isAmount, isShare } from "../base/options.ts";
 import type { Random } from "../base/philox.ts";
 
 /** Mixup and CutMix on batches, as timm has them.  Zhang et al., "mixup" (2018); Yun et al., "CutMix" (2019). */
@@ -23,11 +24,8 @@ export function checkMix({
   switchProb = 0.5,
   labelSmoothing = 0,
 }: MixOptions): void {
-  if (!(alpha >= 0 && cutmixAlpha >= 0))
-    throw new UsageError(`mix: alpha is ${alpha} and cutmixAlpha ${cutmixAlpha}; neither may be negative`);
-  for (const [name, value] of Object.entries({ prob, switchProb, labelSmoothing })) {
-    if (!(value >= 0 && value <= 1)) throw new UsageError(`mix: ${name} is ${value}; it must be between 0 and 1`);
-  }
+  checkNumbers({ alpha, cutmixAlpha }, isAmount, "at least 0");
+  checkNumbers({ prob, switchProb, labelSmoothing }, isShare, "from 0 to 1");
 }
 
 /**

@@ -1,17 +1,19 @@
 /** From a decoded picture to what a model takes; described by plain data, so that worker threads can be told. */
 import { UsageError } from "../base/errors.ts";
+import { checkNumbers, isShare } from "../base/options.ts";
 import { Random } from "../base/philox.ts";
 import {
   type ColorJitter,
   type CropMode,
   centerView,
+  checkJitter,
   colorJitter,
   cover,
   padAndCrop,
   randomResizedCrop,
 } from "./augment.ts";
 import { grayscale } from "./enhance.ts";
-import { type ErasingOptions, randomErase } from "./erase.ts";
+import { checkErasing, type ErasingOptions, randomErase } from "./erase.ts";
 import { flipHorizontal, flipVertical, type Image } from "./image.ts";
 import { parseRandAugment, randAugment } from "./rand-augment.ts";
 
@@ -115,20 +117,13 @@ function trainView(t: TrainTransform, size: readonly [number, number], fill: rea
   if (!(scale[0] > 0 && scale[0] <= scale[1]) || !(ratio[0] > 0 && ratio[0] <= ratio[1])) {
     throw new UsageError(`the crop's scale [${scale}] and ratio [${ratio}] must be positive, the smaller number first`);
   }
-  for (const [name, value] of Object.entries({
-    hflip,
-    vflip,
-    grayscale: t.grayscale ?? 0,
-    erasing: t.erasing?.prob ?? 0,
-  })) {
-    if (!(value >= 0 && value <= 1))
-      throw new UsageError(`the probability ${name} is ${value}; it must be between 0 and 1`);
-  }
-  if (t.padding !== undefined && !(Number.isInteger(t.padding) && t.padding >= 0)) {
-    throw new UsageError(`padding is ${t.padding}; it must be a whole number of pixels`);
-  }
+  const { grayscale: grey = 0, padding = 0 } = t;
+  checkNumbers({ hflip, vflip, grayscale: grey }, isShare, "a probability, from 0 to 1");
+  checkNumbers({ padding }, (x) => Number.isInteger(x) && x >= 0, "a whole number of pixels");
+  if (t.erasing) checkErasing(t.erasing);
   const policy = t.randAugment === undefined ? undefined : parseRandAugment(t.randAugment);
   const jitter = typeof t.colorJitter === "number" ? everyColor(t.colorJitter) : t.colorJitter;
+  if (jitter) checkJitter(jitter);
   return (image, key) => {
     const cropping = stream(key, "crop");
     const either = cropping.uniform() < 0.5 ? "bilinear" : "bicubic";
@@ -142,7 +137,7 @@ function trainView(t: TrainTransform, size: readonly [number, number], fill: rea
     if (flipping.uniform() < vflip) view = flipVertical(view);
     if (policy) view = randAugment(view, policy, stream(key, "randaugment"), { filter: interpolation, fill });
     if (jitter) view = colorJitter(view, jitter, stream(key, "jitter"));
-    if (t.grayscale && stream(key, "grayscale").uniform() < t.grayscale) view = grayscale(view);
+    if (grey > 0 && stream(key, "grayscale").uniform() < grey) view = grayscale(view);
     return view;
   };
 }

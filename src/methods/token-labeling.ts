@@ -4,6 +4,7 @@
  */
 import type { TokenLabelled } from "../backbones/token-labels.ts";
 import { UsageError } from "../base/errors.ts";
+import { checkNumbers, isAmount } from "../base/options.ts";
 import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { crossEntropy } from "../nn/losses.ts";
@@ -30,6 +31,7 @@ export class TokenLabeling extends Module {
   readonly #mix;
   constructor(model: Classifier, { weight = 0.5, mix = true }: TokenLabelingOptions = {}) {
     super();
+    checkNumbers({ weight }, isAmount, "at least 0");
     const { backbone } = model;
     if (!labelsTokens(backbone))
       throw new UsageError({

@@ -1,4 +1,5 @@
 import { ShapeError } from "../base/errors.ts";
+import { checkNumbers, isRate } from "../base/options.ts";
 import { isFloat } from "../graph/dtype.ts";
 import { known, sameDim, sameShape, showShape } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
@@ -18,6 +19,7 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
   explained("crossEntropy", [logits, targets], ["logits", "targets"], () => {
     checkTargets(logits, targets);
     const { smoothing = 0, classWeights } = options;
+    checkNumbers({ smoothing }, isRate, "from 0 to below 1");
     const classes = known(logits.shape[1], "the class axis");
     const hard = targets.rank === 1;
     const wanted = hard ? labelsOf(targets, classes, logits) : targets;

@@ -1,4 +1,5 @@
 import { UsageError } from "../base/errors.ts";
+import { checkNumbers, isAmount, isRate } from "../base/options.ts";
 import { isOpen } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { greater, where } from "../ops/compare.ts";
@@ -47,7 +48,7 @@ export function chain(...parts: [...transforms: GradientTransform[], rule: Rule]
 
 /** Which parameters decay, and by how much the learning rate of each is scaled.  Both are chosen by path. */
 export interface PerParameter {
-  /** Weight decay, decoupled from the gradient. */
+  /** Weight decay, decoupled from the gradient, but in sgd, which adds it to that. */
   weightDecay?: number;
   /** Whether a parameter decays; by default matrices and kernels do, while norms, biases and what tells places apart do not. */
   decays?: (path: string, shape: readonly number[]) => boolean;
@@ -65,6 +66,7 @@ export const decaysByDefault = (path: string, shape: readonly number[]): boolean
 
 /** Learning rates and decay factors of parameters, each distinct one drawn once. */
 function rates({ weightDecay = 0, decays = decaysByDefault, lrScale = () => 1 }: PerParameter, lr: Tensor) {
+  checkNumbers({ weightDecay }, isAmount, "at least 0");
   const drawn = new Map<number, { lr: Tensor; shrink?: Tensor }>();
   return ({ path, param }: Updated): { lr: Tensor; decay: number; shrink?: Tensor } => {
     const factor = lrScale(path);
@@ -86,6 +88,7 @@ export interface SgdOptions extends PerParameter {
 
 /** Stochastic gradient descent with momentum, as PyTorch draws it: u' = μ u + g, p' = p - lr u'. */
 export function sgd({ momentum = 0.9, nesterov = false, ...each }: SgdOptions = {}): Rule {
+  checkNumbers({ momentum }, isRate, "from 0 to below 1");
   return {
     slots: momentum > 0 ? ["momentum"] : [],
     begin(context) {
@@ -116,6 +119,8 @@ export interface AdamOptions extends PerParameter {
  */
 export function adamw({ betas = [0.9, 0.999], eps = 1e-8, ...each }: AdamOptions = {}): Rule {
   const [beta1, beta2] = betas;
+  checkNumbers({ beta1, beta2 }, isRate, "from 0 to below 1");
+  checkNumbers({ eps }, isAmount, "at least 0");
   return {
     slots: ["m", "v"],
     begin({ lr: top, step: t }) {
@@ -147,6 +152,8 @@ function unbias(beta: number, step: Tensor): Tensor {
  */
 export function lamb({ betas = [0.9, 0.999], eps = 1e-6, ...each }: AdamOptions = {}): Rule {
   const [beta1, beta2] = betas;
+  checkNumbers({ beta1, beta2 }, isRate, "from 0 to below 1");
+  checkNumbers({ eps }, isAmount, "at least 0");
   return {
     slots: ["m", "v"],
     begin({ lr: top, step: t }) {

@@ -1,5 +1,6 @@
 import { gradientsReached } from "../autodiff/gradients.ts";
 import { OrielError } from "../base/errors.ts";
+import { checkNumbers } from "../base/options.ts";
 import { type DType, isFloat } from "../graph/dtype.ts";
 import { Graph } from "../graph/graph.ts";
 import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../graph/shape.ts";
@@ -99,6 +100,7 @@ const emaName = (path: string): string => `ema.${path}`;
 /** Draws the training step of a task: forward, backward, update. */
 export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions): TrainStep {
   const { frozen = () => false, ema, accumulate = 1, memoryBudget } = options;
+  if (ema !== undefined) checkNumbers({ ema }, (decay) => decay > 0 && decay < 1, "above 0 and below 1");
   const weights = weightsOf(task);
   const trained = weights.filter((w) => w.kind === "parameter" && !frozen(w.path));
   if (trained.length === 0)

@@ -11,6 +11,7 @@ import {
   Loader,
   type LoaderOptions,
   splitDataset,
+  type TrainTransform,
   type Transform,
 } from "../../src/data/index.ts";
 import { memoryDataset } from "./helpers.ts";
@@ -222,6 +223,14 @@ test("wrong options are refused at once", async () => {
   assert.throws(make({ workers: -1 }), UsageError);
   assert.throws(make({ transform: evaluate, mix: { alpha: 1 } }), /mix is for training/);
   assert.throws(make({ mix: { alpha: -1 } }), UsageError);
+  const looks = (more: Partial<TrainTransform>) => make({ transform: { kind: "train", size: 8, ...more } });
+  assert.throws(
+    looks({ erasing: { prob: 1, area: [0.5, 0.1] } }),
+    /the least area is 0.5; it must be at most the largest/,
+  );
+  assert.throws(looks({ erasing: { prob: 1, minAspect: 0 } }), /minAspect is 0/);
+  assert.throws(looks({ erasing: { prob: 1, count: 0 } }), /count is 0; it must be a whole number/);
+  assert.throws(looks({ colorJitter: -1 }), /brightness is -1; it must be at least 0/);
   assert.throws(make({ transform: { kind: "train", size: 8, randAugment: "rand-x" } }), /RandAugment/);
 });
 

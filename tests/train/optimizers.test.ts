@@ -4,6 +4,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import "../../src/ops/methods.ts";
 import { adamw, clipNorm, decaysByDefault, lamb, type Rule, sgd } from "../../src/optim/optimizer.ts";
+import { constantRate, cosine, layerDecay, oneCycle, polynomial, stepped } from "../../src/optim/schedule.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
 
@@ -174,4 +175,27 @@ test("tables, tokens and what makes position biases do not decay; kernels called
   ];
   for (const [path, shape] of keeps) assert.equal(decaysByDefault(path, shape), false, path);
   for (const [path, shape] of decays) assert.equal(decaysByDefault(path, shape), true, path);
+});
+
+test("numbers that no rule or schedule can have are refused by name", () => {
+  const drawing = (rule: Rule) => () => rule.begin({ lr: input([]), step: input([]) });
+  const run = { lr: 0.1, steps: 10 };
+  const wrong: readonly [() => unknown, RegExp][] = [
+    [() => sgd({ momentum: 1.5 }), /^momentum is 1.5; it must be from 0 to below 1$/],
+    [() => adamw({ betas: [0.9, 1] }), /^beta2 is 1;/],
+    [() => lamb({ betas: [-1, 0.9] }), /^beta1 is -1;/],
+    [() => adamw({ eps: Number.NaN }), /^eps is NaN; it must be at least 0$/],
+    [drawing(sgd({ weightDecay: -1 })), /^weightDecay is -1; it must be at least 0$/],
+    [() => cosine({ ...run, lr: 0 }), /^lr is 0; it must be above 0$/],
+    [() => oneCycle({ ...run, lr: -1 }), /^lr is -1;/],
+    [() => polynomial({ ...run, steps: 0 }), /^steps is 0;/],
+    [() => constantRate({ ...run, warmup: -3 }), /^warmup is -3; it must be at least 0$/],
+    [() => cosine({ ...run, warmup: 10 }), /^a warm-up of 10 steps leaves nothing of 10\n/],
+    [() => cosine({ ...run, minLr: 1 }), /^minLr is 1; it must be from 0 to lr, which is 0.1$/],
+    [() => stepped({ ...run, at: [30, 60] }), /^at is 30; it must be a fraction of the run/],
+    [() => polynomial({ ...run, power: -1 }), /^power is -1;/],
+    [() => oneCycle({ ...run, rise: 2 }), /^rise is 2;/],
+    [() => layerDecay(2, 3, () => 0), /^decay is 2;/],
+  ];
+  for (const [make, message] of wrong) assert.throws(make, { name: "UsageError", message });
 });

@@ -207,6 +207,12 @@ test("frozen parameters stay as they are, and the others learn", async () => {
 const averaged = (start: Float32Array, decay: number, ...after: Float32Array[]): Float32Array =>
   after.reduce((before, now, t) => before.map((x, i) => x + (now[i] - x) * Math.max(9 / (11 + t), 1 - decay)), start);
 
+test("shares that are none are refused", () => {
+  assert.throws(() => trainStep(new Loose(), chain(adamw()), { batch, ema: 1 }), /^UsageError: ema is 1; it must be/);
+  const smoothed = new Classification(new Toy(), { smoothing: 2 });
+  assert.throws(() => trainStep(smoothed, chain(adamw()), { batch }), /^UsageError: smoothing is 2; it must be/);
+});
+
 for (const decay of [0.9999, 0.2])
   test(`a moving average of decay ${decay} follows the parameters, the more closely the shorter the run`, async () => {
     const path = "second.weight";
