@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { findModel } from "../backbones/index.ts";
-import { UsageError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { readModel } from "../graph/onnx/model.ts";
 import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
@@ -28,7 +28,20 @@ export interface Predictor extends ModelDescription {
 
 /** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model: then of an .onnx the weights alone. */
 export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
-  return isOnnx(path) && options.model === undefined ? openOnnx(path, options) : openWeights(path, options);
+  const open = isOnnx(path) && options.model === undefined ? openOnnx : openWeights;
+  const predictor = await open(path, options);
+  return { ...predictor, logits: async (data, shape) => checkAnswer(await predictor.logits(data, shape), path) };
+}
+
+/** A logit of -∞ rules a class out; NaN and ∞ say nothing, and would count as an answer. */
+function checkAnswer(logits: Float32Array, path: string): Float32Array {
+  const wrong = logits.find((x) => !(x < Number.POSITIVE_INFINITY));
+  if (wrong === undefined) return logits;
+  throw new OrielError("non-finite", {
+    message: `the model answers with a logit of ${wrong}`,
+    at: path,
+    help: "its weights are damaged, or too large for the type that it computes in",
+  });
 }
 
 async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 import * as ort from "onnxruntime-node";
 import { decodeNode, prepare } from "../../src/data/index.ts";
+import { loadCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import type { TrainEvent } from "../../src/train/events.ts";
 import { exportModel } from "../../src/train/export.ts";
@@ -31,6 +32,16 @@ before(async () => {
     { ...small, data, val: 0.25, epochs: 5, out: run, lr: 2e-3, dropPath: 0.1, freeze: ["patch_embed"], ema: 0.5 },
     { onEvent: (event: TrainEvent) => event.type === "step" && losses.push(event.loss) },
   );
+});
+
+test("an answer that is no number is none", async () => {
+  const { tensors, metadata } = await loadCheckpoint(best);
+  for (const name of ["head.fc.bias", "ema.head.fc.bias"]) tensors.get(name)?.data.fill(Number.NaN);
+  const broken = join(home, "broken.safetensors");
+  await saveCheckpoint(broken, tensors, metadata);
+  const said = { code: "non-finite", message: /answers with a logit of NaN \(at .*broken\.safetensors\)/ };
+  await assert.rejects(evaluate(broken, data, { threads: 1, workers: 0 }), said);
+  await assert.rejects(predict(broken, pictures, { threads: 1 }), said);
 });
 
 test("an exported model says how it is used", async () => {
