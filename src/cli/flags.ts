@@ -149,6 +149,7 @@ function nameOf(path: readonly PropertyKey[], file: string | undefined, args: re
 function describeIssue(issue: z.core.$ZodIssue, values: object): string {
   const came = issue.path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], values);
   const got = came === undefined ? "nothing" : JSON.stringify(came);
+  if (typeof came === "number" && !Number.isFinite(came)) return `is ${came}, expected a finite number`; // JSON has no ∞
   switch (issue.code) {
     case "invalid_type":
       return came === undefined ? "is missing" : `is ${got}, expected ${article(issue.expected)}`;

@@ -187,11 +187,15 @@ function explain(issue: z.core.$ZodIssue, given: Readonly<Record<string, unknown
   const value = given[key] ?? given[kebabCase(key)];
   const help = trainSchema.shape[key as ConfigKey]?.description;
   if (value === undefined) return { message: `${key} is missing`, help };
+  // JSON has no ∞
+  if (typeof value === "number" && !Number.isFinite(value))
+    return { message: `${key} is ${value}; expected a finite number`, help };
   return { message: `${key} is ${JSON.stringify(value)}; expected ${expected(issue, key)}`, help };
 }
 
 function expected(issue: z.core.$ZodIssue, key: string): string {
   if (key === "val") return "a path, or a fraction between 0 and 1";
+  if ("origin" in issue && issue.origin === "array") return kinds.tuple;
   switch (issue.code) {
     case "invalid_value":
       return issue.values

@@ -56,6 +56,10 @@ test("all faults at once, by the names that were used", () => {
     return "";
   };
   assert.equal(
+    fault({ data: "", imageSize: Number.POSITIVE_INFINITY }),
+    "--image-size is Infinity, expected a finite number",
+  );
+  assert.equal(
     fault({ data: "", val: true }, { file: "run.json" }),
     "val is true, expected text or a number (at run.json)",
   );

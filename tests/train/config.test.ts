@@ -45,6 +45,8 @@ test("a wrong key or value is named, with what was expected", () => {
   assert.match(refusal({ epochs: 1.5 }), /epochs is 1.5; expected a whole number/);
   assert.match(refusal({ lr: "fast" }), /lr is "fast"; expected a number/);
   assert.match(refusal({ smoothing: 1 }), /smoothing is 1; expected a number below 1/);
+  assert.match(refusal({ lr: Number.POSITIVE_INFINITY }), /lr is Infinity; expected a finite number/);
+  assert.match(refusal({ betas: [0.9] }), /betas is \[0.9\]; expected two numbers/);
   assert.match(refusal({ optimizer: "adam" }), /optimizer is "adam"; expected adamw, sgd or lamb/);
   assert.match(refusal({ val: 1.5 }), /val is 1.5; expected a path, or a fraction between 0 and 1/);
   assert.match(refusal({ data: undefined }), /data is missing/);
