@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { findModel } from "../../src/backbones/index.ts";
+import { listModels } from "../../src/backbones/index.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { lower } from "../../src/graph/onnx/write.ts";
 import { constant, type Tensor } from "../../src/graph/tensor.ts";
@@ -316,25 +316,50 @@ test("depths are counted in blocks, from the stem to the head", () => {
 });
 
 test("depths of every family: blocks however they are called, and each as many layers as the model has blocks", async () => {
-  // timm 1.0.31, group_matcher: 18 layers for mobilenetv2_100 and ghostnet_100, 22 for volo_d1_224 and fbnetc_100, 7 for davit_tiny.
+  // timm 1.0.31, group_matcher, has as many where it has the family, but for maxvit and gcvit, which it cuts by stages, and poolformer,
+  // of which it knows no layers.
   const layers = {
-    mobilenetv2_100: 18,
-    ghostnet_100: 18,
-    fbnetc_100: 22,
-    volo_d1_224: 22,
+    swin_tiny_patch4_window7_224: 13,
+    swinv2_tiny_window8_256: 13,
     davit_tiny: 7,
-    uniformer_small_224: 19,
-    iformer_small_224: 19,
+    maxvit_tiny_tf_224: 12,
+    gcvit_xxtiny: 13,
+    cswin_tiny_224: 26,
+    vit_tiny_patch16_224: 13,
+    resnet18: 9,
+    mobilenetv2_100: 18,
+    mobilenetv3_small_100: 13,
+    mnasnet_100: 18,
+    fbnetc_100: 22,
+    spnasnet_100: 22,
+    proxyless_mobile: 21,
+    micronet_m0_224: 8,
+    attnet_xxs_224: 11,
+    ghostnet_100: 18,
+    convnext_tiny: 19,
+    poolformer_s12: 13,
+    focalnet_tiny_srf: 13,
     smt_tiny_224: 14,
     spectformer_h_s_224: 18,
-    attnet_xxs_224: 11,
-    micronet_m0_224: 8,
+    iformer_small_224: 19,
+    tiny_vit_5m_224: 13,
+    cvt_13_224: 14,
+    uniformer_small_224: 19,
+    volo_d1_224: 22,
     mobile_former_26m: 10,
   };
+  const models = await listModels();
+  const families = new Set<string>();
   for (const [name, depth] of Object.entries(layers)) {
-    const model = new Classifier((await findModel(name)).create(), 10);
+    const entry = models.find((m) => m.name === name)!;
+    families.add(entry.family);
+    const model = new Classifier(entry.create(), 10);
     assert.equal(layerDepths(parametersOf(model).map((w) => w.path)).depth, depth, name);
   }
+  assert.deepEqual(
+    models.filter(({ family }) => !families.has(family)).map(({ name }) => name),
+    [],
+  );
   // What halves the map before a stage goes with the stage's first block, where all of it is listed first too.
   const listed = ["patch_embed1.proj.weight", "patch_embed2.proj.weight", "blocks1.0.a", "blocks1.1.a", "blocks2.0.a"];
   const { depthOf } = layerDepths(listed);
