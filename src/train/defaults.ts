@@ -29,12 +29,13 @@ export function resolveConfig(
   const lr = config.lr ?? defaultRate(config.optimizer, batch, imageSize) * (isTrained(config) ? 0.1 : 1);
   const adaptive = config.optimizer !== "sgd";
   const { epochs, minLr = config.schedule === "step" ? 0 : lr / 100, warmup = Math.min(5, epochs / 10) } = config;
-  if (minLr > lr)
+  const { schedule } = config;
+  if (minLr > lr && schedule !== "constant" && schedule !== "one-cycle")
     throw new UsageError({
       message: `the learning rate falls from ${lr}, so it cannot end at ${minLr}`,
       help: "give a --min-lr below --lr",
     });
-  if (warmup >= epochs)
+  if (warmup >= epochs && schedule !== "one-cycle")
     throw new UsageError({
       message: `a warm-up of ${warmup} epochs leaves nothing of ${epochs}`,
       help: "give fewer to --warmup, or more to --epochs",

@@ -81,6 +81,13 @@ test("values that contradict each other are refused, those that do nothing are t
   assert.deepEqual(idleValues(resolve({ augment: "none", vflip: 0.5, hflip: 0 })), [
     "--vflip does nothing with --augment none",
   ]);
+  const idle = resolve({ epochs: 3, lr: 0.1, minLr: 0.2, warmup: 3, schedule: "one-cycle" });
+  assert.deepEqual(
+    idleValues(idle),
+    ["warmup", "min-lr"].map((key) => `--${key} does nothing with --schedule one-cycle`),
+  );
+  assert.ok(scheduleOf(idle, 10)(29) < 1e-6);
+  assert.equal(scheduleOf(resolve({ lr: 0.1, minLr: 0.2, warmup: 0, schedule: "constant" }), 10)(9), 0.1);
   assert.deepEqual(idleValues(resolve({ schedule: "one-cycle", warmup: 1 })), [
     "--warmup does nothing with --schedule one-cycle",
   ]);
