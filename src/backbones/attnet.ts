@@ -6,7 +6,7 @@
 import { mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { convByImage } from "../nn/conv-by-image.ts";
-import { fixed, truncatedNormal, zeros } from "../nn/init.ts";
+import { fixed, normal, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, LayerScale, Linear } from "../nn/layers.ts";
 import { channelsFirst, channelsLast, LayerNorm2d } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -36,7 +36,7 @@ const convolution = (
   inputs: number,
   outputs: number,
   options: Partial<ConvOptions> & { kernel?: number; bias?: boolean } = {},
-) => new Conv2d(inputs, outputs, { kernel: 1, init: truncatedNormal(), ...options });
+) => new Conv2d(inputs, outputs, { kernel: 1, init: normal(), ...options });
 
 /** x / √(mean(x²) + ε) · weight over the channels of each place.  [N, C, H, W] */
 class RmsNorm2d extends Module {

@@ -6,7 +6,7 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { fixed, ones, truncatedNormal, zeros } from "../nn/init.ts";
+import { fixed, normal, ones, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GlobalResponseNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
 import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -67,7 +67,7 @@ class Pointwise extends Module {
   bias;
   constructor(inputs: number, outputs: number, asConv: boolean) {
     super();
-    this.weight = this.param(asConv ? [outputs, inputs, 1, 1] : [outputs, inputs], truncatedNormal());
+    this.weight = this.param(asConv ? [outputs, inputs, 1, 1] : [outputs, inputs], normal());
     this.bias = this.param([outputs], zeros);
   }
   /** `scale` multiplies what comes out, a number for each channel: given to the weights it costs next to nothing. */
@@ -107,7 +107,7 @@ class Block extends Module {
   constructor(dim: number, config: ConvNeXtConfig, rate: number) {
     super();
     this.gamma = config.grn ? undefined : this.param([dim], fixed(1e-6)); // layer scale
-    this.convDw = new Conv2d(dim, dim, { kernel: 7, padding: 3, groups: dim, init: truncatedNormal() });
+    this.convDw = new Conv2d(dim, dim, { kernel: 7, padding: 3, groups: dim, init: normal() });
     this.norm = createNorm(dim, config);
     this.mlp = new Mlp(dim, config);
     this.dropPath = new DropPath(rate);
@@ -128,7 +128,7 @@ class Stem extends Module {
     super();
     const { stem = "patch", dims } = config;
     const middle = stem === "overlap_tiered" ? divisible(dims[0] / 2) : dims[0];
-    const init = truncatedNormal();
+    const init = normal();
     const halve = (from: number, to: number) => new Conv2d(from, to, { kernel: 3, stride: 2, padding: 1, init });
     this.#convs =
       stem === "patch"
@@ -157,7 +157,7 @@ class Stage extends Module {
     super();
     this.downsample = first
       ? undefined
-      : ([createNorm(from, config), new Conv2d(from, dim, { kernel: 2, stride: 2, init: truncatedNormal() })] as const);
+      : ([createNorm(from, config), new Conv2d(from, dim, { kernel: 2, stride: 2, init: normal() })] as const);
     this.blocks = rates.map((rate) => new Block(dim, config, rate));
   }
   forward(x: Tensor): Tensor {

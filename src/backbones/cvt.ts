@@ -6,7 +6,7 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attend } from "../nn/attention.ts";
-import { normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
 import { inParts } from "../nn/parts.ts";
@@ -138,7 +138,7 @@ class Stage extends Module {
   ) {
     super();
     this.patchEmbed = new ConvEmbed(inputs, dim, embedding);
-    this.clsToken = last ? this.param([1, 1, dim], truncatedNormal()) : undefined;
+    this.clsToken = last ? this.param([1, 1, dim], normal()) : undefined;
     this.blocks = rates.map((rate) => new Block(dim, heads, rate));
   }
   /** The map [N, C', H', W'], and the class token [N, 1, C'] of the last stage. */

@@ -4,7 +4,7 @@
  */
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { truncatedNormal } from "../nn/init.ts";
+import { normal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, LayerScale } from "../nn/layers.ts";
 import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -26,7 +26,7 @@ export interface FocalNetConfig {
   normModulated?: boolean;
 }
 
-const init = truncatedNormal();
+const init = normal();
 
 /** A linear layer that checkpoints keep as a convolution over one pixel.  [...B, I] -> [...B, O] */
 class Pointwise extends Conv2d {

@@ -6,7 +6,7 @@ import { known, mulDim } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { cutLinear, projections } from "../nn/attention.ts";
-import { normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { normal, normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, LayerScale, Linear, Mlp } from "../nn/layers.ts";
 import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -46,7 +46,7 @@ class FusedMBConv extends Module {
   constructor(dim: number) {
     super();
     this.convDw = new Conv2d(dim, dim, { kernel: 3, padding: 1, groups: dim, bias: false });
-    this.se = new SqueezeExcite(dim, dim / 4, { activate: gelu, bias: false, init: truncatedNormal() });
+    this.se = new SqueezeExcite(dim, dim / 4, { activate: gelu, bias: false, init: normal() });
     this.convPw = new Conv2d(dim, dim, { kernel: 1, bias: false });
   }
   forward(x: Tensor): Tensor {
@@ -120,7 +120,7 @@ class RelativeBias extends Module {
     super();
     this.#window = window;
     const offsets = (2 * window[0] - 1) * (2 * window[1] - 1);
-    this.relativePositionBiasTable = this.param([offsets, heads], truncatedNormal(), offsetBiases(window));
+    this.relativePositionBiasTable = this.param([offsets, heads], normal(), offsetBiases(window));
   }
   forward(): Tensor {
     return relativeBias(this.relativePositionBiasTable, this.#window);

@@ -8,7 +8,7 @@ import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { positionMapBilinear } from "../nn/adapt.ts";
 import { attend, projections } from "../nn/attention.ts";
-import { fixed, truncatedNormal } from "../nn/init.ts";
+import { fixed, normal } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -28,7 +28,7 @@ export interface IFormerConfig {
 const eps = 1e-6;
 /** Width of a head, in all models. */
 const head = 32;
-const init = truncatedNormal();
+const init = normal();
 
 /** Half of the channels through convolutions, half through max pooling; both grow twice as wide.  [N, C, H, W] -> [N, 2C, H, W] */
 class HighMixer extends Module {

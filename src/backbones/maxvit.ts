@@ -6,15 +6,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections, queriesFirst } from "../nn/attention.ts";
-import {
-  heNormalFor,
-  type Initializer,
-  normal,
-  normalFanIn,
-  truncatedNormal,
-  uniformFanIn,
-  xavierUniform,
-} from "../nn/init.ts";
+import { heNormalFor, type Initializer, normal, normalFanIn, uniformFanIn, xavierUniform } from "../nn/init.ts";
 import {
   BatchNorm2d,
   Conv2d,
@@ -250,7 +242,7 @@ class OffsetTable extends Module {
     this.#tf = style === tf;
     const spans = window.map((w) => 2 * w - 1);
     const shape = this.#tf ? [heads, ...spans] : [spans[0] * spans[1], heads];
-    this.relativePositionBiasTable = this.param(shape, normal(0.02), offsetBiases(window));
+    this.relativePositionBiasTable = this.param(shape, normal(), offsetBiases(window));
   }
   /** -> [heads, tokens, tokens] */
   forward(): Tensor {
@@ -540,10 +532,10 @@ export const variants: Record<string, Variant<MaxViTConfig>> = {
   maxvit_rmlp_small_rw_256: { config: mlp(rwSizes.small), preprocessing: rw256 },
   maxvit_rmlp_base_rw_224: { config: mlp(rwSizes.base), preprocessing: rw224 },
   maxvit_rmlp_base_rw_384: { config: mlp(rwSizes.base), preprocessing: at384 },
-  maxxvit_rmlp_nano_rw_256: { config: { ...nextSizes.nano, init: normal(0.02) }, preprocessing: rw256 },
+  maxxvit_rmlp_nano_rw_256: { config: { ...nextSizes.nano, init: normal() }, preprocessing: rw256 },
   maxxvit_rmlp_tiny_rw_256: { config: nextSizes.tiny, preprocessing: rw256 },
   maxxvit_rmlp_small_rw_256: { config: nextSizes.small, preprocessing: rw256 },
-  maxxvitv2_nano_rw_256: { config: { ...nextSizes.nano2, init: normal(0.02) }, preprocessing: rw256 },
+  maxxvitv2_nano_rw_256: { config: { ...nextSizes.nano2, init: normal() }, preprocessing: rw256 },
   maxxvitv2_rmlp_base_rw_224: { config: nextSizes.base2, preprocessing: rw224 },
   maxxvitv2_rmlp_base_rw_384: { config: nextSizes.base2, preprocessing: at384 },
   maxxvitv2_rmlp_large_rw_224: { config: nextSizes.large2, preprocessing: rw224 },
@@ -555,7 +547,7 @@ export const variants: Record<string, Variant<MaxViTConfig>> = {
       depths: [1, 2, 1],
       ratio: 16,
       preLogits: true,
-      headInit: truncatedNormal(),
+      headInit: normal(),
     },
     init: normalFanIn,
     preprocessing: { imageSize: 32, cropPct: 1 },

@@ -6,7 +6,7 @@
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attend, projections } from "../nn/attention.ts";
-import { fixed, ones, truncatedNormal, zeros } from "../nn/init.ts";
+import { fixed, normal, ones, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GroupNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
 import { LayerNorm2d } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -31,7 +31,7 @@ export interface PoolFormerOptions extends BackboneOptions {
 }
 
 const eps = 1e-6;
-const init = truncatedNormal();
+const init = normal();
 
 /** The mean of 3 × 3 neighbours, less the token itself, which the shortcut adds (equation 4).  [N, C, H, W] -> [N, C, H, W] */
 class Pooling extends Module {

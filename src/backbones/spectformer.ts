@@ -9,7 +9,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { positions, spectralFilters } from "../nn/adapt.ts";
 import { attend, cutLinear, projections } from "../nn/attention.ts";
 import { ConvMlp } from "../nn/conv-mlp.ts";
-import { normal, truncatedNormal } from "../nn/init.ts";
+import { normal } from "../nn/init.ts";
 import { BatchNorm2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -47,7 +47,7 @@ class SpectralGate extends Module {
     super();
     this.#size = [height, width];
     const shape = [height, Math.floor(width / 2) + 1, dim, 2];
-    this.complexWeight = this.param(shape, normal(0.02), spectralFilters);
+    this.complexWeight = this.param(shape, normal(), spectralFilters);
   }
   forward(x: Tensor): Tensor {
     const size = x.shape.slice(1, 3);
@@ -127,7 +127,7 @@ export class SpectFormer extends Module implements Backbone {
     const [height, width] = sides(imageSize).map((s) => Math.ceil(s / patch));
     this.channels = [dim];
     this.dim = dim;
-    this.posEmbed = this.param([1, height * width, dim], truncatedNormal(), positions([height, width], 0));
+    this.posEmbed = this.param([1, height * width, dim], normal(), positions([height, width], 0));
     this.patchEmbed = new PatchEmbed(inChannels, dim, patch);
     this.blocks = dropPathRates(depth, dropPath).map(
       (rate, i) => new PlainBlock(config, i < spectral ? [height, width] : undefined, rate),

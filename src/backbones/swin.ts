@@ -7,7 +7,7 @@ import { isCount, known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { offsetBiases } from "../nn/adapt.ts";
 import { projections } from "../nn/attention.ts";
-import { normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { normal, normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, channelsLast, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -57,7 +57,7 @@ class WindowAttention extends Module {
     super();
     this.#heads = heads;
     const offsets = (2 * window[0] - 1) * (2 * window[1] - 1);
-    this.relativePositionBiasTable = this.param([offsets, heads], truncatedNormal(), offsetBiases(window));
+    this.relativePositionBiasTable = this.param([offsets, heads], normal(), offsetBiases(window));
     this.qkv = new Linear(dim, 3 * dim);
     this.proj = new Linear(dim, dim);
   }

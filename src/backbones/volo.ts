@@ -8,7 +8,7 @@ import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { positionMap } from "../nn/adapt.ts";
 import { Attention, attend, cutLinear } from "../nn/attention.ts";
-import { normalFanIn, truncatedNormal } from "../nn/init.ts";
+import { normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
@@ -234,7 +234,7 @@ export class VOLO extends Module implements TokenLabelled {
     this.dim = dim;
     this.#grid = sides(imageSize).map((s) => Math.ceil(s / (2 * patch)));
     this.#patchEmbed = new PatchEmbed(inChannels, dims[0], stem, patch, stemStride);
-    this.#posEmbed = this.param([1, ...this.#grid, dim], truncatedNormal(), positionMap);
+    this.#posEmbed = this.param([1, ...this.#grid, dim], normal(), positionMap);
     const outlook = () => new OutlookAttention(dims[0], heads[0]);
     this.#outlookers = Array.from({ length: outlookers }, () => new Block(dims[0], outlook(), ratio));
     this.#downsample = new Downsample(dims[0], dim);
@@ -248,7 +248,7 @@ export class VOLO extends Module implements TokenLabelled {
       rates.splice(0, depth).map((rate) => new Block(dim, attention(), ratio, rate)),
     );
     this.#classBlocks = [0, 1].map(() => new ClassBlock(dim, heads[1], ratio));
-    this.#clsToken = this.param([1, 1, dim], truncatedNormal());
+    this.#clsToken = this.param([1, 1, dim], normal());
     this.#norm = new LayerNorm(dim);
   }
   override *parts(): Iterable<[string, Module | Tensor]> {

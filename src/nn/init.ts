@@ -21,17 +21,19 @@ export const fixed =
 export const zeros = fixed(0);
 export const ones = fixed(1);
 
-/** Normal with the given deviation. */
+/**
+ * Normal with the given deviation.  The published code of transformers names it truncated, and cuts at ±2: a hundred deviations away.
+ */
 export const normal =
-  (std: number): Initializer =>
+  (std = 0.02): Initializer =>
   (shape, random) => {
     const next = fastNormal(random);
     return fill(shape, () => std * next());
   };
 
-/** Normal, drawn again beyond two deviations. */
+/** Normal, drawn again beyond two deviations, as TensorFlow and JAX have it: what is left deviates by 0.88 of `std`. */
 export const truncatedNormal =
-  (std = 0.02): Initializer =>
+  (std: number): Initializer =>
   (shape, random) => {
     const next = fastNormal(random);
     return fill(shape, () => {
@@ -41,7 +43,7 @@ export const truncatedNormal =
     });
   };
 
-/** Normal with variance 1 / fan-in, drawn again beyond two deviations.  LeCun et al., "Efficient BackProp" (1998). */
+/** Normal with variance 1 / fan-in before what lies beyond two deviations is drawn again.  LeCun et al., "Efficient BackProp" (1998). */
 export const normalFanIn: Initializer = (shape, random) => truncatedNormal(1 / Math.sqrt(fanIn(shape)))(shape, random);
 
 /** Uniform in ±limit. */

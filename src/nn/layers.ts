@@ -20,7 +20,7 @@ export class Linear extends Module {
     options: { bias?: boolean; init?: init.Initializer; biasInit?: init.Initializer } = {},
   ) {
     super();
-    this.weight = this.param([outputs, inputs], options.init ?? init.truncatedNormal());
+    this.weight = this.param([outputs, inputs], options.init ?? init.normal());
     this.bias = (options.bias ?? true) ? this.param([outputs], options.biasInit ?? init.zeros) : undefined;
   }
   /** `scale` multiplies what comes out, a number for each output: given to the weights it costs next to nothing. */

@@ -30,7 +30,9 @@ test("weights begin with the deviation that the reference gives them", async () 
       "stages.3.blocks.0.conv.mlp.fc1.weight": 0.02,
       "stages.3.blocks.0.attn_grid.mlp.fc1.weight": 0.02,
     },
-    gcvit_xxtiny: { "stages.2.downsample.conv_block.se.fc1.weight": 0.0176 },
+    gcvit_xxtiny: { "stages.2.downsample.conv_block.se.fc1.weight": 0.02 },
+    vit_tiny_patch16_224: { pos_embed: 0.02, "blocks.0.attn.qkv.weight": 0.02, "head.weight": 0.02 },
+    convnext_atto: { "stages.3.blocks.0.conv_dw.weight": 0.02, "stages.3.blocks.0.mlp.fc1.weight": 0.02 },
     resnet50: { "fc.weight": 0.0128, "layer4.0.conv1.weight": 0.0625 },
     ghostnet_100: {
       "blocks.8.3.ghost2.primary_conv.0.weight": 0.0187,
