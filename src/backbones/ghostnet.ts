@@ -140,6 +140,7 @@ export class GhostNet extends Module implements Backbone {
   readonly strides: readonly number[];
   readonly dim = 1280;
   readonly headName = "classifier";
+  readonly headInit = uniformFanIn;
   convStem;
   bn1;
   readonly #stages: readonly (readonly Block[])[];
