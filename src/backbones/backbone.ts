@@ -59,10 +59,16 @@ export interface Backbone extends Module {
 export const headNames = ({ headName, otherHeads = [] }: Backbone): string[] => [headName, ...otherHeads];
 
 /** New classifiers for these places. */
-export const createHeads = (backbone: Backbone, classes: number): Layer[] =>
-  headNames(backbone).map(
+export function createHeads(backbone: Backbone, classes: number): Layer[] {
+  if (!isCount(classes))
+    throw new UsageError({
+      message: `a classifier cannot be for ${classes} classes`,
+      help: "give it one or more; for vectors without a classifier there is the backbone's `embed`",
+    });
+  return headNames(backbone).map(
     () => backbone.createHead?.(classes) ?? new Linear(backbone.dim, classes, { init: backbone.headInit }),
   );
+}
 
 /** What an image is classified as.  [N, 3, H, W] -> [N, classes] */
 export const logitsOf = (backbone: Backbone, image: Tensor, heads: readonly Layer[]): Tensor =>
@@ -132,7 +138,10 @@ export function throughStages(stages: readonly { forward(x: Tensor): Tensor }[],
 }
 
 const common: Readonly<Record<keyof BackboneOptions, OptionRule>> = {
-  imageSize: { wants: "a number of pixels, or [height, width]", takes: (size) => [size].flat().every(isCount) },
+  imageSize: {
+    wants: "a number of pixels, or [height, width]",
+    takes: (size) => (Array.isArray(size) ? size.length === 2 && size.every(isCount) : isCount(size)),
+  },
   inChannels: { wants: "a whole number of channels", takes: isCount },
   dropPath: {
     wants: "a rate from 0 to below 1",
@@ -158,7 +167,9 @@ export function checkOptions(model: string, options: object, special: Family["op
     const rule = Object.hasOwn(special, name) ? special[name] : common[name as keyof BackboneOptions];
     const fits = "takes" in rule ? rule : oneOf(rule);
     if (!fits.takes(value))
-      throw new UsageError(`${name} of ${model} must be ${fits.wants}, it is ${JSON.stringify(value)}`);
+      throw new UsageError(
+        `${name} of ${model} must be ${fits.wants}, it is ${typeof value === "number" ? value : JSON.stringify(value)}`,
+      );
   }
 }
 

@@ -104,6 +104,11 @@ export function backboneSuite(entry: ModelEntry, runtime: () => Promise<Runtime>
       assert.throws(create({ imageSize: stride - 1 }), usage(new RegExp(`${stride} × ${stride} or more`)));
     assert.throws(create({ imageSize: 0 }), usage(/imageSize/));
     assert.throws(create({ imageSize: 100.5 }), usage(/imageSize/));
+    assert.throws(create({ imageSize: NaN }), usage(/it is NaN/));
+    for (const sides of [[224], [224, 224, 3], []])
+      assert.throws(create({ imageSize: sides }), usage(/\[height, width\]/));
+    assert.throws(() => createHeads(backbone, 0), usage(/for 0 classes/));
+    assert.throws(create({ inChannels: 0 }), usage(/inChannels/));
     assert.throws(create({ dropPath: 1 }), usage(/dropPath/));
     assert.throws(create({ droppath: 0.1 }), usage(/did you mean dropPath/));
     assert.throws(create({ colour: "red" }), usage(/no option "colour"/));
