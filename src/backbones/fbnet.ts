@@ -5,12 +5,17 @@
  * Search using Predictor Pretraining" (CVPR 2021), https://arxiv.org/abs/2006.02049.  Parameter paths are timm's.
  */
 import { hardSigmoid } from "../ops/elementwise.ts";
-import type { BackboneOptions, Variant } from "./backbone.ts";
+import type { BackboneOptions, OptionRule, Variant } from "./backbone.ts";
 import { divisible, inverted, type MobileConfig, MobileNet, type Row, separable } from "./mobile.ts";
+
+export interface FBNetOptions extends BackboneOptions {
+  /** ε of the batch norms, where weights were trained with another than the published ones. */
+  eps?: number;
+}
 
 export const paper = "Wu et al., FBNet (2019), https://arxiv.org/abs/1812.03443";
 
-/** FBNet-C, as the paper draws it; the channels are those of table 1. */
+/** FBNet-C, as the paper draws it; the channels are those of table 1, and ε that of timm's published weights. */
 const c: MobileConfig = {
   stem: 16,
   stages: [
@@ -24,6 +29,7 @@ const c: MobileConfig = {
   ],
   head: 1984,
   activate: "relu",
+  eps: 1e-3,
 };
 
 /** Hard swish everywhere, gates of a quarter of what comes into the block, and a head after the mean. */
@@ -82,4 +88,9 @@ export const variants: Record<string, Variant<MobileConfig>> = {
   fbnetv3_g: { config: g, preprocessing: { ...pictures, imageSize: 240 } },
 };
 
-export const create = (config: MobileConfig, options: BackboneOptions): MobileNet => new MobileNet(config, options);
+export const options: Record<string, OptionRule> = {
+  eps: { wants: "a number above 0", takes: (eps) => typeof eps === "number" && eps > 0 },
+};
+
+export const create = (config: MobileConfig, { eps = config.eps, ...options }: FBNetOptions): MobileNet =>
+  new MobileNet({ ...config, eps }, options);

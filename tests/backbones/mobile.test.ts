@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { parameterCount } from "../../src/backbones/cost.ts";
 import { findModel } from "../../src/backbones/index.ts";
@@ -10,6 +10,11 @@ import { input } from "../../src/graph/tensor.ts";
 import { parametersOf } from "../../src/nn/module.ts";
 import { Rng } from "../../src/nn/rng.ts";
 import { trace } from "../../src/nn/trace.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import { answersOf, assertMaps } from "./maps.ts";
+
+const runtime = await openNode();
+after(() => runtime.close());
 
 test("MobileNetV2 with dynamic ReLU: parameters beside each norm, and a gradient for each", async () => {
   const entry = await findModel("mobilenetv2_micro_32");
@@ -64,4 +69,15 @@ test("stochastic depth grows by the block and stays one step below the rate", ()
   trace(model, { training: true, rng: new Watched(input([], "uint32")) }, () => model.forward(input([2, 3, 64, 64])));
   assert.equal(rates.length, published.length);
   for (const [i, rate] of rates.entries()) assert.ok(Math.abs(rate - published[i]) < 1e-5, `${rate}, ${published[i]}`);
+});
+
+test("FBNet-C divides by deviations as its published weights learned to", async () => {
+  // timm 1.0.31 in float64: fbnetc_100(bn_eps=1e-3), which is what it makes with pretrained=True.
+  const model = (await findModel("fbnetc_100")).create({ imageSize: 64 });
+  assertMaps(await answersOf(runtime, model, [1, 3, 64, 64], (image) => [model.embed(image)]), [
+    [
+      [1, 1984],
+      [8.519744532881612, 7.871369323105971],
+    ],
+  ]);
 });
