@@ -63,7 +63,8 @@ export async function openOnnx(
     metadata[await text(1)] = await text(2);
   }
   const tensors = new Map<string, FileTensor>();
-  for (const { field, at, length } of await scanner.fields(graph.at, graph.at + graph.length)) {
+  // One after the other as they lie, so that none is looked for twice.
+  for await (const { field, at, length } of scanner.step(graph.at, graph.at + graph.length)) {
     if (field !== graphFields.initializer) continue;
     const [name, tensor] = await readTensor(scanner, await scanner.fields(at, at + length), sibling);
     tensors.set(name, tensor);
@@ -170,6 +171,11 @@ class Scanner {
   /** The fields of the message in bytes at … end. */
   async fields(at: number, end: number): Promise<Field[]> {
     const found: Field[] = [];
+    for await (const field of this.step(at, end)) found.push(field);
+    return found;
+  }
+
+  async *step(at: number, end: number): AsyncGenerator<Field> {
     while (at < end) {
       const key = await this.#varint(at, end);
       const wire = Number(key.value & 7n);
@@ -177,7 +183,7 @@ class Scanner {
       at = key.end;
       if (wire === 0) {
         const { value, end: after } = await this.#varint(at, end);
-        found.push({ field, at, length: after - at, value: BigInt.asIntN(64, value) });
+        yield { field, at, length: after - at, value: BigInt.asIntN(64, value) };
         at = after;
         continue;
       }
@@ -188,20 +194,19 @@ class Scanner {
       }
       if (length < 0) throw this.wrong(`wire type ${wire} is none of protocol buffers`);
       if (at + length > end) throw this.wrong(`a field of ${length} bytes ends after its message`);
-      found.push({ field, at, length });
+      yield { field, at, length };
       at += length;
     }
-    return found;
   }
 
   async text({ at, length }: Field): Promise<string> {
     if (length > longestText) throw this.wrong(`a name of ${length} bytes`);
-    return new TextDecoder().decode(await this.source.read(at, length));
+    return new TextDecoder().decode(await this.#read(at, length));
   }
 
   /** Packed whole numbers. */
   async numbers({ at, length }: Field): Promise<bigint[]> {
-    const bytes = (await this.source.read(at, length)).slice();
+    const bytes = await this.#read(at, length);
     const values: bigint[] = [];
     for (let i = 0; i < bytes.length; ) {
       const size = bytes.subarray(i).findIndex((byte) => byte < 128) + 1;
@@ -218,19 +223,21 @@ class Scanner {
     let value = 0n;
     for (let i = 0; i < 10; i++) {
       if (at + i >= end) throw this.wrong("a message ends within a number");
-      const byte = await this.#byte(at + i);
+      const [byte] = await this.#read(at + i, 1);
       value |= BigInt(byte & 127) << BigInt(7 * i);
       if (byte < 128) return { value, end: at + i + 1 };
     }
     throw this.wrong("a number is longer than 64 bits");
   }
 
-  async #byte(at: number): Promise<number> {
-    if (at < this.#start || at >= this.#start + this.#bytes.length) {
-      checkRange(this.source, at, 1);
+  /** What is short comes out of the window: behind an address every other read would be a request. */
+  async #read(at: number, length: number): Promise<Uint8Array> {
+    if (length > window) return this.source.read(at, length);
+    if (at < this.#start || at + length > this.#start + this.#bytes.length) {
+      checkRange(this.source, at, length);
       this.#bytes = (await this.source.read(at, Math.min(window, this.source.size - at))).slice();
       this.#start = at;
     }
-    return this.#bytes[at - this.#start];
+    return this.#bytes.subarray(at - this.#start, at - this.#start + length);
   }
 }

@@ -49,7 +49,7 @@ async function readPart(
   const { status, headers } = answer.response;
   const etag = headers.get("etag");
   if (status === 200 && offset === 0 && expected === undefined) {
-    if (Number(headers.get("content-length") ?? Infinity) > largestWhole) {
+    if (Number(headers.get("content-length")) > largestWhole) {
       answer.close();
       throw failed(url, "the server gives no parts of files, and this one is too long to be read whole");
     }
