@@ -1,5 +1,6 @@
 import type * as Ort from "onnxruntime-common";
 import { OrielError } from "../base/errors.ts";
+import { otherThanOnnx } from "../base/identify.ts";
 import { bytesOf, type Data, type DType, dtypeCodes, viewAs, zerosOf } from "../graph/dtype.ts";
 import type { Gate } from "./gate.ts";
 import { identityModel, Mover } from "./mover.ts";
@@ -94,7 +95,9 @@ export class Engine {
     const session =
       halting ??
       (await InferenceSession.create(model, settings).catch((error: Error) => {
-        throw new OrielError("runtime", `the engine does not take this model: ${error.message.trim()}`);
+        const looks = otherThanOnnx(model);
+        const why = looks ? `it looks like ${looks}` : error.message.trim();
+        throw new OrielError("runtime", `the engine does not take this model: ${why}`);
       }));
     const inputs = session.inputMetadata.flatMap(portOf);
     const outputs = session.outputMetadata.flatMap(portOf);

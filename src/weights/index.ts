@@ -1,3 +1,4 @@
+export { identify, type WeightFormat } from "../base/identify.ts";
 export { fileSource } from "./file-source.ts";
 export { type Fit, type FitEntry, type FitRow, type FitTable, fitTable, fitWeights } from "./fit.ts";
 export {
@@ -10,7 +11,6 @@ export {
   hubWeights,
   parseHubName,
 } from "./hub/index.ts";
-export { identify, type WeightFormat } from "./identify.ts";
 export { filesBeside, openOnnxModel } from "./onnx-model.ts";
 export type { OpenOptions, WeightsFile, WeightsSource } from "./open.ts";
 export { openWeights, weightsPath } from "./open-node.ts";

@@ -1,6 +1,6 @@
 /** The front door to weights of any format, in Node and in a page; `open-node.ts` adds paths and names on the hub. */
 import { OrielError, UsageError } from "../base/errors.ts";
-import { formatOf, headBytes, identify, type WeightFormat } from "./identify.ts";
+import { formatOf, headBytes, identify, type WeightFormat } from "../base/identify.ts";
 import { longestIndex, parseIndex, wrongIndex } from "./index-file.ts";
 import { openOnnx } from "./onnx.ts";
 import { SafetensorsFile } from "./safetensors.ts";

@@ -4,7 +4,7 @@
  */
 import { joinBytes } from "../base/bytes.ts";
 import { didYouMean, OrielError, UsageError } from "../base/errors.ts";
-import { headBytes, identify } from "./identify.ts";
+import { headBytes, identify } from "../base/identify.ts";
 import { type ByteSource, checkRange } from "./source.ts";
 import { byteLengthOf, dtypeBits, type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
 

@@ -3,7 +3,7 @@
  * Formats: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
  */
 import { OrielError, UsageError } from "../base/errors.ts";
-import { formatOf, headBytes, identify } from "./identify.ts";
+import { formatOf, headBytes, identify } from "../base/identify.ts";
 import type { PickleValue } from "./pickle.ts";
 import type { ByteSource } from "./source.ts";
 import { byteLengthOf, countOf, dtypeBits, type FileTensor, type StoredTensor } from "./stored.ts";

@@ -80,7 +80,9 @@ test("files that are cut short or something else are told apart", () => {
   ];
   for (const bytes of [png, new Uint8Array(64), ...texts.map((text) => new TextEncoder().encode(text))])
     refuses(bytes, /is no ONNX model/);
-  refuses(new Uint8Array(), /it is empty/);
+  refuses(new TextEncoder().encode("<!DOCTYPE html>"), /is no ONNX model: it looks like a web page/);
+  refuses(new Uint8Array(), /an empty file/);
+  assert.throws(() => readMetadata(new ArrayBuffer(8) as never), /no model's bytes\n {2}help: .*new Uint8Array/);
   refuses(new ProtoWriter().int(1, 8).finish(), /it has no graph/);
 });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
-import { formatOf, identify } from "../../src/weights/identify.ts";
+import { formatOf, identify } from "../../src/base/identify.ts";
 import { encodeSafetensors, SafetensorsFile } from "../../src/weights/safetensors.ts";
 import { blobSource, bytesSource } from "../../src/weights/source.ts";
 import { type StoredDtype, type StoredTensor, toFloat32 } from "../../src/weights/stored.ts";

@@ -1,4 +1,5 @@
-import { OrielError } from "../../base/errors.ts";
+import { OrielError, UsageError } from "../../base/errors.ts";
+import { otherThanOnnx } from "../../base/identify.ts";
 import { type DType, dtypeCodes } from "../dtype.ts";
 import { type Dim, OpenDim } from "../shape.ts";
 import { type ProtoField, readProto } from "./proto.ts";
@@ -31,14 +32,19 @@ const graph = { initializer: 5, input: 11, output: 12 } as const;
 
 /** Reads the metadata of an ONNX model.  `name` says where it came from, for errors. */
 export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
+  if (!(bytes instanceof Uint8Array))
+    throw new UsageError({
+      message: "these are no model's bytes",
+      help: "of an ArrayBuffer give new Uint8Array(buffer)",
+    });
   const fields = parse(bytes, name);
   const inner = messages(fields, model.graph).at(-1);
   const version = number(fields, model.irVersion);
   if (!inner || version === undefined)
     throw new OrielError("onnx", {
-      message: "this is no ONNX model",
+      message: noModel(bytes),
       at: name,
-      details: [bytes.length === 0 ? "it is empty" : `it has ${inner ? "no version" : "no graph"}`],
+      details: bytes.length === 0 ? [] : [`it has ${inner ? "no version" : "no graph"}`],
       help: "an exported model is one file that ends in .onnx",
     });
   const parts = parse(inner, name);
@@ -63,6 +69,12 @@ export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
   };
 }
 
+/** What came instead: a server that has no such file may answer with a web page. */
+function noModel(bytes: Bytes): string {
+  const looks = otherThanOnnx(bytes);
+  return `this is no ONNX model${looks ? `: it looks like ${looks}` : ""}`;
+}
+
 /** The fields of a message, or an error that says whether the file was cut short or is something else. */
 export function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
   const fields: ProtoField[] = [];
@@ -74,7 +86,7 @@ export function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
     const [first] = fields;
     const begins = first?.field === model.irVersion && typeof first.value === "bigint" && first.value < 100n;
     throw new OrielError("onnx", {
-      message: begins ? `the file is cut short: ${error.message}` : "this is no ONNX model",
+      message: begins ? `the file is cut short: ${error.message}` : noModel(bytes),
       at: name,
       help: begins ? "copy or download it again" : "an exported model is one file that ends in .onnx",
       cause: error,

@@ -42,6 +42,12 @@ export const identify = (head: Uint8Array): string | undefined => recognise(head
 /** The kind of weights that a file holds by its first bytes; undefined when none. */
 export const formatOf = (head: Uint8Array): WeightFormat | undefined => recognise(head)?.format;
 
+/** What bytes look like that are to be an ONNX model; undefined where they may be one. */
+export function otherThanOnnx(bytes: Uint8Array): string | undefined {
+  const looks = recognise(bytes.subarray(0, headBytes));
+  return looks?.format === "onnx" ? undefined : looks?.words;
+}
+
 function recognise(head: Uint8Array): Looks | undefined {
   if (head.length === 0) return { words: "an empty file" };
   // Behind the pickle's version, and since protocol 4 behind a frame's length.
