@@ -1,4 +1,6 @@
 /** Runs the loops over pixels in `assembly/pixels.ts`: in WebAssembly's vectors they take a sixth of the time (docs/notes/0009-pixels.md). */
+import { OrielError } from "../base/errors.ts";
+import { mendWebAssembly } from "../base/webassembly.ts";
 import { code } from "./pixels-code.ts";
 
 /** What `assembly/pixels.ts` exports, which says what each does. */
@@ -24,8 +26,17 @@ let compiled: WebAssembly.Module | undefined;
 let running: Pixels | undefined;
 
 function open(): Pixels {
-  compiled ??= new WebAssembly.Module(Uint8Array.from(atob(code), (c) => c.charCodeAt(0)));
-  return new WebAssembly.Instance(compiled).exports as unknown as Pixels;
+  try {
+    compiled ??= new WebAssembly.Module(Uint8Array.from(atob(code), (c) => c.charCodeAt(0)));
+    return new WebAssembly.Instance(compiled).exports as unknown as Pixels;
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new OrielError("runtime", {
+      message: `pictures cannot be resized without WebAssembly: ${message}`,
+      help: mendWebAssembly(message),
+      cause,
+    });
+  }
 }
 
 const page = 2 ** 16;

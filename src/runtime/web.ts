@@ -1,4 +1,5 @@
 import { OrielError, UsageError } from "../base/errors.ts";
+import { mendWebAssembly } from "../base/webassembly.ts";
 import { alignNumbers } from "../passes/align.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import type { Answer } from "./protocol.ts";
@@ -39,9 +40,12 @@ export async function openWeb({ device = "auto", threads, wasmPaths }: WebOption
     return await ThreadRuntime.open(startWorker(device), { device, threads: cores, wasmPaths: folder });
   } catch (error) {
     const { usable, note } = device === "webgpu" ? await findWebGpu() : { usable: true };
+    const { name, message, facts } = error as Partial<OrielError> & Error;
+    const ownOrigin =
+      name === "SecurityError" ? "serve the bundle and the engine's scripts from the page's own origin" : undefined;
     throw new OrielError("runtime", {
-      message: `${names[device]} cannot be used here: ${(usable ? (error as Error).message : note)?.split("\n")[0]}`,
-      help: (error as Partial<OrielError>).facts?.help ?? mends[device],
+      message: `${names[device]} cannot be used here: ${(usable ? message : note)?.split("\n")[0]}`,
+      help: facts?.help ?? ownOrigin ?? mendWebAssembly(message) ?? mends[device],
       cause: error,
     });
   }
@@ -85,6 +89,7 @@ interface Adapter {
 }
 
 function startWorker(device: WebDevice): EngineThread {
+  const isolated = crossOriginIsolated ? ", with the page's Cross-Origin-Embedder-Policy" : "";
   // Bundlers look for these very expressions.
   const worker =
     device === "webgpu"
@@ -100,7 +105,7 @@ function startWorker(device: WebDevice): EngineThread {
             message: `the engine's worker failed: ${message || "its script did not load"}`,
             help: message
               ? undefined
-              : `serve ${device}-worker.js beside the bundle: a bundler that does not do so by itself makes it of oriel/${device}-worker`,
+              : `serve ${device}-worker.js beside the bundle as JavaScript${isolated}: a bundler that does not make it by itself makes it of oriel/${device}-worker`,
           }),
         ),
       ),
