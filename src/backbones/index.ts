@@ -11,7 +11,7 @@ import {
 } from "./backbone.ts";
 import type { FamilyNames } from "./names.ts";
 
-export type { Backbone, BackboneOptions, Preprocessing } from "./backbone.ts";
+export type { Backbone, BackboneOptions, Family, Preprocessing } from "./backbone.ts";
 export type { FamilyNames, NameMap, NamePair } from "./names.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each family has a config of its own
@@ -59,38 +59,48 @@ export interface ModelEntry {
   create(options?: BackboneOptions & Readonly<Record<string, unknown>>): Backbone;
 }
 
-/** Every model of every family, in the order of the families. */
-export async function listModels(): Promise<ModelEntry[]> {
-  const all = await Promise.all(
-    Object.entries(families).map(async ([family, load]) => {
-      const { variants, paper, options: special, names, create } = await load();
-      return Object.entries(variants).map(([name, variant]): ModelEntry => {
-        const preprocessing = { ...imagenet, ...variant.preprocessing };
-        return {
-          name,
-          family,
-          paper,
-          aliases: variant.aliases ?? [],
-          preprocessing,
-          names: typeof names === "function" ? names(variant.config) : (names ?? {}),
-          create: (options = {}) => {
-            checkOptions(name, options, special);
-            const imageSize = options.imageSize ?? preprocessing.imageSize;
-            const backbone = create(variant.config, { ...options, imageSize });
-            checkImage(name, backbone, imageSize);
-            if (variant.init) initializeMatrices(backbone, variant.init);
-            return backbone;
-          },
-        };
-      });
-    }),
-  );
-  return all.flat();
+/** The models of a family, whose file was imported: `import * as swin from "oriel/backbones/swin"`. */
+export function familyModels<C>({
+  variants,
+  paper,
+  options: special,
+  names,
+  create,
+}: Family<C>): Omit<ModelEntry, "family">[] {
+  return Object.entries(variants).map(([name, variant]) => {
+    const preprocessing = { ...imagenet, ...variant.preprocessing };
+    return {
+      name,
+      paper,
+      aliases: variant.aliases ?? [],
+      preprocessing,
+      names: typeof names === "function" ? names(variant.config) : (names ?? {}),
+      create: (options = {}) => {
+        checkOptions(name, options, special);
+        const imageSize = options.imageSize ?? preprocessing.imageSize;
+        const backbone = create(variant.config, { ...options, imageSize });
+        checkImage(name, backbone, imageSize);
+        if (variant.init) initializeMatrices(backbone, variant.init);
+        return backbone;
+      },
+    };
+  });
 }
 
-/** The model called `name`, by its own name or an alias, where there is one. */
-export const lookUpModel = async (name: string): Promise<ModelEntry | undefined> =>
-  (await listModels()).find((model) => model.name === name || model.aliases.includes(name));
+const load = async (family: string): Promise<ModelEntry[]> =>
+  familyModels(await families[family]()).map((model) => ({ ...model, family }));
+
+/** Every model of every family, in the order of the families. */
+export const listModels = async (): Promise<ModelEntry[]> =>
+  (await Promise.all(Object.keys(families).map(load))).flat();
+
+/** The model called `name`, by its own name or an alias, where there is one.  A family that it begins with is looked into first, so that a page need not load them all. */
+export async function lookUpModel(name: string): Promise<ModelEntry | undefined> {
+  const called = (models: readonly ModelEntry[]) =>
+    models.find((model) => model.name === name || model.aliases.includes(name));
+  const likely = Object.keys(families).filter((family) => name.startsWith(family));
+  return called((await Promise.all(likely.map(load))).flat()) ?? called(await listModels());
+}
 
 /** The model called `name`, by its own name or an alias; an error names what is near where there is none. */
 export async function findModel(name: string): Promise<ModelEntry> {
