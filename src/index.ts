@@ -25,6 +25,7 @@ export { adamw, chain, clipNorm, cosine, lamb, type Optimizer, sgd } from "./opt
 export { cost } from "./passes/cost.ts";
 export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } from "./runtime/runtime.ts";
 export { Classification, Classifier } from "./tasks/index.ts";
+export { type Likely, type Logits, openExported, type Predictor } from "./train/exported.ts";
 export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/model.ts";
 export { type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
 export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
@@ -32,3 +33,4 @@ export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
 export { encodeSafetensors, type NamedTensors } from "./weights/safetensors.ts";
 export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./weights/stored.ts";
+export { type FetchOptions, fetchFile } from "./weights/url-source.ts";

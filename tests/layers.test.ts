@@ -28,7 +28,7 @@ export function importsOf(source: string): string[] {
 /** Why `file`, as its path in `src/`, may not import `specifier`; undefined where it may. */
 export function refusal(file: string, specifier: string): string | undefined {
   if (platformOnly.test(specifier)) return platform.test(file) ? undefined : `${file} names ${specifier}`;
-  if (!specifier.startsWith(".") || file === "index.ts") return undefined;
+  if (!specifier.startsWith(".") || /^(index|web)\.ts$/.test(file)) return undefined;
   const target = relative(root, resolve(root, dirname(file), specifier)).replaceAll("\\", "/");
   if (target.startsWith("..")) return `${file} leaves src/ for ${specifier}`;
   const [own, other] = [file, target].map((path) => layers.indexOf(path.split("/")[0]));

@@ -163,11 +163,30 @@ test("`oriel` bundles for a page: no Node in it, and the arithmetic that tensors
   assert.ok(Number((await run("bundle.mjs")).stdout) > 1e7);
 });
 
-test("README: the page that classifies bundles, and is small", async () => {
+test("README: a page that classifies, and one of a single family, have the types of a page alone and are small", async () => {
   const [page] = readme("js").filter((code) => code.includes("openWeb"));
-  const stdin = { contents: page, resolveDir: project };
-  const { outputFiles } = await build({ stdin, bundle: true, format: "esm", minify: true, write: false });
-  assert.ok(outputFiles[0].contents.length < 100_000, `${outputFiles[0].contents.length} bytes`);
+  const folder = join(project, "classify");
+  mkdirSync(folder);
+  const typed = page.replace("(source)", "(source: File | HTMLCanvasElement | HTMLVideoElement | ImageData | URL)");
+  assert.notEqual(typed, page);
+  const family = `import { familyModels } from "oriel/backbones";
+    import * as swin from "oriel/backbones/swin";
+    export const names = familyModels(swin).map(({ name }) => name);`;
+  writeFileSync(join(folder, "page.ts"), typed);
+  writeFileSync(join(folder, "family.ts"), family);
+  const compilerOptions = { module: "ESNext", moduleResolution: "bundler", target: "ES2023", types: [], noEmit: true };
+  const strict = { strict: true, exactOptionalPropertyTypes: true, lib: ["ES2023", "DOM"] };
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions: { ...compilerOptions, ...strict } }));
+  const tsc = join(repository, "node_modules", "typescript", "bin", "tsc");
+  await run(tsc, "-p", folder).catch((error) => assert.fail(error.stdout));
+  const small = async (contents: string) => {
+    const stdin = { contents, resolveDir: project };
+    const { outputFiles } = await build({ stdin, bundle: true, format: "esm", minify: true, write: false });
+    const { length } = outputFiles[0].contents;
+    assert.ok(length < 80_000, `${length} bytes`);
+  };
+  await small(page);
+  await small(family);
 });
 
 test("a server's bundle that swallowed the package says so", async () => {

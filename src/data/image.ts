@@ -7,8 +7,8 @@ export interface Image {
 }
 
 /**
- * Turns the bytes of a picture file into pixels; `name` is for the error.  Node plugs in `decodeNode`, a page one made of
- * `createImageBitmap`, and everything after it is the same code.
+ * Turns the bytes of a picture file into pixels; `name` is for the error.  Node plugs in `decodeNode`, a page reads pictures with
+ * `readImage`, and everything after it is the same code.
  */
 export type Decoder = (bytes: Uint8Array, name: string) => Promise<Image>;
 

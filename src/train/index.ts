@@ -24,6 +24,7 @@ export {
   exportModel,
 } from "./export.ts";
 export { type ExportStepOptions, exportTrainStep, type StepDescription } from "./export-step.ts";
+export { type Likely, type Logits, openExported, type Predictor } from "./exported.ts";
 export { frozenBy } from "./freeze.ts";
 export { openModel } from "./imported.ts";
 export { layerDepths, layerRates } from "./layer-depth.ts";
@@ -31,10 +32,9 @@ export { type LoadedWeights, loadWeights } from "./load-weights.ts";
 export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
 export { type ExportInput, type ExportOutput, type ModelMetadata, readModelMetadata } from "./model-metadata.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
-export { openPredictor, type Predictor, type PredictorOptions } from "./predictor.ts";
+export { openPredictor, type PredictorOptions } from "./predictor.ts";
 export { type ReportOptions, writeReport } from "./report/index.ts";
 export { type ResumeInput, resumedConfig } from "./resume.ts";
-export type { Logits } from "./run-evaluation.ts";
 export { readRunConfig } from "./run-folder.ts";
 export {
   type BatchTypes,

@@ -1,9 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { OrielError, UsageError } from "../base/errors.ts";
-import { decodeNode, type Image, prepare } from "../data/index.ts";
-import { evaluateTransform } from "./model.ts";
+import { decodeNode, type Image } from "../data/index.ts";
+import type { Likely } from "./exported.ts";
 import { openPredictor, type PredictorOptions } from "./predictor.ts";
-import { softmaxOf } from "./tally.ts";
 
 export interface PredictOptions extends PredictorOptions {
   /** Labels to give for each picture. */
@@ -15,7 +14,7 @@ export interface PredictOptions extends PredictorOptions {
 export interface Prediction {
   image: string;
   /** The likeliest first; probabilities sum to 1 over all labels. */
-  top: { label: string; probability: number }[];
+  top: Likely[];
 }
 
 /** What a checkpoint or an exported .onnx says of some pictures, in their order. */
@@ -28,7 +27,6 @@ export async function predict(
   const { topk = 5, onBroken, ...rest } = options;
   const predictor = await openPredictor(source, rest);
   try {
-    const view = prepare(evaluateTransform(predictor.preprocessing));
     const predictions: Prediction[] = [];
     for (const image of images) {
       const picture = await readPicture(image).catch((error: Error) => {
@@ -36,22 +34,12 @@ export async function predict(
         onBroken(image, error);
       });
       if (!picture) continue;
-      const data = new Float32Array(3 * view.height * view.width);
-      view.apply(picture, { seed: 0, epoch: 0, index: 0, copy: 0 }, data, 0);
-      const logits = await predictor.logits(data, [1, 3, view.height, view.width]);
-      predictions.push({ image, top: likeliest(logits, predictor.classes, topk) });
+      predictions.push({ image, top: await predictor.predict(picture, { topk }) });
     }
     return predictions;
   } finally {
     await predictor.close();
   }
-}
-
-function likeliest(logits: Float32Array, classes: readonly string[], count: number): Prediction["top"] {
-  return softmaxOf(logits)
-    .map((probability, i) => ({ label: classes[i], probability }))
-    .sort((a, b) => b.probability - a.probability)
-    .slice(0, count);
 }
 
 async function readPicture(path: string): Promise<Image> {

@@ -1,9 +1,7 @@
 import { OrielError } from "../base/errors.ts";
 import type { BrokenPictures, Dataset, Loader } from "../data/index.ts";
+import type { Logits } from "./exported.ts";
 import { type Evaluation, Tally } from "./tally.ts";
-
-/** image [N, 3, H, W] -> logits [N, classes] */
-export type Logits = (image: Float32Array<ArrayBuffer>, shape: readonly number[]) => Promise<Float32Array>;
 
 export interface RunEvaluationOptions {
   /** Mistakes to remember. */

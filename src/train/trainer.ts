@@ -8,11 +8,12 @@ import { isWeight, loadCheckpoint, type Progress, saveCheckpoint } from "./check
 import { scheduleOf, stepSeed } from "./defaults.ts";
 import { DeviceState } from "./device-state.ts";
 import type { OnEvent, Outcome } from "./events.ts";
+import type { Logits } from "./exported.ts";
 import { hostBatch } from "./loaders.ts";
 import { inferenceGraph } from "./model.ts";
 import { allFinite, firstNonFinite, nonFinite } from "./non-finite.ts";
 import type { Prepared } from "./prepare.ts";
-import { type Logits, runEvaluation } from "./run-evaluation.ts";
+import { runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Start } from "./start.ts";
 import { nextName, spentNames } from "./step.ts";

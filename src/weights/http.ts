@@ -14,8 +14,8 @@ export interface HttpOptions {
 
 /** A failure that may pass: no connection, a busy server, an answer cut short. */
 export class PassingError extends OrielError {
-  constructor(message: string, at: string, cause?: unknown) {
-    super("unreachable", { message, at, cause, help: "check the connection and try again" });
+  constructor(message: string, at: string, cause?: unknown, help = "check the connection and try again") {
+    super("unreachable", { message, at, cause, help });
     this.name = "PassingError";
   }
 }
@@ -62,7 +62,7 @@ export async function ask(
   const failure = (cause: unknown): unknown => {
     close();
     if (signal?.aborted) return signal.reason;
-    return new PassingError(`no answer from ${url.host}: ${reasonOf(cause)}`, shown(url), cause);
+    return new PassingError(`no answer from ${url.host}: ${reasonOf(cause)}`, shown(url), cause, forbidden(url));
   };
   signal?.throwIfAborted();
   awake();
@@ -93,6 +93,12 @@ export async function ask(
   }
 }
 
+/** A browser does not tell a page of another origin that its server lets no other read it, only that there was no answer. */
+const forbidden = ({ origin }: URL): string | undefined =>
+  globalThis.location === undefined || location.origin === origin
+    ? undefined
+    : `check the connection, and that ${origin} allows pages of ${location.origin} (Access-Control-Allow-Origin)`;
+
 /** fetch says only that it failed; what failed stands in the cause. */
 const reasonOf = (error: unknown): string => {
   const { name, message, cause } = error as Error & { cause?: { code?: string; message?: string } };
@@ -101,11 +107,16 @@ const reasonOf = (error: unknown): string => {
 };
 
 /** The whole body, of at most so many bytes. */
-export async function bodyOf(answer: Answer, most: number): Promise<Uint8Array> {
+export async function bodyOf(
+  answer: Answer,
+  most: number,
+  onProgress?: (done: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
   const pieces: Uint8Array[] = [];
   let length = 0;
   for await (const piece of answer.pieces()) {
     length += piece.byteLength;
+    onProgress?.(length);
     if (length > most)
       throw new OrielError("http", { message: `an answer of more than ${most} bytes`, at: answer.response.url });
     pieces.push(piece);

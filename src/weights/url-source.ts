@@ -30,6 +30,30 @@ export async function urlSource(address: URL | string, options: HttpOptions = {}
   };
 }
 
+export interface FetchOptions extends HttpOptions {
+  /** Told of the bytes that have come, and of how many there are where the server says so. */
+  onProgress?: (done: number, total?: number) => void;
+}
+
+/** All of a file behind an address, in Node and in a page alike; there the address may be relative. */
+export async function fetchFile(
+  address: URL | string,
+  { onProgress, ...options }: FetchOptions = {},
+): Promise<Uint8Array<ArrayBuffer>> {
+  const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
+  return retrying(async () => {
+    const answer = await ask(url, { headers: options.headers }, options);
+    const { ok, status, headers } = answer.response;
+    if (!ok) {
+      answer.close();
+      throw refusal(url, status);
+    }
+    const told = Number(headers.get("content-length"));
+    // Of what is compressed on its way, the length is another.
+    return bodyOf(answer, largestWhole, (done) => onProgress?.(done, done <= told ? told : undefined));
+  }, options);
+}
+
 interface Part {
   bytes: Uint8Array;
   /** Bytes of the whole file; undefined where `bytes` are the whole file. */

@@ -1,4 +1,4 @@
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream, existsSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -40,7 +40,7 @@ const types: Readonly<Record<string, string>> = {
 const isolation = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
 export interface TestPage {
-  /** A page at a path of the server; paths under "/plain/" are not cross-origin isolated. */
+  /** A page at a path of the server; paths under "/plain/" are not cross-origin isolated, those under "/strict/" have no WebAssembly. */
   visit(path: string): Promise<Page>;
   close(): Promise<void>;
 }
@@ -51,6 +51,7 @@ export async function openTestPage(entryPoints: Readonly<Record<string, URL>>): 
   await build({
     entryPoints: Object.fromEntries(Object.entries(entryPoints).map(([name, url]) => [name, fileURLToPath(url)])),
     bundle: true,
+    splitting: true,
     format: "esm",
     outdir: folder,
     logLevel: "error",
@@ -79,12 +80,16 @@ export async function openTestPage(entryPoints: Readonly<Record<string, URL>>): 
   }
 }
 
-/** The bundle at "/" and "/plain/", the engine's files beside it and in "/engine/", each page an empty one that runs page.js. */
+/**
+ * The bundle at "/" and "/plain/", the engine's files beside it and in "/engine/", each page an empty one that runs page.js; what may
+ * make code of text is forbidden in "/strict/", and WebAssembly with it.
+ */
 async function serve(folder: string): Promise<Server> {
   const engine = fileURLToPath(new URL(".", import.meta.resolve("onnxruntime-web/wasm")));
   const server = createServer(({ url = "/" }, response) => {
     const { pathname } = new URL(url, "http://localhost");
-    const headers = pathname.startsWith("/plain/") ? {} : isolation;
+    const strict = { ...isolation, "Content-Security-Policy": "script-src 'self'" };
+    const headers = pathname.startsWith("/plain/") ? {} : pathname.startsWith("/strict/") ? strict : isolation;
     if (pathname.endsWith("/")) {
       response.writeHead(200, { ...headers, "Content-Type": "text/html" });
       response.end('<!doctype html><link rel="icon" href="data:,"><script type="module" src="page.js"></script>');
@@ -97,7 +102,8 @@ async function serve(folder: string): Promise<Server> {
       response.writeHead(404).end();
       return;
     }
-    response.writeHead(200, { ...headers, "Content-Type": types[extname(name)] ?? "application/octet-stream" });
+    const type = types[extname(name)] ?? "application/octet-stream";
+    response.writeHead(200, { ...headers, "Content-Type": type, "Content-Length": statSync(file).size });
     createReadStream(file).pipe(response);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

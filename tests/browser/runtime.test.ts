@@ -1,14 +1,22 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Page } from "playwright-core";
+import sharp from "sharp";
 import { findModel } from "../../src/backbones/index.ts";
+import { decodeNode } from "../../src/data/decode-node.ts";
 import { writeOnnx } from "../../src/graph/onnx/write.ts";
 import { bindWeights } from "../../src/nn/bind.ts";
 import { initialWeights } from "../../src/nn/module.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { WebDevice, WebOptions } from "../../src/runtime/web.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
+import { exportClassifier } from "../../src/train/export.ts";
+import type { Likely } from "../../src/train/exported.ts";
 import { inferenceGraph } from "../../src/train/model.ts";
+import { predict } from "../../src/train/predict.ts";
 import { knownGaps } from "../runtime/gaps.ts";
 import { runtimeCases } from "../runtime/suite.ts";
 import { trainingLosses } from "../runtime/training.ts";
@@ -71,7 +79,93 @@ describe("Chromium", { skip }, () => {
     await bare.close();
   });
 
-  test("a worker of the page opens the engine as the page does", async () => {
+  test("where WebAssembly is forbidden, what would allow it is said", async () => {
+    const strict = await visit("/strict/");
+    assert.match(await strict.evaluate(() => oriel.open({ device: "wasm" })), /help: .*'wasm-unsafe-eval'/);
+    assert.match(await strict.evaluate(() => oriel.shrink()), /without WebAssembly[\s\S]*help: .*'wasm-unsafe-eval'/);
+    await strict.close();
+  });
+
+  test("a family's file is all that a page fetches of the models", async () => {
+    const bare = await visit("/plain/");
+    assert.equal(await bare.evaluate(() => oriel.find("swin_micro_32")), "swin");
+    const scripts = await bare.evaluate(() => oriel.scripts());
+    assert.ok(scripts.some((name) => /\/swin-\w+\.js$/.test(name)));
+    assert.ok(!scripts.some((name) => /\/(maxvit|volo|resnet)-\w+\.js$/.test(name)), scripts.join("\n"));
+    assert.equal(await bare.evaluate(() => oriel.find("deit_tiny_patch16_224")), "vit");
+    await bare.close();
+  });
+
+  test("a file behind an address comes with its progress, and what goes wrong is told", async () => {
+    const fetched = (address: string) => page.evaluate((address) => oriel.fetched(address), address);
+    const found = await fetched("page.js");
+    assert.ok(typeof found !== "string" && found.length > 1000, JSON.stringify(found));
+    assert.deepEqual(found.last, [found.length, found.length]);
+    assert.match(String(await fetched("none.onnx")), /no such file \(at http.*none\.onnx\)/);
+    const elsewhere = new URL("/page.js", page.url().replace("127.0.0.1", "localhost")).href;
+    assert.match(String(await fetched(elsewhere)), /no answer[\s\S]*help: .*Access-Control-Allow-Origin/);
+    assert.match(await page.evaluate(() => oriel.modelAt("/plain/")), /no ONNX model: it looks like a web page/);
+  });
+
+  test("pictures have the pixels that they have in Node, wherever a page has them from", async () => {
+    const pictures = await madePictures();
+    for (const [name, bytes] of Object.entries(pictures)) {
+      const { data, ...size } = await decodeNode(bytes, name);
+      const base64 = bytes.toString("base64");
+      const kinds = name === "plain.png" ? (["file", "img", "canvas", "pixels"] as const) : (["file"] as const);
+      for (const kind of kinds) {
+        const found = await page.evaluate(([kind, bytes]) => oriel.read(kind, bytes), [kind, base64] as const);
+        assert.ok(typeof found !== "string", `${name}: ${found}`);
+        assert.deepEqual(
+          { ...found, data: Buffer.from(found.data, "base64") },
+          { ...size, data: Buffer.from(data) },
+          `${name} as ${kind}`,
+        );
+      }
+    }
+    const text = Buffer.from("no picture").toString("base64");
+    assert.match(
+      String(await page.evaluate((text) => oriel.read("file", text), text)),
+      /cannot read the picture: .*a\.png[\s\S]*help/,
+    );
+  });
+
+  test("an exported model says of pictures what it says in Node, whatever it takes and gives", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "oriel-exported-"));
+    try {
+      const entry = await findModel("swin_micro_32");
+      const model = new Classifier(entry.create(), 10);
+      const trained = {
+        description: { model: entry.name, classes: [..."abcdefghij"], preprocessing: entry.preprocessing },
+        model,
+        values: initialWeights(model, 3),
+      };
+      const pictures = await madePictures();
+      const files = Object.entries(pictures).map(([name, bytes]) => {
+        writeFileSync(join(folder, name), bytes);
+        return join(folder, name);
+      });
+      for (const options of [{}, { input: "uint8", output: "probabilities" }] as const) {
+        const file = join(folder, "model.onnx");
+        await exportClassifier(trained, file, options);
+        const expected = (await predict(file, files, { topk: 3 })).map(({ top }) => top);
+        const bytes = readFileSync(file).toString("base64");
+        const encoded = Object.values(pictures).map((picture) => picture.toString("base64"));
+        const found = await page.evaluate(([bytes, files]) => oriel.classify(bytes, files), [bytes, encoded] as const);
+        assert.deepEqual(labels(found), labels(expected));
+        for (const [i, top] of expected.entries())
+          close(
+            found[i].map((one) => one.probability),
+            top.map((one) => one.probability),
+            1e-5,
+          );
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test("a worker of the page opens the engine and reads pictures as the page does", async () => {
     const opened = page.evaluate(
       () =>
         new Promise((done) => {
@@ -80,7 +174,7 @@ describe("Chromium", { skip }, () => {
           worker.postMessage({ device: "wasm", wasmPaths: "engine" });
         }),
     );
-    assert.equal(await opened, "wasm");
+    assert.equal(await opened, "wasm 255,255,255,255,255,255");
   });
 
   for (const model of ["swin_micro_32", "cswin_micro_32"]) {
@@ -115,6 +209,23 @@ describe("Chromium", { skip }, () => {
     close(found.losses, expected.losses, 1e-4);
   });
 });
+
+const labels = (answers: readonly Likely[][]) => answers.map((top) => top.map(({ label }) => label));
+
+/** Of sizes that no model takes; turned by EXIF, with a colour profile, with transparency. */
+async function madePictures(): Promise<Record<string, Buffer>> {
+  const [width, height] = [61, 43];
+  const values = Uint8Array.from({ length: width * height * 4 }, (_, i) => 128 + 120 * Math.sin(i * i * 0.0007));
+  for (let i = 3; i < values.length; i += 4) values[i] = i % 3 === 0 ? 0 : 255;
+  const clear = sharp(values, { raw: { width, height, channels: 4 } });
+  const opaque = () => clear.clone().removeAlpha();
+  return {
+    "plain.png": await opaque().png().toBuffer(),
+    "clear.png": await clear.png().toBuffer(),
+    "wide-gamut.png": await opaque().png().withIccProfile("p3").toBuffer(),
+    "turned.jpg": await opaque().jpeg().withMetadata({ orientation: 6 }).toBuffer(),
+  };
+}
 
 async function nodeLosses(model: string, steps: number): Promise<number[]> {
   const runtime = await openNode();
