@@ -102,10 +102,20 @@ export function prepare(transform: Transform): View {
     height,
     width,
     apply(image, key, out, offset) {
+      checkPixels(image);
       normalize(pixels(image, key), tables, out, offset);
       if (erasing) randomErase(out, offset, [height, width], erasing, stream(key, "erase"));
     },
   };
+}
+
+/** Throws where a program without types gives something else than an `Image`, such as a page's `ImageData` with its four channels. */
+function checkPixels({ width, height, data }: Image): void {
+  if (data?.length === 3 * width * height) return;
+  throw new UsageError({
+    message: `this is no picture of 8-bit RGB, [${height}, ${width}, 3] in ${3 * width * height} bytes, but of ${data?.length}`,
+    help: "in a page, readImage of oriel/web makes one of a file, a canvas or ImageData",
+  });
 }
 
 const stream = ({ seed, epoch, index, copy }: ViewKey, op: string): Random => new Random(seed, epoch, index, op, copy);

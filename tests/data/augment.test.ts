@@ -397,3 +397,13 @@ test("a transform that cannot be is refused before work begins", () => {
   assert.throws(() => prepare({ kind: "evaluate", size: 8, cropPct: 2 }), /cropPct is 2/);
   assert.throws(() => prepare({ kind: "train", size: 8, randAugment: "m9" }), /RandAugment/);
 });
+
+test("what is no picture is refused, a page's pixels with their transparency above all", () => {
+  const view = prepare({ kind: "evaluate", size: 2 });
+  const rgba = { width: 4, height: 4, data: new Uint8ClampedArray(64) };
+  for (const none of [rgba, {}])
+    assert.throws(
+      () => view.apply(none as Image, { seed: 0, epoch: 0, index: 0, copy: 0 }, new Float32Array(12), 0),
+      /no picture of 8-bit RGB.*\n {2}help: .*readImage/,
+    );
+});
