@@ -97,7 +97,14 @@ export class Engine {
       (await InferenceSession.create(model, settings).catch((error: Error) => {
         const looks = otherThanOnnx(model);
         const why = looks ? `it looks like ${looks}` : error.message.trim();
-        throw new OrielError("runtime", `the engine does not take this model: ${why}`);
+        const apart = /external data/i.test(why);
+        throw new OrielError("runtime", {
+          message: `the engine does not take this model: ${apart ? "its weights lie in another file" : why}`,
+          details: apart ? [why] : [],
+          help: apart
+            ? "give a model with its weights inside; in Node, { folder } says where their file is"
+            : undefined,
+        });
       }));
     const inputs = session.inputMetadata.flatMap(portOf);
     const outputs = session.outputMetadata.flatMap(portOf);

@@ -59,10 +59,10 @@ export async function ask(
     signal?.removeEventListener("abort", stop);
     lost.abort();
   };
-  const failure = (cause: unknown): unknown => {
+  const failure = (what: string, cause: unknown, help?: string): unknown => {
     close();
     if (signal?.aborted) return signal.reason;
-    return new PassingError(`no answer from ${url.host}: ${reasonOf(cause)}`, shown(url), cause, forbidden(url));
+    return new PassingError(`${what}: ${reasonOf(cause)}`, shown(url), cause, help);
   };
   signal?.throwIfAborted();
   awake();
@@ -82,14 +82,14 @@ export async function ask(
           yield value as Uint8Array;
         }
       } catch (cause) {
-        throw failure(cause);
+        throw failure(`the answer of ${url.host} broke off`, cause);
       } finally {
         close();
       }
     };
     return { response, pieces, close };
   } catch (cause) {
-    throw cause instanceof OrielError ? cause : failure(cause);
+    throw cause instanceof OrielError ? cause : failure(`no answer from ${url.host}`, cause, forbidden(url));
   }
 }
 

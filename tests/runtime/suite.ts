@@ -1,9 +1,9 @@
 import "../../src/ops/methods.ts";
 import { bytesView, type DType, dataOf } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
-import { writeOnnx } from "../../src/graph/onnx/write.ts";
+import { writeOnnx, writeOnnxParts } from "../../src/graph/onnx/write.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { DeviceTensor, type HostTensor, type Program, type Runtime, type Value } from "../../src/runtime/runtime.ts";
 
 // What every runtime must do.  The cases run in Node and in a page, so they bring their own few assertions.
@@ -280,6 +280,11 @@ export const runtimeCases: readonly RuntimeCase[] = [
       );
       const buffer = new ArrayBuffer(8) as unknown as Graph;
       await fails(() => runtime.compile(buffer), /no graph, and no ONNX.*\n.*new Uint8Array/);
+      const page = new TextEncoder().encode("<!doctype html><title>not found</title>");
+      await fails(() => runtime.compile(page), /the engine does not take this model: it looks like a web page/);
+      const weight = constant(new Float32Array(4096), [4096], "float32");
+      const apart = writeOnnxParts(graph({ x: input([4096]) }, { y: weight.add(1) }), { location: "none.data" });
+      await fails(() => runtime.compile(apart.model), /its weights lie in another file[\s\S]*help: .*weights inside/);
     },
   },
   {

@@ -37,6 +37,7 @@ import {
   type StoredTensor,
 } from "../../src/weights/stored.ts";
 import { typedStorages, untypedDtypes } from "../../src/weights/torch-names.ts";
+import { fetchFile } from "../../src/weights/url-source.ts";
 import { unwrapNames } from "../../src/weights/wrappings.ts";
 import { madeFile, sharedCheckpoint } from "./files.ts";
 
@@ -208,7 +209,7 @@ const server = createServer((request, response) => {
   const content =
     name === "absent"
       ? undefined
-      : readFileSync(join(folder, "served", decodeURIComponent(name).replace("whole-", "")), { flag: "r" });
+      : readFileSync(join(folder, "served", decodeURIComponent(name).replace(/^(whole|cut)-/, "")), { flag: "r" });
   requests.push(request.headers.range ?? "whole");
   if (broken > 0) {
     broken--;
@@ -217,6 +218,10 @@ const server = createServer((request, response) => {
   if (!content) return void response.writeHead(404).end();
   const [, from, to] = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? "") ?? [];
   // Without its length, as of a server that compresses.
+  if (name.startsWith("cut-")) {
+    response.writeHead(200, { "content-length": content.length }).write(content.subarray(0, 1000));
+    return void setTimeout(() => response.destroy(), 20);
+  }
   if (!from || name.startsWith("whole-")) return void response.writeHead(200).end(content);
   const end = Math.min(Number(to) + 1, content.length);
   response.writeHead(206, { "content-range": `bytes ${from}-${end - 1}/${content.length}`, etag: `"${etag}"` });
@@ -257,6 +262,10 @@ test("an address is read by ranges, and again where that fails", async () => {
   requests.length = 0;
   assert.equal((await openWeights(address("model.onnx"))).tensors.size, weights.length);
   assert.ok(requests.length <= weights.length + 2, `${requests.length} requests`);
+  await assert.rejects(
+    fetchFile(address("cut-model.onnx"), { tries: 2, pause: 0.01 }),
+    /the answer of 127\.0\.0\.1:\d+ broke off: .*cut-model\.onnx\)\n {2}help: .*try again/,
+  );
   await assert.rejects(openWeights(address("absent")), /no such file \(at http:\/\/127\.0\.0\.1:\d+\/absent\)/);
 });
 
