@@ -27,7 +27,7 @@ export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } f
 export { Classification, Classifier } from "./tasks/index.ts";
 export { type Likely, type Logits, openExported, type Predictor } from "./train/exported.ts";
 export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/model.ts";
-export { type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
+export { encodeModelMetadata, type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
 export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";

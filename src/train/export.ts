@@ -19,7 +19,7 @@ import { describedBy } from "./checkpoint.ts";
 import { openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, inferenceGraph, type ModelDescription } from "./model.ts";
-import type { ExportInput, ExportOutput, ModelMetadata } from "./model-metadata.ts";
+import { type ExportInput, type ExportOutput, encodeModelMetadata, type ModelMetadata } from "./model-metadata.ts";
 import { tritonFiles } from "./triton.ts";
 import { version } from "./version.ts";
 
@@ -105,7 +105,11 @@ export async function exportClassifier(
   const folder = target === "triton" ? join(file, "1") : dirname(file);
   const onnx = target === "triton" ? "model.onnx" : basename(file);
   const data = `${onnx}.data`;
-  const written = { name, opset, metadata: { ...describe(told), ...metadata } };
+  const written = {
+    name,
+    opset,
+    metadata: { producer: `oriel ${version}`, ...encodeModelMetadata(told), ...metadata },
+  };
   const apart = options.externalData || constantBytes(graph) > Math.min(options.maxBytes ?? mostInside, mostInside);
   const parts = apart
     ? writeOnnxParts(graph, { ...written, location: data })
@@ -131,32 +135,6 @@ export async function exportClassifier(
   } finally {
     await rm(checking, { recursive: true, force: true });
   }
-}
-
-function describe({
-  model,
-  classes,
-  preprocessing,
-  input,
-  output,
-  licence,
-  source,
-}: ModelMetadata): Record<string, string> {
-  const { imageSize, mean, std } = preprocessing;
-  const layouts = {
-    float32: `RGB, float32 [N, 3, ${imageSize}, ${imageSize}], (pixel / 255 - mean) / std with mean ${mean.join(" ")} and std ${std.join(" ")}`,
-    uint8: `RGB, uint8 [N, ${imageSize}, ${imageSize}, 3], pixels as they are`,
-  };
-  return {
-    producer: `oriel ${version}`,
-    model,
-    labels: JSON.stringify(classes),
-    preprocessing: JSON.stringify({ ...preprocessing, input, output }),
-    image: layouts[input],
-    [output]: output === "logits" ? "[N, classes] before softmax" : "[N, classes], each row sums to 1",
-    ...(licence === undefined ? {} : { license: licence }),
-    ...(source === undefined ? {} : { source }),
-  };
 }
 
 /** The same model, normalising by itself.  [N, H, W, 3] uint8 */

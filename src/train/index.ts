@@ -30,7 +30,13 @@ export { openModel } from "./imported.ts";
 export { layerDepths, layerRates } from "./layer-depth.ts";
 export { type LoadedWeights, loadWeights } from "./load-weights.ts";
 export { createModel, inferenceGraph, type ModelDescription } from "./model.ts";
-export { type ExportInput, type ExportOutput, type ModelMetadata, readModelMetadata } from "./model-metadata.ts";
+export {
+  type ExportInput,
+  type ExportOutput,
+  encodeModelMetadata,
+  type ModelMetadata,
+  readModelMetadata,
+} from "./model-metadata.ts";
 export { type Prediction, type PredictOptions, predict } from "./predict.ts";
 export { openPredictor, type PredictorOptions } from "./predictor.ts";
 export { type ReportOptions, writeReport } from "./report/index.ts";

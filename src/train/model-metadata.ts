@@ -30,10 +30,36 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
     throw new OrielError("foreign", {
       message: "this ONNX model does not say how pictures are prepared for it and what its outputs are called",
       at,
-      help: "models that `oriel export` writes do",
+      help: "models that `oriel export` writes do, and those that are written with encodeModelMetadata",
     });
   const told = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput; output?: ExportOutput };
   const { input, output = "logits", ...rest } = told;
   const classes = JSON.parse(labels) as string[];
   return { model, classes, preprocessing: rest, input, output, licence: license, source };
+}
+
+/** What a model is to say of itself, as the metadata that `writeOnnx` takes. */
+export function encodeModelMetadata({
+  model,
+  classes,
+  preprocessing,
+  input = "float32",
+  output = "logits",
+  licence,
+  source,
+}: ModelDescription & Partial<ModelMetadata>): Record<string, string> {
+  const { imageSize, mean, std } = preprocessing;
+  const layouts = {
+    float32: `RGB, float32 [N, 3, ${imageSize}, ${imageSize}], (pixel / 255 - mean) / std with mean ${mean.join(" ")} and std ${std.join(" ")}`,
+    uint8: `RGB, uint8 [N, ${imageSize}, ${imageSize}, 3], pixels as they are`,
+  };
+  return {
+    model,
+    labels: JSON.stringify(classes),
+    preprocessing: JSON.stringify({ ...preprocessing, input, output }),
+    image: layouts[input],
+    [output]: output === "logits" ? "[N, classes] before softmax" : "[N, classes], each row sums to 1",
+    ...(licence === undefined ? {} : { license: licence }),
+    ...(source === undefined ? {} : { source }),
+  };
 }

@@ -3,14 +3,20 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import * as ort from "onnxruntime-node";
-import { decodeNode, prepare } from "../../src/data/index.ts";
+import { findModel } from "../../src/backbones/index.ts";
+import { createImage, decodeNode, prepare } from "../../src/data/index.ts";
+import { writeOnnx } from "../../src/graph/index.ts";
+import { bindWeights, initialWeights } from "../../src/nn/index.ts";
+import { openNode } from "../../src/runtime/node.ts";
+import { Classifier } from "../../src/tasks/index.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import type { TrainEvent } from "../../src/train/events.ts";
 import { exportModel } from "../../src/train/export.ts";
 import { exportTrainStep } from "../../src/train/export-step.ts";
-import { evaluateTransform } from "../../src/train/model.ts";
-import { readModelMetadata } from "../../src/train/model-metadata.ts";
+import { openExported } from "../../src/train/exported.ts";
+import { evaluateTransform, inferenceGraph } from "../../src/train/model.ts";
+import { encodeModelMetadata, readModelMetadata } from "../../src/train/model-metadata.ts";
 import { predict } from "../../src/train/predict.ts";
 import { softmaxOf } from "../../src/train/tally.ts";
 import { train } from "../../src/train/train.ts";
@@ -57,6 +63,20 @@ test("an exported model says how it is used", async () => {
   assert.deepEqual(readModelMetadata(new Uint8Array(readFileSync(join(home, "licensed.onnx")))), told);
   assert.deepEqual(files, [join(home, "licensed.onnx")]);
   assert.ok(difference <= 1e-4);
+});
+
+test("what a page has trained opens as what was exported does", async () => {
+  const { create, name, preprocessing } = await findModel("swin_micro_32");
+  const model = new Classifier(create(), 3);
+  const weights = initialWeights(model, 0);
+  weights.get("head.fc.bias")!.set([0, 50, 0]);
+  const description = { model: name, classes: ["a", "b", "c"], preprocessing };
+  const graph = bindWeights(inferenceGraph(model, preprocessing.imageSize), model, weights);
+  const runtime = await openNode();
+  const made = await openExported(runtime, writeOnnx(graph, { metadata: encodeModelMetadata(description) }));
+  assert.deepEqual([made.model, made.classes, made.preprocessing], [name, description.classes, preprocessing]);
+  assert.equal((await made.predict(createImage(50, 40), { topk: 1 }))[0].label, "b");
+  await runtime.close();
 });
 
 test("plain ONNX Runtime gives what predict gives", async () => {
