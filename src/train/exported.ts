@@ -1,3 +1,4 @@
+import { OrielError } from "../base/errors.ts";
 import type { Image } from "../data/image.ts";
 import { prepare } from "../data/transform.ts";
 import type { CompileOptions, HostTensor, Runtime } from "../runtime/runtime.ts";
@@ -24,10 +25,14 @@ export interface Predictor extends ModelDescription {
   close(): Promise<void>;
 }
 
-/** A predictor of what computes logits. */
-export function predictorOf(description: ModelDescription, logits: Logits, close: () => Promise<void>): Predictor {
+/** A predictor of what computes logits; `at` is the file that they come from, for messages. */
+export function predictorOf(
+  description: ModelDescription,
+  { logits: compute, close, at }: { logits: Logits; close: () => Promise<void>; at?: string },
+): Predictor {
   const { classes, preprocessing } = description;
   const view = prepare(evaluateTransform(preprocessing));
+  const logits: Logits = async (data, shape) => checkAnswer(await compute(data, shape), at);
   return {
     ...description,
     logits,
@@ -41,6 +46,17 @@ export function predictorOf(description: ModelDescription, logits: Logits, close
         .slice(0, topk);
     },
   };
+}
+
+/** A logit of -∞ rules a class out; NaN and ∞ say nothing, and would count as an answer. */
+function checkAnswer(logits: Float32Array, at?: string): Float32Array {
+  const wrong = logits.find((x) => !(x < Number.POSITIVE_INFINITY));
+  if (wrong === undefined) return logits;
+  throw new OrielError("non-finite", {
+    message: `the model answers with a logit of ${wrong}`,
+    at,
+    help: "its weights are damaged, or too large for the type that it computes in",
+  });
 }
 
 /**
@@ -62,7 +78,7 @@ export async function openExported(
     // A softmax of logarithms gives the probabilities back.
     return output === "logits" ? values : values.map((p) => Math.log(Math.max(p, 1e-30)));
   };
-  return predictorOf(description, logits, () => program.release());
+  return predictorOf(description, { logits, close: () => program.release(), at });
 }
 
 /** The bytes that normalised values came from.  [N, 3, H, W] -> [N, H, W, 3] */

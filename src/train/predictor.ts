@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { findModel } from "../backbones/index.ts";
-import { OrielError, UsageError } from "../base/errors.ts";
+import { UsageError } from "../base/errors.ts";
 import { readModel } from "../graph/onnx/model.ts";
 import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
@@ -21,20 +21,7 @@ export interface PredictorOptions extends NodeOptions {
 
 /** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model: then of an .onnx the weights alone. */
 export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
-  const open = isOnnx(path) && options.model === undefined ? openOnnx : openWeights;
-  const predictor = await open(path, options);
-  return { ...predictor, logits: async (data, shape) => checkAnswer(await predictor.logits(data, shape), path) };
-}
-
-/** A logit of -∞ rules a class out; NaN and ∞ say nothing, and would count as an answer. */
-function checkAnswer(logits: Float32Array, path: string): Float32Array {
-  const wrong = logits.find((x) => !(x < Number.POSITIVE_INFINITY));
-  if (wrong === undefined) return logits;
-  throw new OrielError("non-finite", {
-    message: `the model answers with a logit of ${wrong}`,
-    at: path,
-    help: "its weights are damaged, or too large for the type that it computes in",
-  });
+  return isOnnx(path) && options.model === undefined ? openOnnx(path, options) : openWeights(path, options);
 }
 
 async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {
@@ -56,7 +43,7 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
     const found = await program.run({ image: { dtype: "float32", shape, data } }, { transfer: true });
     return found.logits.data as Float32Array;
   };
-  return predictorOf(description, logits, () => runtime.close());
+  return predictorOf(description, { logits, close: () => runtime.close(), at: path });
 }
 
 async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
