@@ -58,7 +58,7 @@ export function folded(node: Node): readonly Tensor[] | undefined {
       if (!f || node.inputs.length !== 2) return undefined;
       return made((shape) => {
         const [a, b] = data.map((values, i) => spread(values, shapes[i], shape));
-        return Float32Array.from(a, (value, i) => f(value, b[i]));
+        return a.map((value, i) => f(value, b[i]));
       });
     }
   }
@@ -81,7 +81,7 @@ export function spread(
   );
 }
 
-/** Elements read in the order of `shape`, with a step for each of its axes. */
+/** Elements read in the order of `shape`, with a step for each of its axes; a loop of its own for the last, which most lie along. */
 function gathered(
   values: Float32Array<ArrayBuffer>,
   shape: readonly number[],
@@ -89,8 +89,10 @@ function gathered(
   start: number,
 ): Float32Array<ArrayBuffer> {
   const out = new Float32Array(staticSize(shape));
+  const [width, step] = [shape.at(-1) ?? 1, steps.at(-1) ?? 0];
   let i = 0;
-  for (const place of placesOf(shape, steps, start)) out[i++] = values[place];
+  for (const row of placesOf(shape.slice(0, -1), steps.slice(0, -1), start))
+    for (let x = 0; x < width; x++) out[i++] = values[row + x * step];
   return out;
 }
 
