@@ -111,10 +111,13 @@ function weights(kernel: Kernel, inSize: number, from: number, to: number, outSi
 function resizeRows(image: Image, firstRow: number, lastRow: number, w: Weights): Image {
   const [width, height] = [w.first.length, lastRow - firstRow];
   const from = image.data.subarray(firstRow * image.width * 3, lastRow * image.width * 3);
-  const data = compute(height * width * 3, [from, w.first, w.count, w.value], (pixels, to, [from, ...places]) => {
-    const [first, count, value] = places;
-    pixels.resizeRows(from, to, height, image.width, width, first, count, value, w.stride);
-  });
+  const data = compute(
+    height * width * 3,
+    [from, w.first, w.count, w.value],
+    (pixels, to, [from, first, count, value]) => {
+      pixels.resizeRows(from, to, height, image.width, width, first, count, value, w.stride);
+    },
+  );
   return { width, height, channels: 3, data };
 }
 
@@ -122,10 +125,13 @@ function resizeRows(image: Image, firstRow: number, lastRow: number, w: Weights)
 function resizeColumns(rows: Image, firstRow: number, w: Weights): Image {
   const [width, height] = [rows.width, w.first.length];
   const firsts = w.first.map((y) => y - firstRow);
-  const data = compute(height * width * 3, [rows.data, firsts, w.count, w.value], (pixels, to, [from, ...places]) => {
-    const [first, count, value] = places;
-    pixels.resizeColumns(from, to, width * 3, height, first, count, value, w.stride);
-  });
+  const data = compute(
+    height * width * 3,
+    [rows.data, firsts, w.count, w.value],
+    (pixels, to, [from, first, count, value]) => {
+      pixels.resizeColumns(from, to, width * 3, height, first, count, value, w.stride);
+    },
+  );
   return { width, height, channels: 3, data };
 }
 
