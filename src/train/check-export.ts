@@ -4,7 +4,8 @@ import { OrielError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
 import type { Graph } from "../graph/graph.ts";
 import { openNode } from "../runtime/node.ts";
-import type { DeviceTensor, HostTensor } from "../runtime/runtime.ts";
+import type { HostTensor } from "../runtime/runtime.ts";
+import { DeviceState } from "./device-state.ts";
 import type { ModelMetadata } from "./model-metadata.ts";
 import { softmaxOf } from "./tally.ts";
 
@@ -28,10 +29,12 @@ export async function checkExport(file: string, { plain, values, told }: Origin)
   try {
     const written = await runtime.compile(await readFile(file), { folder: dirname(file), transfer: true });
     const origin = await runtime.compile(plain, { optimize: "basic" });
-    const weights: Record<string, DeviceTensor> = {};
-    for (const [name, { shape }] of plain.inputs)
-      if (name !== "image")
-        weights[name] = await runtime.upload({ dtype: "float32", shape: shape as number[], data: values.get(name)! });
+    const given = [...plain.inputs].filter(([name]) => name !== "image");
+    const state = await DeviceState.upload(
+      runtime,
+      new Map(given.map(([name, { shape }]) => [name, { shape: shape as number[], data: values.get(name)! }])),
+    );
+    const weights = state.feeds(state.names);
     let worst = 0;
     for (const batch of [1, 3]) {
       const { bytes, pixels } = noise(batch, told);
