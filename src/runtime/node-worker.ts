@@ -1,11 +1,12 @@
 import { readdir, readFile, unlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parentPort, threadId, workerData } from "node:worker_threads";
+import { threadId, workerData } from "node:worker_threads";
 import * as ort from "onnxruntime-node";
 import { OrielError } from "../base/errors.ts";
 import { type Device, Engine, type OpenDevice } from "./engine.ts";
 import { Gate } from "./gate.ts";
+import type { Birth } from "./node-nursery.ts";
 import type { Message } from "./protocol.ts";
 import type { OpTime } from "./runtime.ts";
 
@@ -73,8 +74,9 @@ function sumTimes(events: readonly ProfileEvent[]): OpTime[] {
   return [...rows.values()].sort((a, b) => b.microseconds - a.microseconds);
 }
 
-const engine = new Engine(openDevice, new Gate(workerData as SharedArrayBuffer));
-parentPort?.on("message", (message: Message | "close") => {
+const { memory, port } = workerData as Birth;
+const engine = new Engine(openDevice, new Gate(memory));
+port.on("message", (message: Message | "close") => {
   if (message === "close") process.exit();
-  engine.handle(message, (answer, transfer) => parentPort?.postMessage(answer, transfer));
+  engine.handle(message, (answer, transfer) => port.postMessage(answer, transfer));
 });

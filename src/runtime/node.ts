@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
+import { MessageChannel, Worker } from "node:worker_threads";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { input } from "../graph/tensor.ts";
@@ -17,6 +17,7 @@ import { kernelGradientsInBlocks } from "../passes/kernel-gradients.ts";
 import { productsInBlocks } from "../passes/products.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
+import type { Birth } from "./node-nursery.ts";
 import type { Answer } from "./protocol.ts";
 import type { DeviceReport, Runtime } from "./runtime.ts";
 
@@ -126,39 +127,66 @@ process.on("exit", () => {
   for (const gate of gates) gate.wait();
 });
 
-/** What runs in the engine's thread. */
-const script = new URL("./node-worker.js", import.meta.url);
+/** The thread that starts the engines', once one is asked for; it stays as long as the process. */
+let nursery: Worker | undefined;
+const script = new URL("./node-nursery.js", import.meta.url);
+
+function startNursery(): Worker {
+  const worker = new Worker(script, { execArgv: [] }); // flags such as --input-type are not for it
+  worker.setMaxListeners(0); // two for each engine
+  worker.once("exit", () => {
+    nursery = undefined;
+  });
+  worker.unref();
+  return worker;
+}
+
+/** Engines that are waited for: as long as there are any, the process does not end. */
+const awaited = new Set<Gate>();
 
 function startWorker(): EngineThread {
   const gate = new Gate();
-  const worker = new Worker(script, { workerData: gate.memory, execArgv: [] }); // flags such as --input-type are not for it
+  const { port1: port, port2 } = new MessageChannel();
+  nursery ??= startNursery();
+  const parent = nursery;
+  parent.postMessage({ memory: gate.memory, port: port2 } satisfies Birth, [port2]);
+  const wait = (waiting: boolean): void => {
+    if (waiting) awaited.add(gate);
+    else awaited.delete(gate);
+    if (awaited.size > 0) parent.ref();
+    else parent.unref();
+  };
+  gates.add(gate);
   const ended = new Promise<void>((resolve) => {
-    worker.once("exit", () => {
+    port.once("close", () => {
       gates.delete(gate);
+      wait(false);
       resolve();
     });
   });
-  gates.add(gate);
   let closing = false;
   return {
-    post: (message, transfer) => worker.postMessage(message, transfer),
-    onAnswer: (listen) => void worker.on("message", (answer: Answer) => listen(answer)),
+    post: (message, transfer) => port.postMessage(message, transfer),
+    onAnswer: (listen) => {
+      port.on("message", (answer: Answer) => listen(answer));
+      port.unref();
+    },
+    // An engine that fails takes the thread along that started it.
     onFailure: (listen) => {
-      worker.on("error", listen);
-      worker.on("exit", (code) => {
-        if (!closing) listen(new OrielError("runtime", `the engine's thread ended with code ${code}`));
-      });
+      const end = (code: number) => listen(new OrielError("runtime", `the engine's thread ended with code ${code}`));
+      parent.once("error", listen).once("exit", end);
+      ended.then(() => closing && parent.off("error", listen).off("exit", end));
     },
     // A runtime that nobody waits for lets the process end.
     onWaiting: (waiting) => {
-      if (waiting) worker.ref();
-      else if (!closing) worker.unref();
+      if (!closing) wait(waiting);
     },
     close: () => {
+      if (closing) return ended;
       closing = true;
       gate.shut();
-      worker.ref();
-      worker.postMessage("close");
+      wait(true);
+      port.postMessage("close");
       return ended;
     },
   };

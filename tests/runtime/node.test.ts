@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { Graph } from "../../src/graph/graph.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { nodeDevices, openNode } from "../../src/runtime/node.ts";
-import type { DeviceTensor, HostTensor } from "../../src/runtime/runtime.ts";
+import { type DeviceTensor, type Feeds, type HostTensor, numberOf } from "../../src/runtime/runtime.ts";
 import { openWeb, webDevices } from "../../src/runtime/web.ts";
 import { handModel } from "../graph/onnx-files.ts";
 import { knownGaps } from "./gaps.ts";
@@ -107,6 +107,18 @@ describe("Node", () => {
     assert.ok(times.every(({ calls }) => calls === 2));
     await assert.rejects(program.profile(), /no profile was kept/);
     await runtime.close();
+  });
+
+  test("every runtime of a process takes numbers too small for normal ones as zeros", async () => {
+    const x = input([65536]);
+    const graph = new Graph([["x", x]], [["largest", x.mul(0.5).max()]]);
+    const feeds: Feeds = { x: { dtype: "float32", shape: [65536], data: new Float32Array(65536).fill(1e-40) } };
+    for (const threads of [1, 2, 1]) {
+      const runtime = await openNode({ threads });
+      const { largest } = await (await runtime.compile(graph)).run(feeds);
+      assert.equal(numberOf(largest), 0);
+      await runtime.close();
+    }
   });
 
   test("the caller's thread goes on while a program runs", async () => {
