@@ -1,7 +1,7 @@
 /** Our side of the race: `node ours.js MODEL --mode inference|training --batch N --threads N`; see protocol.ts. */
 import { parseArgs } from "node:util";
+import { openFor } from "../../src/cli/bench/measure.ts";
 import { openWorkload } from "../../src/cli/bench/workload.ts";
-import { openNode } from "../../src/runtime/node.ts";
 import { version } from "../../src/train/version.ts";
 import { serve } from "./protocol.ts";
 
@@ -13,8 +13,9 @@ const { values, positionals } = parseArgs({
     threads: { type: "string", default: "2" },
   },
 });
-const runtime = await openNode({ threads: Number(values.threads) });
 const mode = values.mode === "training" ? "training" : "inference";
-const work = await openWorkload(runtime, positionals[0], mode, { batch: Number(values.batch) });
+const batch = Number(values.batch);
+const runtime = await openFor(mode, { batch, threads: Number(values.threads) });
+const work = await openWorkload(runtime, positionals[0], mode, { batch });
 await serve({ ready: "ours", versions: { oriel: version } }, work.step);
 await runtime.close();

@@ -10,7 +10,6 @@ import { fixed, normal, ones, zeros } from "../nn/init.ts";
 import { Conv2d, DropPath, GlobalResponseNorm, Identity, LayerNorm, Linear } from "../nn/layers.ts";
 import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { rmsNorm } from "../ops/norm.ts";
@@ -163,9 +162,7 @@ class Stage extends Module {
   forward(x: Tensor): Tensor {
     const [norm, conv] = this.downsample ?? [];
     const start = norm && conv ? convolve(conv, norm.forward(x)) : x;
-    const [, height, width, dim] = start.shape.map((d, axis) => (axis === 0 ? 0 : known(d)));
-    const widest = 4 * height * width * dim; // inside the MLP
-    return inParts(start, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part));
+    return this.blocks.reduce((y, block) => block.forward(y), start);
   }
 }
 

@@ -10,7 +10,6 @@ import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { planWindows } from "../nn/window.ts";
 import { conv } from "../ops/conv.ts";
 import { concat, inverseOrder, permuteAlong, split } from "../ops/move.ts";
@@ -231,9 +230,7 @@ export class CSWin extends Module implements Backbone {
     let x = this.#embeddingNorm.forward(this.#embedding.forward(image).permute(0, 2, 3, 1)); // [N, H/4, W/4, C]
     return this.#stages.map((blocks, i) => {
       const start = i === 0 ? x : this.#merges[i - 1].forward(x);
-      const [, height, width, dim] = start.shape.map((d, axis) => (axis === 0 ? 0 : known(d)));
-      const widest = 4 * height * width * dim; // inside the MLP
-      x = inParts(start, widest, (part) => blocks.reduce((y, block) => block.forward(y), part));
+      x = blocks.reduce((y, block) => block.forward(y), start);
       return x;
     });
   }

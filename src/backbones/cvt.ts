@@ -9,7 +9,6 @@ import { attend } from "../nn/attention.ts";
 import { normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { sigmoid } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, expandBatch } from "../ops/move.ts";
@@ -147,10 +146,7 @@ class Stage extends Module {
     const [batch, height, width, dim] = [patches.shape[0], ...patches.shape.slice(1).map((d) => known(d))];
     const sequence = patches.reshape([batch, height * width, dim]);
     const start = this.clsToken ? concat([expandBatch(this.clsToken, x), sequence], 1) : sequence;
-    const widest = 4 * height * width * dim; // inside the MLP
-    const tokens = inParts(start, widest, (part) =>
-      this.blocks.reduce((y, block) => block.forward(y, [height, width]), part),
-    );
+    const tokens = this.blocks.reduce((y, block) => block.forward(y, [height, width]), start);
     const first = known(tokens.shape[1]) - height * width;
     const map = tokens.slice(1, first, known(tokens.shape[1])).mT.reshape([batch, dim, height, width]);
     return { map, token: tokens.slice(1, 0, 1) };

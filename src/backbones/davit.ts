@@ -10,7 +10,6 @@ import { normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { complete, normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { acrossWindows, fromWindows, toWindows } from "../nn/window.ts";
 import { softmax } from "../ops/norm.ts";
 import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
@@ -194,8 +193,7 @@ class Stage extends Module {
   }
   forward(x: Tensor): Tensor {
     const start = this.downsample ? this.downsample.forward(x) : x;
-    const widest = start.shape.slice(1).reduce<number>((n, d) => n * known(d), 4); // inside the MLP
-    return inParts(start, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part));
+    return this.blocks.reduce((y, block) => block.forward(y), start);
   }
 }
 

@@ -2,13 +2,11 @@
  * FocalNet: each place is modulated by its context, gathered over growing neighbourhoods by depthwise convolutions and gated.
  * Yang et al., "Focal Modulation Networks" (NeurIPS 2022), https://arxiv.org/abs/2203.11926.  Parameter paths are timm's.
  */
-import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { normal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, LayerScale } from "../nn/layers.ts";
 import { channelsFirst } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { type Backbone, type BackboneOptions, stageRates, throughStages, type Variant } from "./backbone.ts";
@@ -171,9 +169,7 @@ class Stage extends Module {
   }
   forward(x: Tensor): Tensor {
     const start = this.downsample?.forward(x.permute(0, 3, 1, 2)) ?? x;
-    const [, height, width, dim] = start.shape.map((d, axis) => (axis === 0 ? 0 : known(d)));
-    const widest = 4 * height * width * dim; // inside the MLP
-    return inParts(start, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part));
+    return this.blocks.reduce((y, block) => block.forward(y), start);
   }
 }
 

@@ -10,7 +10,6 @@ import { normal, normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, Identity, LayerNorm, LayerScale, Linear, Mlp } from "../nn/layers.ts";
 import { normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { SqueezeExcite } from "../nn/squeeze-excite.ts";
 import { acrossWindows, fromWindows, relativeBias, toWindows, type WindowPlan } from "../nn/window.ts";
 import { gelu } from "../ops/elementwise.ts";
@@ -217,20 +216,16 @@ class Stage extends Module {
   }
   forward(x: Tensor): Tensor {
     const start = this.downsample ? this.downsample.forward(x) : x;
-    const widest = start.shape.slice(1).reduce<number>((n, d) => n * known(d), 4); // inside the MLP, at most
-    return this.#config.tiled ? this.#mix(start) : inParts(start, widest, (part) => this.#mix(part));
-  }
-  #mix(x: Tensor): Tensor {
-    const [batch, dim, height, width] = [x.shape[0], ...x.shape.slice(1).map((d) => known(d))];
+    const [batch, dim, height, width] = [start.shape[0], ...start.shape.slice(1).map((d) => known(d))];
     const { heads, window, tiled } = this.#config;
     const each = dim / heads;
-    const asked = this.globalBlock.forward(x).mul(each ** -0.5); // [N, C, M, M]
+    const asked = this.globalBlock.forward(start).mul(each ** -0.5); // [N, C, M, M]
     const own = asked.reshape([batch, 1, heads, each, -1]).mT; // [N, 1, heads, M², D]
     const windows = Math.ceil(height / window[0]) * Math.ceil(width / window[1]);
     const query = tiled ? inTurn(own, windows) : own;
-    const tokens = x.reshape([batch, dim, height * width]).mT; // [N, L, C]
+    const tokens = start.reshape([batch, dim, height * width]).mT; // [N, L, C]
     const mixed = this.blocks.reduce((y, block) => block.forward(y, query, [height, width]), tokens);
-    return (this.norm ? this.norm.forward(mixed) : mixed).mT.reshape(x.shape);
+    return (this.norm ? this.norm.forward(mixed) : mixed).mT.reshape(start.shape);
   }
 }
 

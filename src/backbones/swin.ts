@@ -11,7 +11,6 @@ import { normal, normalFanIn } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, channelsLast, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import {
   acrossWindows,
   addPlaces,
@@ -145,11 +144,7 @@ class Stage extends Module {
     const start = this.downsample ? this.downsample.forward(x) : x;
     const [batch, height, width, dim] = [start.shape[0], ...start.shape.slice(1).map((d) => known(d))];
     const tokens = start.reshape([batch, height * width, dim]);
-    const widest = 4 * height * width * dim; // inside the MLP
-    const mixed = inParts(tokens, widest, (part) =>
-      this.blocks.reduce((y, block) => block.forward(y, [height, width]), part),
-    );
-    return mixed.reshape(start.shape);
+    return this.blocks.reduce((y, block) => block.forward(y, [height, width]), tokens).reshape(start.shape);
   }
 }
 

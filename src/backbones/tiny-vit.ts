@@ -10,7 +10,6 @@ import { projections, queriesFirst } from "../nn/attention.ts";
 import { ones, zeros } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear } from "../nn/layers.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { acrossWindows, fromWindows, toWindows, type WindowPlan } from "../nn/window.ts";
 import type { ConvOptions } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
@@ -195,13 +194,7 @@ class AttentionStage extends Module {
   }
   forward(x: Tensor): Tensor {
     const start = this.downsample.forward(x).permute(0, 2, 3, 1); // [N, H/2, W/2, C']
-    const widest = 4 * start.shape.slice(1).reduce<number>((n, d) => n * known(d), 1); // inside the MLP
-    return inParts(start, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part)).permute(
-      0,
-      3,
-      1,
-      2,
-    );
+    return this.blocks.reduce((y, block) => block.forward(y), start).permute(0, 3, 1, 2);
   }
 }
 

@@ -10,7 +10,6 @@ import { fixed, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../nn/layers.ts";
 import { complete, normChannels } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { gelu } from "../ops/elementwise.ts";
 import { type BackboneOptions, stageRates, type Variant } from "./backbone.ts";
 import { type MixPatches, type TokenLabelled, type Tokens, tokenLogits } from "./token-labels.ts";
@@ -198,8 +197,7 @@ export class UniFormer extends Module implements TokenLabelled {
     return this.#stages.map((blocks, i) => {
       const embedded = this.#embeddings[i].forward(x);
       const start = i === 0 ? mix(embedded) : embedded;
-      const widest = 4 * start.shape.slice(1).reduce<number>((n, d) => n * known(d), 1); // inside the MLP
-      x = inParts(start, widest, (part) => blocks.reduce((y, block) => block.forward(y), part));
+      x = blocks.reduce((y, block) => block.forward(y), start);
       return x;
     });
   }

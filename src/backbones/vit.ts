@@ -14,7 +14,6 @@ import { normal } from "../nn/init.ts";
 import { Conv2d, DropPath, LayerNorm, type Linear, Mlp } from "../nn/layers.ts";
 import { channelsLast, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { concat, expandBatch } from "../ops/move.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, imagenet, sides, type Variant } from "./backbone.ts";
 import { below, type FamilyNames, inTransformers5, type NameMap, type NamePair, transformersBlock } from "./names.ts";
@@ -110,9 +109,7 @@ export class ViT extends Module implements Backbone {
       });
     const sequence = patches.reshape([patches.shape[0], this.#grid[0] * this.#grid[1], this.dim]);
     const x = concat([...this.#classTokens.map((token) => expandBatch(token, image)), sequence], 1).add(this.posEmbed); // equation 1
-    const widest = 4 * known(x.shape[1]) * this.dim; // inside the MLP
-    const mixed = inParts(x, widest, (part) => this.blocks.reduce((y, block) => block.forward(y), part));
-    return this.norm.forward(mixed);
+    return this.norm.forward(this.blocks.reduce((y, block) => block.forward(y), x));
   }
   forward(image: Tensor): Tensor[] {
     const tokens = this.#tokens(image);

@@ -12,7 +12,6 @@ import { normal, normalFanIn } from "../nn/init.ts";
 import { BatchNorm2d, Conv2d, DropPath, LayerNorm, Linear, Mlp } from "../nn/layers.ts";
 import { channelsFirst, complete } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
-import { inParts } from "../nn/parts.ts";
 import { relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/linalg.ts";
 import { concat, expandBatch, split } from "../ops/move.ts";
@@ -265,10 +264,7 @@ export class VOLO extends Module implements TokenLabelled {
   /** The maps of both stages.  [N, 3, H, W] -> two of [N, H', W', C'] */
   #maps(image: Tensor, mix: MixPatches = (patches) => patches): [Tensor, Tensor] {
     const patches = mix(this.#patchEmbed.forward(image)).permute(0, 2, 3, 1);
-    const widest = (x: Tensor): number => places * x.shape.slice(1).reduce<number>((n, d) => n * known(d), 1);
-    const fine = inParts(patches, widest(patches), (part) =>
-      this.#outlookers.reduce((x, block) => block.forward(x), part),
-    );
+    const fine = this.#outlookers.reduce((x, block) => block.forward(x), patches);
     const start = this.#downsample.forward(fine);
     const grid = start.shape.slice(1, 3);
     if (grid.some((s, i) => s !== this.#grid[i]))
@@ -277,9 +273,7 @@ export class VOLO extends Module implements TokenLabelled {
         help: `make it with imageSize: [${image.shape.slice(2).join(", ")}]`,
       });
     const tokens = start.add(this.#posEmbed).reshape([start.shape[0], this.#grid[0] * this.#grid[1], this.dim]);
-    const coarse = inParts(tokens, widest(tokens) / 2, (part) =>
-      this.#blocks.flat().reduce((x, block) => block.forward(x), part),
-    );
+    const coarse = this.#blocks.flat().reduce((x, block) => block.forward(x), tokens);
     return [fine, coarse.reshape(start.shape)];
   }
   forward(image: Tensor): Tensor[] {

@@ -54,6 +54,13 @@ export function defineCommand<A extends Arguments, F extends z.ZodObject>(spec: 
   return spec as unknown as Command;
 }
 
+/** Runs side by side, of the commands that judge pictures. */
+export const streams = z
+  .int()
+  .min(1)
+  .optional()
+  .describe("runs side by side on the processor, each with the weights in memory; one for each thread, at most four");
+
 /** Flags that several commands share. */
 export const shared = {
   device: z.enum(["cpu", "webgpu", "cuda", "auto"]).default("cpu").describe("where to run"),

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { cutTo, onOneLine, some, textWidth } from "../base/text.ts";
 import { type Evaluation, evaluate } from "../train/index.ts";
-import { arg, defineCommand, shared } from "./command.ts";
+import { arg, defineCommand, shared, streams } from "./command.ts";
 import { pad, percent, styled, table } from "./out.ts";
 import { Progress } from "./progress.ts";
 
@@ -19,6 +19,7 @@ export default defineCommand({
     worst: z.int().min(0).default(5).describe("mistakes to list"),
     workers: z.int().min(0).optional().describe("threads that read pictures; half the cores, at least two"),
     ...shared,
+    streams,
   }),
   short: { model: "m", batch: "b" },
   examples: [

@@ -4,7 +4,7 @@ import { OrielError, UsageError } from "../base/errors.ts";
 import { onOneLine } from "../base/text.ts";
 import { listFolder } from "../data/folder.ts";
 import { predict } from "../train/index.ts";
-import { arg, defineCommand, several, shared } from "./command.ts";
+import { arg, defineCommand, several, shared, streams } from "./command.ts";
 import { percent, table } from "./out.ts";
 
 export default defineCommand({
@@ -19,6 +19,7 @@ export default defineCommand({
     model: z.string().optional().describe("the model that plain weights are for"),
     classes: z.array(z.string()).optional().describe("its classes, in order"),
     ...shared,
+    streams,
   }),
   short: { topk: "k", model: "m" },
   examples: [

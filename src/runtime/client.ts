@@ -32,6 +32,7 @@ export interface EngineThread {
 /** A runtime whose engine works in another thread: it turns calls into messages, and graphs into ONNX. */
 export class ThreadRuntime implements Runtime {
   readonly device: string;
+  readonly streams = 1;
   #calls = 0;
   #failure?: Error;
   readonly #thread: EngineThread;

@@ -81,6 +81,8 @@ export interface Program {
 export interface Runtime {
   /** "cpu", "webgpu", "cuda" or "wasm". */
   readonly device: string;
+  /** Runs that go on side by side; more wait for one of them to end. */
+  readonly streams: number;
   /** Makes a graph, or the bytes of an .onnx file, ready to run. */
   compile(graph: Graph | Uint8Array<ArrayBuffer>, options?: CompileOptions): Promise<Program>;
   /** Copies a tensor to the device; with `transfer` its memory is handed over, and it is empty afterwards. */

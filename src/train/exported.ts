@@ -4,6 +4,7 @@ import { prepare } from "../data/transform.ts";
 import type { CompileOptions, HostTensor, Runtime } from "../runtime/runtime.ts";
 import { evaluateTransform, type ModelDescription } from "./model.ts";
 import { readModelMetadata } from "./model-metadata.ts";
+import { inPieces } from "./pieces.ts";
 import { softmaxOf } from "./tally.ts";
 
 /** image [N, 3, H, W] -> logits [N, classes] */
@@ -70,7 +71,7 @@ export async function openExported(
 ): Promise<Predictor> {
   const { input, output, ...description } = readModelMetadata(bytes, at);
   const program = await runtime.compile(bytes, options);
-  const logits: Logits = async (data, shape) => {
+  const run: Logits = async (data, shape) => {
     const image: HostTensor =
       input === "uint8" ? pixelsOf(data, shape, description) : { dtype: "float32", shape, data };
     const found = await program.run({ image }, { transfer: true });
@@ -78,6 +79,7 @@ export async function openExported(
     // A softmax of logarithms gives the probabilities back.
     return output === "logits" ? values : values.map((p) => Math.log(Math.max(p, 1e-30)));
   };
+  const logits: Logits = (data, shape) => inPieces(runtime, data, shape, run);
   return predictorOf(description, { logits, close: () => program.release(), at });
 }
 

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { decodeNode, type Image } from "../data/index.ts";
 import type { Likely } from "./exported.ts";
-import { openPredictor, type PredictorOptions } from "./predictor.ts";
+import { forPictures, openPredictor, type PredictorOptions } from "./predictor.ts";
 
 export interface PredictOptions extends PredictorOptions {
   /** Labels to give for each picture. */
@@ -25,16 +25,24 @@ export async function predict(
 ): Promise<Prediction[]> {
   if (!Array.isArray(images)) throw new UsageError({ message: "the pictures are no list", help: "give [path, …]" });
   const { topk = 5, onBroken, ...rest } = options;
-  const predictor = await openPredictor(source, rest);
+  const node = forPictures(images.length, rest);
+  const predictor = await openPredictor(source, { ...rest, ...node });
+  const predictOne = async (image: string): Promise<Prediction[]> => {
+    const picture = await readPicture(image).catch((error: Error) => {
+      if (!onBroken) throw error;
+      onBroken(image, error);
+    });
+    return picture ? [{ image, top: await predictor.predict(picture, { topk }) }] : [];
+  };
   try {
     const predictions: Prediction[] = [];
-    for (const image of images) {
-      const picture = await readPicture(image).catch((error: Error) => {
-        if (!onBroken) throw error;
-        onBroken(image, error);
-      });
-      if (!picture) continue;
-      predictions.push({ image, top: await predictor.predict(picture, { topk }) });
+    const together = 2 * node.streams; // so that pictures are read while others are looked at
+    for (let i = 0; i < images.length; i += together) {
+      const settled = await Promise.allSettled(images.slice(i, i + together).map(predictOne));
+      for (const result of settled) {
+        if (result.status === "rejected") throw result.reason;
+        predictions.push(...result.value);
+      }
     }
     return predictions;
   } finally {

@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
 import { findModel } from "../backbones/index.ts";
 import { UsageError } from "../base/errors.ts";
@@ -12,12 +13,22 @@ import { isOnnx, openImported, openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, type ModelDescription } from "./model.ts";
 import { readModelMetadata } from "./model-metadata.ts";
+import { inPieces } from "./pieces.ts";
 
 export interface PredictorOptions extends NodeOptions {
   /** The model that plain weights, which do not say it themselves, are for; and its classes. */
   model?: string;
   classes?: readonly string[];
 }
+
+/** Where so many pictures are judged soonest: on as many streams as there are threads, but at most four, since each holds the weights. */
+export const forPictures = (
+  count: number,
+  { device = "cpu", threads = availableParallelism(), streams }: NodeOptions,
+): Required<NodeOptions> => {
+  const onProcessor = device === "cpu" || device === "auto";
+  return { device, threads, streams: streams ?? (onProcessor ? Math.max(1, Math.min(threads, count, 4)) : 1) };
+};
 
 /** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model: then of an .onnx the weights alone. */
 export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
@@ -39,10 +50,11 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
   const runtime = await openNode(node);
   const { imageSize } = description.preprocessing;
   const program = await runtime.compile(fusedGraph(model, imageSize, values, targetOf(runtime.device)));
-  const logits: Logits = async (data, shape) => {
+  const run: Logits = async (data, shape) => {
     const found = await program.run({ image: { dtype: "float32", shape, data } }, { transfer: true });
     return found.logits.data as Float32Array;
   };
+  const logits: Logits = (data, shape) => inPieces(runtime, data, shape, run);
   return predictorOf(description, { logits, close: () => runtime.close(), at: path });
 }
 
@@ -62,7 +74,8 @@ async function openOnnx(path: string, options: PredictorOptions): Promise<Predic
   const bytes = await readWhole(path);
   readModelMetadata(bytes, path); // what does not describe itself is refused before anything starts
   const folder = await folderOfWeights(bytes, path);
-  const runtime = await openNode({ device: options.device, threads: options.threads });
+  const { device, threads, streams } = options;
+  const runtime = await openNode({ device, threads, streams });
   const predictor = await openExported(runtime, bytes, { folder, at: path });
   return { ...predictor, close: () => runtime.close() };
 }

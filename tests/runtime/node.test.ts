@@ -20,6 +20,7 @@ const script = (name: string): string => fileURLToPath(new URL(name, import.meta
 
 const reason = await missingWebGpu();
 runtimeSuite("cpu", () => openNode({ device: "cpu" }));
+runtimeSuite("cpu, two streams", () => openNode({ device: "cpu", streams: 2 }));
 runtimeSuite("webgpu", () => openNode({ device: "webgpu" }), { skip: knownGaps.webgpu, missing: reason });
 
 /** Many matrix products in a row: side³ × count multiply-adds. */

@@ -1,5 +1,6 @@
-import { openNode } from "../../runtime/node.ts";
-import type { OpTime } from "../../runtime/runtime.ts";
+import { type NodeOptions, openNode } from "../../runtime/node.ts";
+import type { OpTime, Runtime } from "../../runtime/runtime.ts";
+import { forPictures } from "../../train/predictor.ts";
 import { openMatmul, openWorkload, peakBytes } from "./workload.ts";
 
 export type Mode = "inference" | "training";
@@ -45,7 +46,7 @@ export async function measure({
   fuse,
   profile,
 }: MeasureOptions): Promise<Measured> {
-  const runtime = await openNode({ device, threads });
+  const runtime = await openFor(mode, { batch, device, threads });
   try {
     const work = await openWorkload(runtime, model, mode, { batch, imageSize, fuse });
     await work.step();
@@ -53,13 +54,15 @@ export async function measure({
     for (let i = 0; i < stepsPerRound; i++) await work.step();
     const peak = peakBytes(); // before the MatMul's own memory
 
-    const matmul = await openMatmul(runtime);
+    const whole = runtime.streams === 1 ? runtime : await openNode({ device, threads });
+    const matmul = await openMatmul(whole);
     await matmul();
     const [times, rates]: [number[], number[]] = [[], []];
     for (let round = 0; round < rounds; round++) {
       for (let i = 0; i < stepsPerRound; i++) times.push(await timed(work.step));
       rates.push(await matmul());
     }
+    if (whole !== runtime) await whole.close();
     const [seconds, matmulRate] = [median(times), Math.max(...rates)];
     return {
       device: runtime.device,
@@ -75,6 +78,10 @@ export async function measure({
   }
 }
 
+/** The runtime that trains, or the one that judges so many pictures. */
+export const openFor = (mode: Mode, { batch, ...node }: { batch: number } & NodeOptions): Promise<Runtime> =>
+  openNode(mode === "inference" ? forPictures(batch, node) : node);
+
 /** A few steps with the engine's profiler on, which slows them: in a runtime of its own, after the timing. */
 async function profileOf(
   model: string,
@@ -82,7 +89,7 @@ async function profileOf(
   options: Pick<MeasureOptions, "batch" | "imageSize" | "fuse" | "threads" | "device">,
 ): Promise<OpTime[]> {
   const steps = 3;
-  const runtime = await openNode({ device: options.device, threads: options.threads });
+  const runtime = await openFor(mode, { batch: options.batch, device: options.device, threads: options.threads });
   try {
     const work = await openWorkload(runtime, model, mode, { ...options, profile: true });
     for (let i = 0; i <= steps; i++) await work.step();

@@ -13,6 +13,8 @@ import { fuse, targetOf } from "../../passes/fuse.ts";
 import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
 import { Classification } from "../../tasks/classify.ts";
 import { DeviceState } from "../../train/device-state.ts";
+import { inferenceGraph } from "../../train/model.ts";
+import { pieceSizes } from "../../train/pieces.ts";
 import { initialState, nextName, spentNames, trainStep } from "../../train/step.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
@@ -53,18 +55,20 @@ export async function openWorkload(
     : openTraining(runtime, drawn, shape, profile);
 }
 
+/** As `evaluate` shows pictures to a model. */
 async function openInference(
   runtime: Runtime,
   { model, graph }: Drawn,
   shape: number[],
   { fuse: fused, profile }: { fuse: boolean; profile: boolean },
 ): Promise<Workload> {
-  const bound = bindWeights(graph, model, initialWeights(model, 0));
+  const [, ...picture] = shape;
+  const bound = bindWeights(inferenceGraph(model, shape[2]), model, initialWeights(model, 0));
   const program = await runtime.compile(fused ? fuse(bound, { target: targetOf(runtime.device) }) : bound, { profile });
-  const image = await runtime.upload(pictures(shape));
+  const pieces = await Promise.all(pieceSizes(runtime, shape).map((n) => runtime.upload(pictures([n, ...picture]))));
   return {
     macs: cost(graph).macs,
-    step: async () => void (await program.run({ image })),
+    step: async () => void (await Promise.all(pieces.map((image) => program.run({ image })))),
     profile: () => program.profile(),
   };
 }

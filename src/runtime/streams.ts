@@ -1,0 +1,148 @@
+import { OrielError } from "../base/errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import {
+  type CompileOptions,
+  DeviceTensor,
+  type Feeds,
+  type HostTensor,
+  type OpTime,
+  type Program,
+  type RunOptions,
+  type Runtime,
+  type Value,
+} from "./runtime.ts";
+
+/**
+ * Several engines as one runtime: each holds every program, and a run goes to the next that is idle.  Runs side by side, each in a
+ * share of the threads, take less time together than one after the other in all threads, which wait for one another at each operation.
+ */
+export class Streams implements Runtime {
+  readonly device: string;
+  readonly streams: number;
+  readonly #engines: readonly Runtime[];
+  readonly #idle: Runtime[];
+  /** Runs that wait for an engine, each told of one that it can use. */
+  readonly #waiting: Array<{ able: readonly Runtime[]; start: (engine: Runtime) => void }> = [];
+  /** A tensor as each engine has it: what was uploaded is on all of them, what a run kept on its own. */
+  readonly #copies = new WeakMap<DeviceTensor, ReadonlyMap<Runtime, DeviceTensor>>();
+
+  constructor(engines: readonly Runtime[]) {
+    this.device = engines[0].device;
+    this.streams = engines.length;
+    this.#engines = engines;
+    this.#idle = [...engines];
+  }
+
+  /** Opens all of them, or none. */
+  static async open(count: number, open: () => Promise<Runtime>): Promise<Streams> {
+    const opened = await Promise.allSettled(Array.from({ length: count }, open));
+    const engines = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+    const failed = opened.find((result) => result.status === "rejected");
+    if (!failed) return new Streams(engines);
+    await Promise.all(engines.map((engine) => engine.close()));
+    throw failed.reason;
+  }
+
+  async compile(model: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
+    const compiled = await this.#onAll((engine, last) =>
+      engine.compile(model, { ...options, transfer: last && options.transfer }),
+    );
+    const programs = new Map(this.#engines.map((engine, i) => [engine, compiled[i]]));
+    const [{ inputs, outputs }] = compiled;
+    return {
+      inputs,
+      outputs,
+      // Which of the two types it is, only the options know.
+      run: (feeds: Feeds, options?: RunOptions) =>
+        this.#run(programs, feeds, options) as Promise<Record<string, never>>,
+      profile: async () => merge(await Promise.all(compiled.map((program) => program.profile()))),
+      release: async () => void (await Promise.all(compiled.map((program) => program.release()))),
+    };
+  }
+
+  async #run(
+    programs: ReadonlyMap<Runtime, Program>,
+    feeds: Feeds,
+    { donate = [], ...options }: RunOptions = {},
+  ): Promise<Record<string, Value>> {
+    const fed = [...Object.values(feeds), ...donate].filter((value) => value instanceof DeviceTensor);
+    const engine = await this.#idleOf(this.#engines.filter((one) => fed.every((t) => this.#copiesOf(t).has(one))));
+    const local = <V extends Value>(value: V): V =>
+      value instanceof DeviceTensor ? (this.#copiesOf(value).get(engine) as DeviceTensor & V) : value;
+    try {
+      const own = Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, local(value)]));
+      const found = await programs.get(engine)!.run(own, { ...options, donate: donate.map(local) });
+      for (const tensor of donate) this.#forget(tensor, engine);
+      for (const value of Object.values<Value>(found))
+        if (value instanceof DeviceTensor) this.#copies.set(value, new Map([[engine, value]]));
+      return found;
+    } finally {
+      this.#free(engine);
+    }
+  }
+
+  /** Memory may be handed over to the last, when the others have read it. */
+  #onAll<T>(work: (engine: Runtime, last: boolean) => Promise<T>): Promise<T[]> {
+    return Promise.all(this.#engines.map((engine, i) => work(engine, i === this.#engines.length - 1)));
+  }
+
+  #idleOf(able: readonly Runtime[]): Promise<Runtime> {
+    if (able.length === 0)
+      throw new OrielError("runtime", {
+        message: "the tensors of this run lie on different streams",
+        help: "what a run keeps stays with the engine that ran it: read it, or open a runtime of one stream",
+      });
+    const at = this.#idle.findIndex((engine) => able.includes(engine));
+    if (at >= 0) return Promise.resolve(this.#idle.splice(at, 1)[0]);
+    return new Promise((start) => void this.#waiting.push({ able, start }));
+  }
+
+  #free(engine: Runtime): void {
+    const next = this.#waiting.findIndex(({ able }) => able.includes(engine));
+    if (next < 0) this.#idle.push(engine);
+    else this.#waiting.splice(next, 1)[0].start(engine);
+  }
+
+  #copiesOf(tensor: DeviceTensor): ReadonlyMap<Runtime, DeviceTensor> {
+    const copies = this.#copies.get(tensor);
+    if (copies) return copies;
+    throw new OrielError("runtime", {
+      message: `a device tensor ${tensor.dtype} [${tensor.shape.join(", ")}] belongs to another runtime`,
+      help: "read it there and upload it here",
+    });
+  }
+
+  /** Disposes of a tensor on all engines but one, which has done so. */
+  #forget(tensor: DeviceTensor, but?: Runtime): void {
+    for (const [engine, copy] of this.#copiesOf(tensor)) if (engine !== but) engine.dispose([copy]);
+  }
+
+  async upload(tensor: HostTensor, { transfer = false } = {}): Promise<DeviceTensor> {
+    const copies = await this.#onAll((engine, last) => engine.upload(tensor, { transfer: last && transfer }));
+    this.#copies.set(copies[0], new Map(this.#engines.map((engine, i) => [engine, copies[i]])));
+    return copies[0];
+  }
+
+  async read(tensor: DeviceTensor): Promise<HostTensor> {
+    const [[engine, copy]] = this.#copiesOf(tensor);
+    return engine.read(copy);
+  }
+
+  dispose(tensors: readonly DeviceTensor[]): void {
+    for (const tensor of tensors) this.#forget(tensor);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#engines.map((engine) => engine.close()));
+  }
+}
+
+/** The times of all engines, one row for each operation. */
+function merge(all: readonly OpTime[][]): OpTime[] {
+  const rows = new Map<string, OpTime>();
+  for (const { name, op, microseconds, calls } of all.flat()) {
+    const row = rows.get(name) ?? { name, op, microseconds: 0, calls: 0 };
+    rows.set(name, { ...row, microseconds: row.microseconds + microseconds, calls: row.calls + calls });
+  }
+  return [...rows.values()].sort((a, b) => b.microseconds - a.microseconds);
+}
