@@ -50,7 +50,7 @@ const timed = async (step: () => Promise<void>): Promise<number> => {
 };
 
 const runtime = await openNode();
-const reference = await openWorkload(runtime, "resnet50", "inference", { batch });
+const reference = await openWorkload("resnet50", "inference", { batch });
 const matmul = await openMatmul(runtime);
 await reference.step();
 
@@ -64,8 +64,7 @@ const measured: Row[] = [];
 let best = 0; // multiply-adds per second of the MatMul
 for (const name of await representatives()) {
   process.stderr.write(`${name}\n`);
-  const own = await openNode(); // what a model held goes with it
-  const work = await openWorkload(own, name, "inference", { batch });
+  const work = await openWorkload(name, "inference", { batch });
   await work.step();
   const [ours, theirs]: [number[], number[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
@@ -74,9 +73,10 @@ for (const name of await representatives()) {
     await setTimeout(40);
     for (let i = 0; i < 2; i++) best = Math.max(best, await matmul());
   }
-  await own.close();
+  await work.close();
   measured.push({ name, ms: median(ours), ratio: median(ours) / median(theirs), macs: work.macs });
 }
+await reference.close();
 await runtime.close();
 
 const rows: string[] = [];

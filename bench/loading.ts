@@ -24,7 +24,6 @@ import {
   randomResizedCrop,
   type Transform,
 } from "../src/data/index.ts";
-import { openNode } from "../src/runtime/node.ts";
 import { median } from "./peers/table.ts";
 
 const { values: flags, positionals } = parseArgs({
@@ -158,8 +157,7 @@ async function whole(dataset: Dataset, workers: number): Promise<void> {
 /** Steps with a batch from the loader for each, and steps on one batch while the loader has nothing to do, in turns. */
 async function beside(dataset: Dataset, model: string): Promise<void> {
   const batchSize = 8;
-  const runtime = await openNode();
-  const work = await openWorkload(runtime, model, "training", { batch: batchSize, imageSize: 224 });
+  const work = await openWorkload(model, "training", { batch: batchSize, imageSize: 224 });
   await using loader = new Loader(dataset, { batchSize, transform, cacheBytes: 0 });
   async function* batches(): AsyncGenerator<unknown> {
     for (let epoch = 0; ; epoch++) yield* loader.batches({ epoch });
@@ -182,7 +180,7 @@ async function beside(dataset: Dataset, model: string): Promise<void> {
     ratios.push(loading[round] / alone[round]);
   }
   await arriving.return(undefined);
-  await runtime.close();
+  await work.close();
   console.log(
     `${model}, batch ${batchSize}: a step alone ${median(alone).toFixed(1)} ms an image, with loading beside it ` +
       `${median(loading).toFixed(1)}, ${median(ratios).toFixed(2)} times (${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)})`,

@@ -199,7 +199,7 @@ test("a server's bundle that swallowed the package says so", async () => {
     external: ["onnxruntime-node", "sharp"],
     outfile: join(project, "server.mjs"),
   });
-  await assert.rejects(run("server.mjs"), /node-worker\.js[\s\S]*help: .*keep oriel out of the bundle/);
+  await assert.rejects(run("server.mjs"), /node-nursery\.js[\s\S]*help: .*keep oriel out of the bundle/);
 });
 
 test("the engine's scripts bundle by their names, where a bundler does not find them by itself", async () => {

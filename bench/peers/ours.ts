@@ -1,6 +1,5 @@
 /** Our side of the race: `node ours.js MODEL --mode inference|training --batch N --threads N`; see protocol.ts. */
 import { parseArgs } from "node:util";
-import { openFor } from "../../src/cli/bench/measure.ts";
 import { openWorkload } from "../../src/cli/bench/workload.ts";
 import { version } from "../../src/train/version.ts";
 import { serve } from "./protocol.ts";
@@ -14,8 +13,7 @@ const { values, positionals } = parseArgs({
   },
 });
 const mode = values.mode === "training" ? "training" : "inference";
-const batch = Number(values.batch);
-const runtime = await openFor(mode, { batch, threads: Number(values.threads) });
-const work = await openWorkload(runtime, positionals[0], mode, { batch });
+const [batch, threads] = [values.batch, values.threads].map(Number);
+const work = await openWorkload(positionals[0], mode, { batch, threads });
 await serve({ ready: "ours", versions: { oriel: version } }, work.step);
-await runtime.close();
+await work.close();

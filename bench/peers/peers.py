@@ -1,6 +1,6 @@
 """One peer of the speed race in one process: answers the line protocol of protocol.ts, or writes an ONNX file.
 
-python peers.py eager|compile|openvino --model M --mode inference|training
+python peers.py eager|compile|openvino|openvino-streams --model M --mode inference|training
 python peers.py export --model M --file M.onnx
 """
 
@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore")
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peer", choices=["eager", "compile", "openvino", "export"])
+    parser.add_argument("peer", choices=["eager", "compile", "openvino", "openvino-streams", "export"])
     parser.add_argument("--model", required=True)
     parser.add_argument("--mode", choices=["inference", "training"], default="inference")
     parser.add_argument("--batch", type=int, default=8)
@@ -51,14 +51,8 @@ def inference(args, model, x):
     import torch
 
     model.eval()
-    if args.peer == "openvino":
-        import openvino as ov
-
-        converted = ov.convert_model(model, example_input=x, input=[tuple(x.shape)])
-        config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": args.threads}
-        request = ov.Core().compile_model(converted, "CPU", config).create_infer_request()
-        image = x.numpy()
-        return lambda: request.infer([image], share_inputs=True, share_outputs=True)
+    if args.peer.startswith("openvino"):
+        return openvino(model, x, args.threads, streams=args.threads if args.peer == "openvino-streams" else 1)
     forward = torch.compile(model) if args.peer == "compile" else model
 
     def run():
@@ -68,11 +62,33 @@ def inference(args, model, x):
     return run
 
 
+def openvino(model, x, threads, streams):
+    """A function that runs one batch, divided among streams that run side by side."""
+    import openvino as ov
+
+    parts = [part.numpy() for part in x.chunk(streams)]
+    converted = ov.convert_model(model, example_input=x[: len(parts[0])], input=[parts[0].shape])
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
+    config["PERFORMANCE_HINT"] = "LATENCY" if streams == 1 else "THROUGHPUT"
+    compiled = ov.Core().compile_model(converted, "CPU", config)
+    requests = [compiled.create_infer_request() for _ in parts]
+    if streams == 1:
+        return lambda: requests[0].infer(parts, share_inputs=True, share_outputs=True)
+
+    def run():
+        for request, part in zip(requests, parts):
+            request.start_async([part], share_inputs=True)
+        for request in requests:
+            request.wait()
+
+    return run
+
+
 def training(args, model, x, y):
     """A function that takes one step: forward, cross-entropy, backward, AdamW."""
     import torch
 
-    if args.peer == "openvino":
+    if args.peer.startswith("openvino"):
         sys.exit("OpenVINO does not train")
     model.train()
     forward = torch.compile(model) if args.peer == "compile" else model
@@ -99,7 +115,7 @@ def versions(args):
     import torch
 
     found = {"python": sys.version.split()[0], "torch": torch.__version__, "timm": timm.__version__}
-    if args.peer == "openvino":
+    if args.peer.startswith("openvino"):
         import openvino
 
         found["openvino"] = openvino.__version__

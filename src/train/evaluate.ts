@@ -3,7 +3,7 @@ import { alignClasses, BrokenPictures, type Dataset, Loader, openDataset } from 
 import type { OnEvent } from "./events.ts";
 import { evaluationBatch } from "./loaders.ts";
 import { evaluateTransform } from "./model.ts";
-import { forPictures, openPredictor, type PredictorOptions } from "./predictor.ts";
+import { openPredictor, type PredictorOptions } from "./predictor.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { Evaluation } from "./tally.ts";
 
@@ -27,11 +27,7 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const { batch, workers, worst, onEvent = () => {}, signal, ...rest } = options;
   const opened = typeof data === "string" ? await openDataset(data, { split: "val" }) : data;
-  const predictor = await openPredictor(source, {
-    classes: opened.classes,
-    ...rest,
-    ...forPictures(opened.length, rest),
-  });
+  const predictor = await openPredictor(source, { classes: opened.classes, pictures: opened.length, ...rest });
   try {
     const { preprocessing } = predictor;
     await using loader = new Loader(alignClasses(predictor, opened), {

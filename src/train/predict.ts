@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { decodeNode, type Image } from "../data/index.ts";
 import type { Likely } from "./exported.ts";
-import { forPictures, openPredictor, type PredictorOptions } from "./predictor.ts";
+import { openPredictor, type PredictorOptions } from "./predictor.ts";
 
 export interface PredictOptions extends PredictorOptions {
   /** Labels to give for each picture. */
@@ -17,6 +17,9 @@ export interface Prediction {
   top: Likely[];
 }
 
+/** Pictures that are read and looked at side by side. */
+const together = 8;
+
 /** What a checkpoint or an exported .onnx says of some pictures, in their order. */
 export async function predict(
   source: string,
@@ -25,23 +28,19 @@ export async function predict(
 ): Promise<Prediction[]> {
   if (!Array.isArray(images)) throw new UsageError({ message: "the pictures are no list", help: "give [path, …]" });
   const { topk = 5, onBroken, ...rest } = options;
-  const node = forPictures(images.length, rest);
-  const predictor = await openPredictor(source, { ...rest, ...node });
-  const predictOne = async (image: string): Promise<Prediction[]> => {
-    const picture = await readPicture(image).catch((error: Error) => {
-      if (!onBroken) throw error;
-      onBroken(image, error);
-    });
-    return picture ? [{ image, top: await predictor.predict(picture, { topk }) }] : [];
+  const predictor = await openPredictor(source, { pictures: images.length, ...rest });
+  const look = async (image: string): Promise<Prediction | Error> => {
+    const picture = await readPicture(image).catch((error: Error) => error);
+    return picture instanceof Error ? picture : { image, top: await predictor.predict(picture, { topk }) };
   };
   try {
     const predictions: Prediction[] = [];
-    const together = 2 * node.streams; // so that pictures are read while others are looked at
     for (let i = 0; i < images.length; i += together) {
-      const settled = await Promise.allSettled(images.slice(i, i + together).map(predictOne));
-      for (const result of settled) {
-        if (result.status === "rejected") throw result.reason;
-        predictions.push(...result.value);
+      const some = images.slice(i, i + together);
+      for (const [at, seen] of (await Promise.all(some.map(look))).entries()) {
+        if (!(seen instanceof Error)) predictions.push(seen);
+        else if (onBroken) onBroken(some[at], seen);
+        else throw seen;
       }
     }
     return predictions;

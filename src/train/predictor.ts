@@ -19,23 +19,33 @@ export interface PredictorOptions extends NodeOptions {
   /** The model that plain weights, which do not say it themselves, are for; and its classes. */
   model?: string;
   classes?: readonly string[];
+  /** How many it will be shown, about; of many, several at once (`streams`), of one, the default, each as soon as can be. */
+  pictures?: number;
 }
 
-/** Where so many pictures are judged soonest: on as many streams as there are threads, but at most four, since each holds the weights. */
-export const forPictures = (
-  count: number,
+/** Streams hold the weights each: together no more than this many bytes of them. */
+const mostWeights = 2 ** 30;
+
+/** Where so many pictures are judged soonest by a model of so many bytes: on the processor on a stream for each thread, four at most. */
+export function withStreams(
+  pictures: number,
+  weights: number,
   { device = "cpu", threads = availableParallelism(), streams }: NodeOptions,
-): Required<NodeOptions> => {
+): NodeOptions {
   const onProcessor = device === "cpu" || device === "auto";
-  return { device, threads, streams: streams ?? (onProcessor ? Math.max(1, Math.min(threads, count, 4)) : 1) };
-};
+  const most = onProcessor ? Math.min(pictures, threads, 4, Math.floor(mostWeights / weights)) : 1;
+  return { device, threads, streams: streams ?? Math.max(1, most) };
+}
 
 /** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model: then of an .onnx the weights alone. */
 export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
   return isOnnx(path) && options.model === undefined ? openOnnx(path, options) : openWeights(path, options);
 }
 
-async function openWeights(path: string, { model: name, classes, ...node }: PredictorOptions): Promise<Predictor> {
+async function openWeights(
+  path: string,
+  { model: name, classes, pictures = 1, ...node }: PredictorOptions,
+): Promise<Predictor> {
   const description = name === undefined ? await describedBy(path) : await describe(name, classes, path);
   const model = await openModel(description, name === undefined ? path : undefined);
   const { values, reset, entries } = await loadWeights(path, model, { name: description.model });
@@ -47,7 +57,8 @@ async function openWeights(path: string, { model: name, classes, ...node }: Pred
       help: "give the classes that it was trained on, all of them and in their order",
     });
   }
-  const runtime = await openNode(node);
+  const bytes = [...values.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const runtime = await openNode(withStreams(pictures, bytes, node));
   const { imageSize } = description.preprocessing;
   const program = await runtime.compile(fusedGraph(model, imageSize, values, targetOf(runtime.device)));
   const run: Logits = async (data, shape) => {
@@ -74,8 +85,9 @@ async function openOnnx(path: string, options: PredictorOptions): Promise<Predic
   const bytes = await readWhole(path);
   readModelMetadata(bytes, path); // what does not describe itself is refused before anything starts
   const folder = await folderOfWeights(bytes, path);
-  const { device, threads, streams } = options;
-  const runtime = await openNode({ device, threads, streams });
+  // Weights that lie apart are as large as can be.
+  const weights = folder === undefined ? bytes.length : Number.POSITIVE_INFINITY;
+  const runtime = await openNode(withStreams(options.pictures ?? 1, weights, options));
   const predictor = await openExported(runtime, bytes, { folder, at: path });
   return { ...predictor, close: () => runtime.close() };
 }

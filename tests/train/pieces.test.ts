@@ -4,9 +4,9 @@ import { test } from "node:test";
 import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { input } from "../../src/graph/tensor.ts";
-import { openNode } from "../../src/runtime/node.ts";
+import { type NodeOptions, openNode } from "../../src/runtime/node.ts";
 import { inPieces, pieceSizes } from "../../src/train/pieces.ts";
-import { forPictures } from "../../src/train/predictor.ts";
+import { withStreams } from "../../src/train/predictor.ts";
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
@@ -68,11 +68,15 @@ test("two streams give what one does", async () => {
 });
 
 test("streams are for many pictures on the processor, and as many as asked for", async () => {
-  assert.equal(forPictures(1000, { threads: 2 }).streams, 2);
-  assert.equal(forPictures(1000, { threads: 16 }).streams, 4);
-  assert.equal(forPictures(1, { threads: 2 }).streams, 1);
-  assert.equal(forPictures(1000, { threads: 2, device: "webgpu" }).streams, 1);
-  assert.equal(forPictures(1000, { threads: 2, streams: 1 }).streams, 1);
+  const streams = (pictures: number, weights: number, options: NodeOptions) =>
+    withStreams(pictures, weights, options).streams;
+  assert.equal(streams(1000, 1e8, { threads: 2 }), 2);
+  assert.equal(streams(1000, 1e8, { threads: 16 }), 4);
+  assert.equal(streams(1000, 5e8, { threads: 16 }), 2);
+  assert.equal(streams(1000, 5e9, { threads: 16 }), 1);
+  assert.equal(streams(1, 1e8, { threads: 2 }), 1);
+  assert.equal(streams(1000, 1e8, { threads: 2, device: "webgpu" }), 1);
+  assert.equal(streams(1000, 5e9, { threads: 2, streams: 2 }), 2);
   await assert.rejects(openNode({ streams: 0 }), /streams is 0/);
   await assert.rejects(openNode({ device: "webgpu", streams: 2 }), /WebGPU has one stream/);
 });

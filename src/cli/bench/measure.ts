@@ -1,7 +1,6 @@
-import { type NodeOptions, openNode } from "../../runtime/node.ts";
-import type { OpTime, Runtime } from "../../runtime/runtime.ts";
-import { forPictures } from "../../train/predictor.ts";
-import { openMatmul, openWorkload, peakBytes } from "./workload.ts";
+import { openNode } from "../../runtime/node.ts";
+import type { OpTime } from "../../runtime/runtime.ts";
+import { openMatmul, openWorkload, peakBytes, type WorkloadOptions } from "./workload.ts";
 
 export type Mode = "inference" | "training";
 
@@ -46,61 +45,42 @@ export async function measure({
   fuse,
   profile,
 }: MeasureOptions): Promise<Measured> {
-  const runtime = await openFor(mode, { batch, device, threads });
-  try {
-    const work = await openWorkload(runtime, model, mode, { batch, imageSize, fuse });
-    await work.step();
-    const firstStepSeconds = performance.now() / 1000;
-    for (let i = 0; i < stepsPerRound; i++) await work.step();
-    const peak = peakBytes(); // before the MatMul's own memory
+  const work = await openWorkload(model, mode, { batch, imageSize, fuse, device, threads });
+  await work.step();
+  const firstStepSeconds = performance.now() / 1000;
+  for (let i = 0; i < stepsPerRound; i++) await work.step();
+  const peak = peakBytes(); // before the MatMul's own memory
 
-    const whole = runtime.streams === 1 ? runtime : await openNode({ device, threads });
-    const matmul = await openMatmul(whole);
-    await matmul();
-    const [times, rates]: [number[], number[]] = [[], []];
-    for (let round = 0; round < rounds; round++) {
-      for (let i = 0; i < stepsPerRound; i++) times.push(await timed(work.step));
-      rates.push(await matmul());
-    }
-    if (whole !== runtime) await whole.close();
-    const [seconds, matmulRate] = [median(times), Math.max(...rates)];
-    return {
-      device: runtime.device,
-      msPerImage: (1000 * seconds) / batch,
-      matmulRate,
-      utilisation: work.macs / seconds / matmulRate,
-      peakBytes: peak,
-      firstStepSeconds,
-      profile: profile ? await profileOf(model, mode, { batch, imageSize, fuse, threads, device }) : undefined,
-    };
-  } finally {
-    await runtime.close();
+  const runtime = await openNode({ device, threads });
+  const matmul = await openMatmul(runtime);
+  await matmul();
+  const [times, rates]: [number[], number[]] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < stepsPerRound; i++) times.push(await timed(work.step));
+    rates.push(await matmul());
   }
+  await runtime.close();
+  await work.close();
+  const [seconds, matmulRate] = [median(times), Math.max(...rates)];
+  return {
+    device: runtime.device,
+    msPerImage: (1000 * seconds) / batch,
+    matmulRate,
+    utilisation: work.macs / seconds / matmulRate,
+    peakBytes: peak,
+    firstStepSeconds,
+    profile: profile ? await profileOf(model, mode, { batch, imageSize, fuse, threads, device }) : undefined,
+  };
 }
 
-/** The runtime that trains, or the one that judges so many pictures. */
-export const openFor = (mode: Mode, { batch, ...node }: { batch: number } & NodeOptions): Promise<Runtime> =>
-  openNode(mode === "inference" ? forPictures(batch, node) : node);
-
 /** A few steps with the engine's profiler on, which slows them: in a runtime of its own, after the timing. */
-async function profileOf(
-  model: string,
-  mode: Mode,
-  options: Pick<MeasureOptions, "batch" | "imageSize" | "fuse" | "threads" | "device">,
-): Promise<OpTime[]> {
+async function profileOf(model: string, mode: Mode, options: WorkloadOptions): Promise<OpTime[]> {
   const steps = 3;
-  const runtime = await openFor(mode, { batch: options.batch, device: options.device, threads: options.threads });
-  try {
-    const work = await openWorkload(runtime, model, mode, { ...options, profile: true });
-    for (let i = 0; i <= steps; i++) await work.step();
-    return (await work.profile()).map((time) => ({
-      ...time,
-      microseconds: time.microseconds / steps,
-      calls: time.calls / steps,
-    }));
-  } finally {
-    await runtime.close();
-  }
+  const work = await openWorkload(model, mode, { ...options, profile: true });
+  for (let i = 0; i <= steps; i++) await work.step();
+  const times = await work.profile();
+  await work.close();
+  return times.map((time) => ({ ...time, microseconds: time.microseconds / steps, calls: time.calls / steps }));
 }
 
 async function timed(work: () => Promise<void>): Promise<number> {

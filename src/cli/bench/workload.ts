@@ -10,15 +10,17 @@ import { matmul } from "../../ops/linalg.ts";
 import { adamw, chain } from "../../optim/optimizer.ts";
 import { cost } from "../../passes/cost.ts";
 import { fuse, targetOf } from "../../passes/fuse.ts";
+import { type NodeOptions, openNode } from "../../runtime/node.ts";
 import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
 import { Classification } from "../../tasks/classify.ts";
 import { DeviceState } from "../../train/device-state.ts";
 import { inferenceGraph } from "../../train/model.ts";
 import { pieceSizes } from "../../train/pieces.ts";
+import { withStreams } from "../../train/predictor.ts";
 import { initialState, nextName, spentNames, trainStep } from "../../train/step.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
-export interface WorkloadOptions {
+export interface WorkloadOptions extends Pick<NodeOptions, "device" | "threads"> {
   batch: number;
   imageSize?: number;
   /** Fuses operations for inference. */
@@ -32,28 +34,41 @@ export interface Workload {
   /** Multiply-adds of one step; a training step counts as three forward passes. */
   macs: number;
   step(): Promise<void>;
-  /** Where the time went, when it was opened with `profile`. */
+  /** Where the time went, when it was opened with `profile`; of several streams the sum. */
   profile(): Promise<OpTime[]>;
+  /** Ends its runtime. */
+  close(): Promise<void>;
 }
 
 const classes = 1000;
 
-/** Opens a model with random weights.  ImageNet's 1000 classes, random pictures. */
+/** Opens a model with random weights in a runtime of its own.  ImageNet's 1000 classes, random pictures. */
 export async function openWorkload(
-  runtime: Runtime,
   model: string,
   mode: "inference" | "training",
   options: WorkloadOptions,
 ): Promise<Workload> {
+  const { batch, fuse = true, profile = false, device, threads } = options;
   const entry = await findModel(model);
   const imageSize = options.imageSize ?? entry.preprocessing.imageSize;
-  const drawn = drawClassifier(entry, { imageSize, classes, batch: options.batch });
-  const shape = [options.batch, 3, imageSize, imageSize];
-  const { fuse = true, profile = false } = options;
-  return mode === "inference"
-    ? openInference(runtime, drawn, shape, { fuse, profile })
-    : openTraining(runtime, drawn, shape, profile);
+  const drawn = drawClassifier(entry, { imageSize, classes, batch });
+  const bytes = drawn.weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
+  const node = { device, threads };
+  const runtime = await openNode(mode === "inference" ? withStreams(batch, bytes, node) : node);
+  try {
+    const shape = [batch, 3, imageSize, imageSize];
+    const work =
+      mode === "inference"
+        ? await openInference(runtime, drawn, shape, { fuse, profile })
+        : await openTraining(runtime, drawn, shape, profile);
+    return { ...work, close: () => runtime.close() };
+  } catch (error) {
+    await runtime.close();
+    throw error;
+  }
 }
+
+type Opened = Omit<Workload, "close">;
 
 /** As `evaluate` shows pictures to a model. */
 async function openInference(
@@ -61,7 +76,7 @@ async function openInference(
   { model, graph }: Drawn,
   shape: number[],
   { fuse: fused, profile }: { fuse: boolean; profile: boolean },
-): Promise<Workload> {
+): Promise<Opened> {
   const [, ...picture] = shape;
   const bound = bindWeights(inferenceGraph(model, shape[2]), model, initialWeights(model, 0));
   const program = await runtime.compile(fused ? fuse(bound, { target: targetOf(runtime.device) }) : bound, { profile });
@@ -78,7 +93,7 @@ async function openTraining(
   { model, graph: forward }: Drawn,
   shape: number[],
   profile: boolean,
-): Promise<Workload> {
+): Promise<Opened> {
   const batch = shape[0];
   const drawn = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
     batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
