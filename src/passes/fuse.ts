@@ -5,17 +5,17 @@ import { biasGelu, multiHeadAttention, skipLayerNorm } from "../ops/contrib.ts";
 import { folded, valuesOf, weights } from "./fold.ts";
 
 /**
- * What a fused graph is for: WebGPU, where ONNX Runtime's own operators save whole passes over memory, or, as "onnx", whatever runs
- * standard operators.  The engine's processor is among the latter: there its own operators were no faster (docs/notes/0004-speed.md).
+ * What a fused graph is for: WebGPU, where ONNX Runtime's own operators save whole passes over memory; its processor ("cpu"), where
+ * of these attention alone is faster (docs/notes/0004-speed.md); or, as "onnx", whatever runs standard operators.
  */
-export type Target = "webgpu" | "onnx";
+export type Target = "webgpu" | "cpu" | "onnx";
 
 export interface FuseOptions {
   target: Target;
 }
 
 /** What to fuse for, given the device of a runtime. */
-export const targetOf = (device: string): Target => (device === "webgpu" ? "webgpu" : "onnx");
+export const targetOf = (device: string): Target => (device === "webgpu" || device === "cpu" ? device : "onnx");
 
 /** What stands for a node's outputs; undefined where the pattern does not fit. */
 type Fuse = (node: Node, around: Around) => readonly Tensor[] | undefined;
@@ -28,7 +28,7 @@ export interface Pattern {
   fuse: Fuse;
 }
 
-const everywhere: readonly Target[] = ["webgpu", "onnx"];
+const everywhere: readonly Target[] = ["webgpu", "cpu", "onnx"];
 
 export const patterns: readonly Pattern[] = [
   {
@@ -40,7 +40,7 @@ export const patterns: readonly Pattern[] = [
   { name: "bias into weights", at: ["Add"], targets: everywhere, fuse: biasIntoWeights },
   { name: "scale after", at: ["Mul", "Div"], targets: everywhere, fuse: scaleAfter },
   { name: "batch norm", at: ["BatchNormalization"], targets: everywhere, fuse: normIntoWeights },
-  { name: "attention", at: ["Transpose"], targets: ["webgpu"], fuse: attention },
+  { name: "attention", at: ["Transpose"], targets: ["webgpu", "cpu"], fuse: attention },
   { name: "bias and gelu", at: ["Gelu"], targets: ["webgpu"], fuse: biasAndGelu },
   { name: "skip and norm", at: ["Add"], targets: ["webgpu"], fuse: skipAndNorm },
 ];
@@ -57,7 +57,7 @@ interface Around {
 
 /**
  * The same function with fewer passes over memory, for inference: weights must be constants.  Biases, scales and batch norms go into the
- * weights of the product before them; for WebGPU a bias joins its GELU, a skip its layer norm, and heads their attention.
+ * weights of the product before them; for WebGPU a bias joins its GELU and a skip its layer norm, for it and the processor heads their attention.
  */
 export function fuse(graph: Graph, { target }: FuseOptions): Graph {
   return applyPatterns(

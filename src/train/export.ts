@@ -9,7 +9,6 @@ import { constant, input, type Tensor } from "../graph/tensor.ts";
 import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
 import { softmax } from "../ops/norm.ts";
-import type { Target } from "../passes/fuse.ts";
 import { forOpset } from "../passes/opset.ts";
 import { refused } from "../passes/webgpu.ts";
 import type { Classifier } from "../tasks/classify.ts";
@@ -28,7 +27,7 @@ import { version } from "./version.ts";
  * which are faster there; "web" is for a page: standard operators, and an error where WebGPU lacks one; "triton" makes the folder of
  * a model that a Triton server wants.
  */
-export type ExportTarget = Target | "node" | "web" | "triton";
+export type ExportTarget = "onnx" | "webgpu" | "node" | "web" | "triton";
 
 export interface ExportOptions {
   input?: ExportInput;

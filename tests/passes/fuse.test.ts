@@ -59,7 +59,7 @@ test("a trained model is fused, for any number of pictures, and says the same", 
   const model = new Classifier(create(), 10);
   const values = initialWeights(model, 2);
   const plain = bindWeights(inferenceGraph(model, 32), model, values);
-  for (const target of ["webgpu", "onnx"] as const) {
+  for (const target of ["webgpu", "cpu", "onnx"] as const) {
     const fused = fusedGraph(model, 32, values, target);
     assert.equal(count(plain, "BatchNormalization"), 19);
     assert.equal(count(fused, "BatchNormalization"), 0);
@@ -69,6 +69,10 @@ test("a trained model is fused, for any number of pictures, and says the same", 
   const { create: createViT } = await findModel("vit_tiny_patch16_224");
   const vit = new Classifier(createViT({ imageSize: 64 }), 10);
   const weights = initialWeights(vit, 2);
+  const attentive = fusedGraph(vit, 64, weights, "cpu");
+  assert.equal(count(attentive, "MultiHeadAttention"), 12);
+  assert.equal(count(attentive, "BiasGelu"), 0);
+  assert.ok((await distance(bindWeights(inferenceGraph(vit, 64), vit, weights), attentive, [2, 3, 64, 64])) < 1e-5);
   const fused = fusedGraph(vit, 64, weights, "webgpu");
   assert.equal(count(fused, "MultiHeadAttention"), 12);
   assert.equal(count(fused, "SkipLayerNormalization"), 24);
