@@ -27,7 +27,8 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const { batch, workers, worst, onEvent = () => {}, signal, ...rest } = options;
   const opened = typeof data === "string" ? await openDataset(data, { split: "val" }) : data;
-  const predictor = await openPredictor(source, { classes: opened.classes, pictures: opened.length, ...rest });
+  const pictures = Math.min(opened.length, batch ?? Number.POSITIVE_INFINITY);
+  const predictor = await openPredictor(source, { classes: opened.classes, pictures, ...rest });
   try {
     const { preprocessing } = predictor;
     await using loader = new Loader(alignClasses(predictor, opened), {

@@ -19,7 +19,7 @@ export interface PredictorOptions extends NodeOptions {
   /** The model that plain weights, which do not say it themselves, are for; and its classes. */
   model?: string;
   classes?: readonly string[];
-  /** How many it will be shown, about; of many, several at once (`streams`), of one, the default, each as soon as can be. */
+  /** Pictures that it is shown together: many go through several streams side by side; one, the default, through all threads. */
   pictures?: number;
 }
 
