@@ -1,4 +1,4 @@
-import { UsageError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { zerosOf } from "../graph/dtype.ts";
 import { DeviceTensor, type Feeds, type Port, type RunOptions } from "./runtime.ts";
 
@@ -22,6 +22,13 @@ export function checkRun(
     help: `it reads ${names(inputs)} and gives ${names(outputs)}`,
   });
 }
+
+/** What is told of a tensor that another runtime made. */
+export const foreignTensor = ({ dtype, shape }: DeviceTensor): OrielError =>
+  new OrielError("runtime", {
+    message: `a device tensor ${dtype} [${shape.join(", ")}] belongs to another runtime`,
+    help: "read it there and upload it here",
+  });
 
 /** The first few, so that a training step does not list its thousand weights. */
 const names = (ports: readonly Port[]): string => {

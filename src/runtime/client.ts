@@ -1,7 +1,7 @@
 import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
-import { checkRun } from "./check-run.ts";
+import { checkRun, foreignTensor } from "./check-run.ts";
 import { inPlace } from "./in-place.ts";
 import type { Answer, Kind, Requests, WireTensor } from "./protocol.ts";
 import {
@@ -141,11 +141,7 @@ export class ThreadRuntime implements Runtime {
   }
 
   #idOf(tensor: DeviceTensor): number {
-    if (!this.#tensors.has(tensor))
-      throw new OrielError("runtime", {
-        message: `a device tensor ${tensor.dtype} [${tensor.shape.join(", ")}] belongs to another runtime`,
-        help: "read it there and upload it here",
-      });
+    if (!this.#tensors.has(tensor)) throw foreignTensor(tensor);
     return tensor.id;
   }
 

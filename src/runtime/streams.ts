@@ -1,5 +1,6 @@
 import { OrielError } from "../base/errors.ts";
 import type { Graph } from "../graph/graph.ts";
+import { foreignTensor } from "./check-run.ts";
 import {
   type CompileOptions,
   DeviceTensor,
@@ -106,10 +107,7 @@ export class Streams implements Runtime {
   #copiesOf(tensor: DeviceTensor): ReadonlyMap<Runtime, DeviceTensor> {
     const copies = this.#copies.get(tensor);
     if (copies) return copies;
-    throw new OrielError("runtime", {
-      message: `a device tensor ${tensor.dtype} [${tensor.shape.join(", ")}] belongs to another runtime`,
-      help: "read it there and upload it here",
-    });
+    throw foreignTensor(tensor);
   }
 
   /** Disposes of a tensor on all engines but one, which has done so. */

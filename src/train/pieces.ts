@@ -22,27 +22,19 @@ export async function inPieces(
   const sizes = pieceSizes(runtime, shape);
   if (sizes.length === 1) return run(data, shape);
   const picture = staticSize(shape.slice(1));
-  const results: Float32Array[] = [];
+  let results = new Float32Array(); // made when the first piece shows how many values a picture has
   let [piece, start] = [0, 0];
   // One more than there are streams, so that the next piece is there when one ends.
   const lanes = Array.from({ length: runtime.streams + 1 }, async () => {
     while (piece < sizes.length) {
-      const [at, from, size] = [piece, start, sizes[piece]];
-      piece++;
+      const [from, size] = [start, sizes[piece++]];
       start += size;
-      results[at] = await run(data.slice(from * picture, start * picture), [size, ...shape.slice(1)]);
+      const found = await run(data.slice(from * picture, start * picture), [size, ...shape.slice(1)]);
+      const each = found.length / size;
+      if (results.length === 0) results = new Float32Array(shape[0] * each);
+      results.set(found, from * each);
     }
   });
   await Promise.all(lanes);
-  return joined(results);
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+  return results;
 }
