@@ -106,7 +106,7 @@ export const convOp = defineOp<["x", "w", "bias?"], ConvAttrs>({
   inputs: ["x", "w", "bias?"],
   infer: ({ x, w, bias }, attrs) => ({ dtype: x.dtype, shape: convShape(x, w, bias, attrs) }),
   vjp: ({ x, w, bias }, dy, { attrs }) => ({
-    x: inputGradient(x, w, dy, attrs),
+    x: inputGradient(w, dy, { ...attrs, size: sidesOf(x) }),
     w: kernelGradient(x, w, dy, attrs),
     bias: bias ? dy.sum([0, ...attrs.strides.map((_, i) => i + 2)], false) : null,
   }),
@@ -155,21 +155,51 @@ const convAttrs = ({ strides, pads, dilations, group }: ConvAttrs): ConvAttrs =>
 const areSideBySide = (kernel: readonly number[], { strides, pads, dilations }: ConvAttrs): boolean =>
   kernel.every((k, i) => k === strides[i] && (k === 1 || dilations[i] === 1)) && pads.every((p) => p === 0);
 
-/** dx of a convolution.  [N, O, ...S'] -> [N, C, ...S] */
-function inputGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
+/** A map's own axes.  [N, C, ...S] -> S */
+const sidesOf = (map: Tensor): number[] => map.shape.slice(2).map((d) => known(d, "a spatial axis"));
+
+/** How a kernel walks, and the sizes of the map that it walks over. */
+export interface InputAttrs extends ConvAttrs {
+  size: readonly number[];
+}
+
+/** dx of a convolution.  [O, C / G, ...K], [N, O, ...S'] -> [N, C, ...S] */
+function inputGradient(w: Tensor, dy: Tensor, attrs: InputAttrs): Tensor {
+  const inMaps = attrs.group === 1 && attrs.size.length === 2 && attrs.strides.every((s) => s === 1);
+  return (inMaps ? mapInputGradient : drawnInputGradient)(w, dy, attrs);
+}
+
+/**
+ * dx of a convolution of maps that takes every step and is not in groups, as one operation: `passes/convolutions.ts` knows a faster way
+ * on some processors.  It is linear in both, as `mapKernelGradient` is.
+ */
+export const mapInputGradient = defineOp<["w", "dy"], InputAttrs>({
+  onnx: "ConvInputGradient",
+  domain: "oriel",
+  inputs: ["w", "dy"],
+  infer: ({ w, dy }, { size }) => ({ dtype: dy.dtype, shape: [dy.shape[0], w.shape[1], ...size] }),
+  vjp: ({ w, dy }, dx, { attrs: { size: _, ...attrs } }) => ({
+    w: kernelGradient(dx, w, dy, attrs),
+    dy: convOp(dx, w, undefined, attrs),
+  }),
+  lower: ({ w, dy }, attrs) => drawnInputGradient(w, dy, attrs),
+  cost: ([w, dy]) => convCost(w!, dy!.shape),
+});
+
+function drawnInputGradient(w: Tensor, dy: Tensor, { size, ...attrs }: InputAttrs): Tensor {
   const { strides, pads, dilations, group } = attrs;
   const spatial = strides.length;
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
-  if (areSideBySide(kernel, attrs) && group === 1) return unpatch(x, w, dy, kernel);
+  if (areSideBySide(kernel, attrs) && group === 1) return unpatch(size, w, dy, kernel);
   if (strides.every((s) => s === 1) && kernel.some((k) => k > 1)) return flippedConv(w, dy, kernel, attrs);
   // WebGPU has no 3-D ConvTranspose, and miscounts in groups that read an even number of channels and make one.
   const miscounted = group > 1 && known(w.shape[1]) === 1 && (known(w.shape[0]) / group) % 2 === 0;
   if (spatial === 3 || miscounted)
-    return flippedConv(w, apart(x, dy, kernel, attrs), kernel, { ...attrs, strides: strides.map(() => 1) });
+    return flippedConv(w, apart(size, dy, kernel, attrs), kernel, { ...attrs, strides: strides.map(() => 1) });
   // What the strides stepped over at the end, the transposed convolution must be told.
   const outputPadding = strides.map((stride, i) => {
     const reached = (known(dy.shape[i + 2]) - 1) * stride + dilations[i] * (kernel[i] - 1) + 1;
-    return known(x.shape[i + 2]) + pads[i] + pads[i + spatial] - reached;
+    return size[i] + pads[i] + pads[i + spatial] - reached;
   });
   return convTransposeOp(dy, w, undefined, { ...attrs, outputPadding });
 }
@@ -202,15 +232,15 @@ function flippedConv(w: Tensor, dy: Tensor, kernel: number[], { strides, pads, d
 }
 
 /** dy with zeros where a stride stepped over, so that a convolution can do what a transposed one does. */
-function apart(x: Tensor, dy: Tensor, kernel: number[], { strides, pads, dilations }: ConvAttrs): Tensor {
+function apart(size: readonly number[], dy: Tensor, kernel: number[], { strides, pads, dilations }: ConvAttrs): Tensor {
   return kernel.reduce((d, k, i) => {
-    const places = known(x.shape[i + 2]) + pads[i] + pads[i + kernel.length] - dilations[i] * (k - 1);
+    const places = size[i] + pads[i] + pads[i + kernel.length] - dilations[i] * (k - 1);
     return placeAlong(d, i + 2, places, 0, strides[i]);
   }, dy);
 }
 
 /** dx where patches do not overlap: one product, then patches back to their places. */
-function unpatch(x: Tensor, w: Tensor, dy: Tensor, kernel: number[]): Tensor {
+function unpatch(size: readonly number[], w: Tensor, dy: Tensor, kernel: number[]): Tensor {
   const spatial = kernel.length;
   const sizes = kernel.map((_, i) => known(dy.shape[i + 2]));
   const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
@@ -220,9 +250,10 @@ function unpatch(x: Tensor, w: Tensor, dy: Tensor, kernel: number[]): Tensor {
     .mT.matmul(dy.reshape([dy.shape[0], outC, positions])) // [N, C·K, P]
     .reshape([dy.shape[0], inC, ...kernel, ...sizes]);
   const order = [0, 1, ...sizes.flatMap((_, i) => [2 + spatial + i, 2 + i])];
-  const full = patches.permute(...order).reshape([dy.shape[0], inC, ...sizes.map((s, i) => s * kernel[i])]);
+  const inOrder = kernel.every((k) => k === 1) ? patches : patches.permute(...order);
+  const full = inOrder.reshape([dy.shape[0], inC, ...sizes.map((s, i) => s * kernel[i])]);
   // Pixels beyond the last patch were never read.
-  return sizes.reduce((out, s, i) => out.pad(i + 2, 0, known(x.shape[i + 2]) - s * kernel[i]), full);
+  return sizes.reduce((out, s, i) => out.pad(i + 2, 0, size[i] - s * kernel[i]), full);
 }
 
 /** dw of a convolution.  [N, C, ...S], [N, O, ...S'] -> [O, C / group, ...K] */
@@ -279,7 +310,7 @@ export const mapKernelGradient = defineOp<["x", "dy"], KernelAttrs>({
   inputs: ["x", "dy"],
   infer: ({ x, dy }, { kernel }) => ({ dtype: x.dtype, shape: [dy.shape[1], x.shape[1], ...kernel] }),
   vjp: ({ x, dy }, dw, { attrs: { kernel: _, ...attrs } }) => ({
-    x: inputGradient(x, dw, dy, attrs),
+    x: inputGradient(dw, dy, { ...attrs, size: sidesOf(x) }),
     dy: convOp(x, dw, undefined, attrs),
   }),
   lower: ({ x, dy }, attrs) => denseKernelGradient(x, dy, attrs),

@@ -4,12 +4,12 @@ import { known, type Shape, staticSize } from "../graph/shape.ts";
 import { constant, type OnnxForm, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
 import { channelsOf, checkWindow, convSize, convTransposeOp, eachAxis, kernelPlaces } from "./conv.ts";
-import { type Draw, defineOp, explained } from "./define.ts";
+import { type Draw, defineMany, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
 import { expand, expandLike, placeAlong, zerosLike } from "./move.ts";
 import { checkSize } from "./resize.ts";
 
-interface PoolAttrs {
+export interface PoolAttrs {
   kernel: readonly number[];
   strides: readonly number[];
   /** Starts, then ends. */
@@ -103,26 +103,62 @@ export const maxPoolOp = defineOp<["x"], PoolAttrs>({
   inputs: ["x"],
   infer: ({ x }, attrs) => ({ dtype: x.dtype, shape: poolShape(x, attrs) }),
   form,
-  // The first place of a window that holds its maximum takes the gradient.  WebGPU's MaxPool gives no places, so they are found
-  // by comparing each shifted view of x with y.
-  vjp: ({ x }, dy, { y, attrs }) => {
-    const { kernel, strides, pads } = attrs;
-    const sizes = kernel.map((_, i) => known(y.shape[i + 2]));
-    const padded = kernel.reduce((out, _, i) => out.pad(i + 2, pads[i], pads[i + kernel.length], { value: -3e38 }), x);
-    const taps: Tensor[] = [];
-    let free: Tensor | undefined;
-    for (const place of kernelPlaces(kernel)) {
-      const view = place.reduce(
-        (v, k, i) => v.slice(i + 2, k, k + (sizes[i] - 1) * strides[i] + 1, strides[i]),
-        padded,
-      );
-      const hit = cast(equal(view, y), { to: x.dtype });
-      taps.push((free ? hit.mul(free) : hit).mul(dy));
-      const miss = scalar(1, x.dtype).sub(hit);
-      free = free ? free.mul(miss) : miss;
-    }
-    return { x: unpool(taps, x, attrs) };
+  vjp: ({ x }, dy, { y, attrs }) => ({ x: maxPoolGradient(x, y, dy, attrs) }),
+});
+
+/**
+ * dx of a max pool as one operation, since processors have a faster way (`passes/pools.ts`): the first place of a window that holds its
+ * maximum takes the gradient.  WebGPU's MaxPool gives no places, so they are found by comparing each shifted view of x with y.
+ */
+export const maxPoolGradient: Draw<["x", "y", "dy"], PoolAttrs> = defineOp({
+  onnx: "MaxPoolGradient",
+  domain: "oriel",
+  inputs: ["x", "y", "dy"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  vjp: ({ x, y }, dx, { attrs }) => {
+    const [views, firsts] = [viewsOf(dx, y, attrs, 0), firstMaxima(x, y, attrs)];
+    return { x: null, y: null, dy: views.map((view, i) => view.mul(firsts[i])).reduce((a, b) => a.add(b)) };
   },
+  lower: ({ x, y, dy }, attrs) => {
+    const taps = firstMaxima(x, y, attrs).map((first) => first.mul(dy));
+    return unpool(taps, x, attrs);
+  },
+});
+
+/** What each place of the windows reads of x, which `value` surrounds.  [N, C, ...S] -> [N, C, ...S'] each */
+function viewsOf(x: Tensor, y: Tensor, { kernel, strides, pads }: PoolAttrs, value: number): Tensor[] {
+  const sizes = kernel.map((_, i) => known(y.shape[i + 2]));
+  const padded = kernel.reduce((out, _, i) => out.pad(i + 2, pads[i], pads[i + kernel.length], { value }), x);
+  return kernelPlaces(kernel).map((place) =>
+    place.reduce((v, k, i) => v.slice(i + 2, k, k + (sizes[i] - 1) * strides[i] + 1, strides[i]), padded),
+  );
+}
+
+/** 1 where a place of the windows is the first that holds the maximum, else 0.  [N, C, ...S'] each */
+function firstMaxima(x: Tensor, y: Tensor, attrs: PoolAttrs): Tensor[] {
+  let free: Tensor | undefined;
+  return viewsOf(x, y, attrs, -3e38).map((view) => {
+    const hit = cast(equal(view, y), { to: x.dtype });
+    const first = free ? hit.mul(free) : hit;
+    const miss = scalar(1, x.dtype).sub(hit);
+    free = free ? free.mul(miss) : miss;
+    return first;
+  });
+}
+
+/** The largest of each window, and where in x, all of it laid flat, it stands: int64.  [N, C, ...S] -> two of [N, C, ...S'] */
+export const maxPoolWithPlaces = defineMany<PoolAttrs>({
+  onnx: "MaxPool",
+  inputs: ["x"],
+  infer: ([x], attrs) => {
+    const shape = poolShape(x, attrs);
+    return [
+      { dtype: x.dtype, shape },
+      { dtype: "int64", shape },
+    ];
+  },
+  form,
+  vjp: "none",
 });
 
 interface AverageAttrs extends PoolAttrs {

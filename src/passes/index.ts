@@ -1,12 +1,14 @@
 export { scaleInOnePass } from "./affine.ts";
 export { alignNumbers } from "./align.ts";
 export { depthwiseInBlocks } from "./blocks.ts";
+export { convolutionsInBlocks } from "./convolutions.ts";
 export { type Cost, cost } from "./cost.ts";
 export { applyPatterns, type FuseOptions, fuse, type Pattern, patterns, type Target, targetOf } from "./fuse.ts";
 export { gatesInBlocks } from "./gates.ts";
 export { kernelGradientsInBlocks } from "./kernel-gradients.ts";
 export { executionOrder, type MemoryUse, memoryUse } from "./memory.ts";
 export { forOpset } from "./opset.ts";
+export { poolsWithPlaces } from "./pools.ts";
 export { productsInBlocks } from "./products.ts";
 export { type RecomputeOptions, recompute } from "./recompute.ts";
 export { simplify } from "./simplify.ts";

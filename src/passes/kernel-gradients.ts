@@ -38,8 +38,13 @@ function drawn([x, dy]: readonly Tensor[], { kernel, strides, pads, dilations }:
     .reshape([groups * outC, images, height, width]);
   const padded = padAxes(x.swapAxes(0, 1), { before: [0, 0, ...pads.slice(0, 2)], after: [0, 0, ...pads.slice(2)] });
   const attrs = { strides: dilations, pads: [0, 0, 0, 0], dilations: strides, group: groups };
-  const made = fromBlocks(blockedConv(padded, filter, undefined, attrs), { channelsLast: false });
-  const cut = cutToKernel(made, kernel); // [C, groups · O, K, L]
-  const sum = groups === 1 ? cut : cut.reshape([channels, groups, outC, ...kernel]).sum([1]);
-  return sum.swapAxes(0, 1);
+  // As it lies, channels of x first and blocks within, it is cut, summed and turned in long pieces.
+  const made = blockedConv(padded, filter, undefined, attrs);
+  const [rows, columns] = made.shape.slice(2) as number[];
+  const lying = made.reshape([channels, groups * (outC / size), rows, columns * size]);
+  const cut = cutToKernel(lying, [kernel[0], kernel[1] * size]);
+  const sum = groups === 1 ? cut : cut.reshape([channels, groups, -1]).sum([1]);
+  const outer = sum.reshape([channels, outC / size, -1]).swapAxes(0, 1); // [O / size, C, K · L · size]
+  const map = outer.reshape([1, outC, channels, kernel[0] * kernel[1]]);
+  return fromBlocks(map, { channelsLast: false }).reshape([outC, channels, ...kernel]);
 }

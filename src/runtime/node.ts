@@ -12,8 +12,10 @@ import { toBlocks } from "../ops/contrib.ts";
 import { scaleInOnePass } from "../passes/affine.ts";
 import { alignNumbers } from "../passes/align.ts";
 import { depthwiseInBlocks } from "../passes/blocks.ts";
+import { convolutionsInBlocks } from "../passes/convolutions.ts";
 import { gatesInBlocks } from "../passes/gates.ts";
 import { kernelGradientsInBlocks } from "../passes/kernel-gradients.ts";
+import { poolsWithPlaces } from "../passes/pools.ts";
 import { productsInBlocks } from "../passes/products.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
@@ -87,9 +89,10 @@ async function openEngine(device: NodeDevice, threads: number): Promise<Runtime>
 }
 
 function forProcessor(graph: Graph, blocks?: number): Graph {
-  const aligned = alignNumbers(scaleInOnePass(graph));
+  const aligned = alignNumbers(scaleInOnePass(poolsWithPlaces(graph)));
   if (blocks === undefined) return aligned;
-  return kernelGradientsInBlocks(depthwiseInBlocks(productsInBlocks(gatesInBlocks(aligned), blocks)), blocks);
+  const inference = productsInBlocks(gatesInBlocks(aligned), blocks);
+  return kernelGradientsInBlocks(convolutionsInBlocks(depthwiseInBlocks(inference), blocks), blocks);
 }
 
 /** How many channels this processor's kernels have in a block, 8 or 16: seen where the ninth value of two places comes to lie. */
