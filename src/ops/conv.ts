@@ -190,8 +190,8 @@ function drawnInputGradient(w: Tensor, dy: Tensor, { size, ...attrs }: InputAttr
   const { strides, pads, dilations, group } = attrs;
   const spatial = strides.length;
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
+  if (strides.every((s) => s === 1)) return flippedConv(w, dy, kernel, attrs);
   if (areSideBySide(kernel, attrs) && group === 1) return unpatch(size, w, dy, kernel);
-  if (strides.every((s) => s === 1) && kernel.some((k) => k > 1)) return flippedConv(w, dy, kernel, attrs);
   // WebGPU has no 3-D ConvTranspose, and miscounts in groups that read an even number of channels and make one.
   const miscounted = group > 1 && known(w.shape[1]) === 1 && (known(w.shape[0]) / group) % 2 === 0;
   if (spatial === 3 || miscounted)
@@ -250,8 +250,7 @@ function unpatch(size: readonly number[], w: Tensor, dy: Tensor, kernel: number[
     .mT.matmul(dy.reshape([dy.shape[0], outC, positions])) // [N, C·K, P]
     .reshape([dy.shape[0], inC, ...kernel, ...sizes]);
   const order = [0, 1, ...sizes.flatMap((_, i) => [2 + spatial + i, 2 + i])];
-  const inOrder = kernel.every((k) => k === 1) ? patches : patches.permute(...order);
-  const full = inOrder.reshape([dy.shape[0], inC, ...sizes.map((s, i) => s * kernel[i])]);
+  const full = patches.permute(...order).reshape([dy.shape[0], inC, ...sizes.map((s, i) => s * kernel[i])]);
   // Pixels beyond the last patch were never read.
   return sizes.reduce((out, s, i) => out.pad(i + 2, 0, size[i] - s * kernel[i]), full);
 }
