@@ -1,5 +1,5 @@
 import { Graph, rewrite } from "../graph/graph.ts";
-import { isOpen, sameShape } from "../graph/shape.ts";
+import { sameShape } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { globalAveragePool } from "../ops/pool.ts";
 import { resize } from "../ops/resize.ts";
@@ -25,8 +25,7 @@ export function gatesInBlocks(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     const [x, gate] = inputs as Tensor[];
     if (isMapMean(node) && inBlocks(x)) return [globalAveragePool(x).reshape(node.outputs[0].shape)];
-    // Of a batch whose size is open, the engine does not see that both sides would have one shape.
-    if (node.op.name !== "Mul" || isOpen(x.shape[0]) || !inBlocks(x) || !inBlocks(gate)) return undefined;
+    if (node.op.name !== "Mul" || !inBlocks(x) || !inBlocks(gate)) return undefined;
     const enlarges = sizeOf(gate).every((d) => d === 1) && sizeOf(x).some((d) => d !== 1);
     if (!enlarges || !sameShape(gate.shape.slice(0, 2), x.shape.slice(0, 2))) return undefined;
     return [x.mul(resize(gate, { size: sizeOf(x), mode: "nearest" }))];

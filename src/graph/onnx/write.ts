@@ -88,11 +88,19 @@ function write(
       g.message(5, (t) => writeTensor(t, key, dtype, shape, data, place));
     for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
     for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
+    for (const tensor of forgotten(lowered)) g.message(13, (v) => writeValue(v, names.of(tensor), tensor));
   });
   model.message(8, (o) => o.string(1, "").int(2, opset));
   model.message(8, (o) => o.string(1, "com.microsoft").int(2, 1));
   for (const [key, value] of Object.entries(metadata)) model.message(14, (p) => p.string(1, key).string(2, value));
   return model.finish();
+}
+
+/** Tensors whose shapes are written too: where a map is resized, ONNX's own inference forgets what an open axis is called. */
+function forgotten({ nodes, outputs }: Graph): Tensor[] {
+  const told = new Set(outputs.values());
+  const maps = nodes.flatMap(({ op, outputs }) => (op.name === "Resize" ? outputs : []));
+  return maps.filter((map) => map.shape.some(isOpen) && !told.has(map));
 }
 
 /** What a node only passes on. */
