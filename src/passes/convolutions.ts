@@ -4,8 +4,12 @@ import { constantData, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import type { ConvAttrs, InputAttrs } from "../ops/conv.ts";
 
-/** Places of a map up to which a convolution of single places gains by blocks what bringing its maps there costs. */
+/**
+ * Places of a map up to which a convolution of single places gains by blocks of `wide` channels what bringing its maps there costs.  In
+ * narrower ones the kernels are no faster than a product.
+ */
 const fewPlaces = 196;
+const wide = 16;
 
 /**
  * Convolutions whose weights change, as in training, and their gradients by the input in blocks of `size` channels, the layout of the
@@ -47,7 +51,8 @@ function pays({ dtype, shape }: Tensor, map: Shape, size: number): boolean {
   if (dtype !== "float32" || shape.length !== 4) return false;
   const [outC, inC, ...kernel] = shape as number[];
   const [height, width] = map.slice(2) as number[];
-  return outC % size === 0 && inC % size === 0 && (kernel.some((k) => k > 1) || height * width <= fewPlaces);
+  if (outC % size !== 0 || inC % size !== 0) return false;
+  return kernel.some((k) => k > 1) || (size >= wide && height * width <= fewPlaces);
 }
 
 /** Weights as the kernels read them: for each block of outputs and each of inputs, [K · L, input, output].  [O, C, K, L] */

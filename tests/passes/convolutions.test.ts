@@ -26,8 +26,8 @@ function drawn({ x, w, bias: biased, ...options }: Case): Graph {
 }
 
 /** What is left of convolutions outside of blocks. */
-const left = (graph: Graph): string[] =>
-  convolutionsInBlocks(graph, 16).nodes.flatMap(({ op }) =>
+const left = (graph: Graph, size = 16): string[] =>
+  convolutionsInBlocks(graph, size).nodes.flatMap(({ op }) =>
     op.domain !== "com.microsoft.nchwc" && op.name.startsWith("Conv") ? [op.name] : [],
   );
 
@@ -83,6 +83,7 @@ test("convolutions that blocks do not suit stay as they are", () => {
   stays({ x: [2, 32, 9, 9], w: [24, 32, 3, 3], padding: 1 }); // channels that do not fill blocks
   stays({ x: [2, 24, 9, 9], w: [32, 24, 3, 3], padding: 1 });
   stays({ x: [2, 32, 28, 28], w: [32, 32, 1, 1] }); // single places of a large map
+  assert.deepEqual(left(drawn({ x: [2, 32, 7, 7], w: [32, 32, 1, 1] }), 8).sort(), ["Conv", "ConvInputGradient"]);
   const wide = drawn({ x: [2, 16, 9, 9], w: [16, 16, 1, 1], padding: 1 }); // a gradient whose padding would be negative
   assert.deepEqual(left(wide), ["ConvInputGradient"]);
   const grouped = drawn({ x: [2, 64, 9, 9], w: [64, 32, 3, 3], padding: 1, groups: 2 });
