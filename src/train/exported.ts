@@ -26,14 +26,14 @@ export interface Predictor extends ModelDescription {
   close(): Promise<void>;
 }
 
-/** A predictor of what computes logits; `at` is the file that they come from, for messages. */
+/** A predictor of what computes logits on a runtime, a few pictures at a time; `at` is the file that they come from, for messages. */
 export function predictorOf(
   description: ModelDescription,
-  { logits: compute, close, at }: { logits: Logits; close: () => Promise<void>; at?: string },
+  { runtime, run, close, at }: { runtime: Runtime; run: Logits; close: () => Promise<void>; at?: string },
 ): Predictor {
   const { classes, preprocessing } = description;
   const view = prepare(evaluateTransform(preprocessing));
-  const logits: Logits = async (data, shape) => checkAnswer(await compute(data, shape), at);
+  const logits: Logits = async (data, shape) => checkAnswer(await inPieces(runtime, data, shape, run), at);
   return {
     ...description,
     logits,
@@ -79,8 +79,7 @@ export async function openExported(
     // A softmax of logarithms gives the probabilities back.
     return output === "logits" ? values : values.map((p) => Math.log(Math.max(p, 1e-30)));
   };
-  const logits: Logits = (data, shape) => inPieces(runtime, data, shape, run);
-  return predictorOf(description, { logits, close: () => program.release(), at });
+  return predictorOf(description, { runtime, run, close: () => program.release(), at });
 }
 
 /** The bytes that normalised values came from.  [N, 3, H, W] -> [N, H, W, 3] */

@@ -13,7 +13,6 @@ import { isOnnx, openImported, openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
 import { fusedGraph, type ModelDescription } from "./model.ts";
 import { readModelMetadata } from "./model-metadata.ts";
-import { inPieces } from "./pieces.ts";
 
 export interface PredictorOptions extends NodeOptions {
   /** The model that plain weights, which do not say it themselves, are for; and its classes. */
@@ -65,8 +64,7 @@ async function openWeights(
     const found = await program.run({ image: { dtype: "float32", shape, data } }, { transfer: true });
     return found.logits.data as Float32Array;
   };
-  const logits: Logits = (data, shape) => inPieces(runtime, data, shape, run);
-  return predictorOf(description, { logits, close: () => runtime.close(), at: path });
+  return predictorOf(description, { runtime, run, close: () => runtime.close(), at: path });
 }
 
 async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
