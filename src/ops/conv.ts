@@ -221,15 +221,20 @@ function flippedConv(w: Tensor, dy: Tensor, kernel: number[], { strides, pads, d
             .reshape([group, outC / group, inC, ...kernel])
             .swapAxes(1, 2)
             .reshape([group * inC, outC / group, ...kernel]);
-  const reach = (i: number): number => dilations[i % spatial] * (kernel[i % spatial] - 1);
-  const turnedPads = pads.map((p, i) => reach(i) - p);
+  const around = turnedPads(kernel, { pads, dilations });
   // Where the padding was wider than the kernel reaches, the outermost places saw nothing but padding.
   const seen = kernel.reduce((d, _, i) => {
-    const [before, after] = [turnedPads[i], turnedPads[i + spatial]].map((p) => Math.min(0, p));
+    const [before, after] = [around[i], around[i + spatial]].map((p) => Math.min(0, p));
     return d.slice(i + 2, -before, known(d.shape[i + 2]) + after);
   }, dy);
-  return convOp(seen, swapped, undefined, { strides, pads: turnedPads.map((p) => Math.max(0, p)), dilations, group });
+  return convOp(seen, swapped, undefined, { strides, pads: around.map((p) => Math.max(0, p)), dilations, group });
 }
+
+/** The padding of a kernel that is turned round and takes every step: as far as it reaches, without what padded the map.  Starts, then ends. */
+export const turnedPads = (
+  kernel: readonly number[],
+  { pads, dilations }: Partial<ConvAttrs> & Pick<ConvAttrs, "pads">,
+): number[] => pads.map((p, i) => (dilations?.[i % kernel.length] ?? 1) * (kernel[i % kernel.length] - 1) - p);
 
 /** dy with zeros where a stride stepped over, so that a convolution can do what a transposed one does. */
 function apart(size: readonly number[], dy: Tensor, kernel: number[], { strides, pads, dilations }: ConvAttrs): Tensor {
@@ -326,6 +331,21 @@ function denseKernelGradient(x: Tensor, dy: Tensor, attrs: KernelAttrs): Tensor 
 export const kernelPlaces = (kernel: readonly number[]): number[][] =>
   kernel.reduce<number[][]>((all, k) => all.flatMap((p) => Array.from({ length: k }, (_, i) => [...p, i])), [[]]);
 
+/** What a place of a kernel reads, at each of its steps, of a map that is padded already.  [N, C, ...S] -> [N, C, ...sizes] */
+export const readPlace = (
+  map: Tensor,
+  place: readonly number[],
+  {
+    sizes,
+    strides,
+    dilations,
+  }: { sizes: readonly number[]; strides: readonly number[]; dilations?: readonly number[] },
+): Tensor =>
+  place.reduce((seen, k, i) => {
+    const start = k * (dilations?.[i] ?? 1);
+    return seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
+  }, map);
+
 /** dw as a product of dy with the slice of x that it read, for each place of the kernel. */
 function tapsOfKernel(x: Tensor, dy: Tensor, { kernel, strides, pads, dilations, group }: KernelAttrs): Tensor {
   const spatial = kernel.length;
@@ -335,11 +355,7 @@ function tapsOfKernel(x: Tensor, dy: Tensor, { kernel, strides, pads, dilations,
   const padded = pads.some((p) => p > 0)
     ? padAxes(x, { before: [0, 0, ...pads.slice(0, spatial)], after: [0, 0, ...pads.slice(spatial)] })
     : x;
-  const read = (map: Tensor, place: readonly number[]): Tensor =>
-    place.reduce((seen, k, i) => {
-      const start = k * dilations[i];
-      return seen.slice(i + 2, start, start + (sizes[i] - 1) * strides[i] + 1, strides[i]);
-    }, map);
+  const read = (map: Tensor, place: readonly number[]): Tensor => readPlace(map, place, { sizes, strides, dilations });
   const places = kernelPlaces(kernel);
   const shape = [outC, channels / group, ...kernel];
   // Small maps of all images side by side: larger products, and no sum over images.

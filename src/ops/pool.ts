@@ -3,7 +3,16 @@ import { dataOf } from "../graph/dtype.ts";
 import { known, type Shape, staticSize } from "../graph/shape.ts";
 import { constant, type OnnxForm, scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, equal } from "./compare.ts";
-import { channelsOf, checkWindow, convSize, convTransposeOp, eachAxis, kernelPlaces } from "./conv.ts";
+import {
+  channelsOf,
+  checkWindow,
+  convSize,
+  convTransposeOp,
+  eachAxis,
+  kernelPlaces,
+  readPlace,
+  turnedPads,
+} from "./conv.ts";
 import { type Draw, defineMany, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
 import { expand, expandLike, placeAlong, zerosLike } from "./move.ts";
@@ -129,9 +138,7 @@ export const maxPoolGradient: Draw<["x", "y", "dy"], PoolAttrs> = defineOp({
 function viewsOf(x: Tensor, y: Tensor, { kernel, strides, pads }: PoolAttrs, value: number): Tensor[] {
   const sizes = kernel.map((_, i) => known(y.shape[i + 2]));
   const padded = kernel.reduce((out, _, i) => out.pad(i + 2, pads[i], pads[i + kernel.length], { value }), x);
-  return kernelPlaces(kernel).map((place) =>
-    place.reduce((v, k, i) => v.slice(i + 2, k, k + (sizes[i] - 1) * strides[i] + 1, strides[i]), padded),
-  );
+  return kernelPlaces(kernel).map((place) => readPlace(padded, place, { sizes, strides }));
 }
 
 /** 1 where a place of the windows is the first that holds the maximum, else 0.  [N, C, ...S'] each */
@@ -176,7 +183,7 @@ export const averagePoolOp: Draw<["x"], AverageAttrs> = defineOp({
     const counts = constant(dataOf(x.dtype, windowSizes(x.shape, y.shape, attrs)), known2(y.shape), x.dtype);
     const shares = dy.div(counts);
     const { kernel, strides, pads } = attrs;
-    const turned = pads.map((p, i) => kernel[i % kernel.length] - 1 - p);
+    const turned = turnedPads(kernel, { pads });
     // With stride 1, each pixel sums a window of shares: an average of them, times their number.
     if (strides.some((s) => s > 1) || turned.some((p) => p < 0)) return { x: unpool([shares], x, attrs) };
     const average = averagePoolOp(shares, { kernel, strides, pads: turned, countPadding: true });

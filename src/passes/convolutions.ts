@@ -2,7 +2,7 @@ import { Graph, rewrite } from "../graph/graph.ts";
 import { known, type Shape } from "../graph/shape.ts";
 import { constantData, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
-import type { ConvAttrs, InputAttrs } from "../ops/conv.ts";
+import { type ConvAttrs, type InputAttrs, turnedPads } from "../ops/conv.ts";
 
 /**
  * Places of a map up to which a convolution of single places gains by blocks of `wide` channels what bringing its maps there costs.  In
@@ -22,24 +22,25 @@ export function convolutionsInBlocks(graph: Graph, size: number): Graph {
     reordered.set(x, made);
     return made;
   };
-  const convolve = (x: Tensor, kernel: Tensor, bias: Tensor | undefined, attrs: ConvAttrs): Tensor =>
-    fromBlocks(blockedConv(inBlocks(x), kernel, bias, attrs), { channelsLast: false });
+  const convolve = (map: Tensor, kernel: Tensor, bias: Tensor | undefined, attrs: ConvAttrs): Tensor[] => [
+    fromBlocks(blockedConv(map, kernel, bias, attrs), { channelsLast: false }),
+  ];
 
   const outputs = rewrite(graph.outputs, ({ op, attrs, outputs: [y] }, inputs) => {
     if (op.name === "Conv" && op.domain === "") {
       const [x, w, bias] = inputs as Tensor[];
       if (attrs.group > 1 || constantData(w)) return undefined;
-      if (isStem(w, size))
-        return [fromBlocks(blockedConv(x, stemInBlocks(w), bias, attrs as ConvAttrs), { channelsLast: false })];
-      if (!pays(w, y.shape, size)) return undefined;
-      return [convolve(x, kernelInBlocks(w, size), bias, attrs as ConvAttrs)];
+      if (isStem(w, size)) return convolve(x, stemInBlocks(w), bias, attrs as ConvAttrs);
+      return pays(w, y.shape, size)
+        ? convolve(inBlocks(x), kernelInBlocks(w, size), bias, attrs as ConvAttrs)
+        : undefined;
     }
     if (op.name === "ConvInputGradient") {
       const [w, dy] = inputs as Tensor[];
-      const { strides, dilations, group, pads } = attrs as InputAttrs;
-      const turned = pads.map((p, i) => dilations[i % 2] * (known(w.shape[2 + (i % 2)]) - 1) - p);
-      if (turned.some((p) => p < 0) || !pays(w, y.shape, size)) return undefined;
-      return [convolve(dy, turnedKernelInBlocks(w, size), undefined, { strides, dilations, group, pads: turned })];
+      const { size: _, ...walk } = attrs as InputAttrs;
+      const pads = turnedPads(w.shape.slice(2) as number[], walk);
+      if (pads.some((p) => p < 0) || !pays(w, y.shape, size)) return undefined;
+      return convolve(inBlocks(dy), turnedKernelInBlocks(w, size), undefined, { ...walk, pads });
     }
     return undefined;
   });
@@ -65,14 +66,6 @@ function kernelInBlocks(w: Tensor, size: number): Tensor {
     .reshape(w.shape);
 }
 
-/** Whether pictures are read, whose few channels the kernels take as they lie. */
-const isStem = ({ dtype, shape }: Tensor, size: number): boolean =>
-  dtype === "float32" && shape.length === 4 && known(shape[0]) % size === 0 && known(shape[1]) < size / 2;
-
-/** Weights of a stem as the kernels read them: for each block of outputs, [input, K · L, output].  [O, C, K, L] */
-const stemInBlocks = (w: Tensor): Tensor =>
-  toBlocks(w.reshape([1, w.shape[0], -1, 1]), { channelsLast: false }).reshape(w.shape);
-
 /** The same of the kernel that makes dx of dy: its places turned round, its channels exchanged.  [O, C, K, L] -> [C, O, K, L] */
 function turnedKernelInBlocks(w: Tensor, size: number): Tensor {
   const [outC, inC, ...kernel] = w.shape as number[];
@@ -85,3 +78,11 @@ function turnedKernelInBlocks(w: Tensor, size: number): Tensor {
     .flip(1)
     .reshape([inC, outC, ...kernel]);
 }
+
+/** Whether pictures are read, whose few channels the kernels take as they lie. */
+const isStem = ({ dtype, shape }: Tensor, size: number): boolean =>
+  dtype === "float32" && shape.length === 4 && known(shape[0]) % size === 0 && known(shape[1]) < size / 2;
+
+/** Weights of a stem as the kernels read them: for each block of outputs, [input, K · L, output].  [O, C, K, L] */
+const stemInBlocks = (w: Tensor): Tensor =>
+  toBlocks(w.reshape([1, w.shape[0], -1, 1]), { channelsLast: false }).reshape(w.shape);

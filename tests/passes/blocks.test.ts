@@ -6,9 +6,8 @@ import { OpenDim } from "../../src/graph/shape.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/index.ts";
 import { depthwiseInBlocks, simplify } from "../../src/passes/index.ts";
-import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { randn } from "../support/arrays.ts";
-import { as, difference, runtime } from "../support/check.ts";
+import { as, difference, runGraph } from "../support/check.ts";
 
 interface Case {
   batch: number;
@@ -42,13 +41,6 @@ function drawn({ batch, channels, size, kernel, stride = 1, dilation = 1, last =
 const left = (graph: Graph): number =>
   graph.nodes.filter(({ op, attrs }) => op.name.startsWith("Conv") && op.domain === "" && attrs.group > 1).length;
 
-async function run(graph: Graph, feeds: Record<string, HostTensor>, optimize: "all" | "extended") {
-  const program = await runtime.compile(graph, { optimize });
-  const outputs = (await program.run(feeds)) as Record<string, HostTensor>;
-  await program.release();
-  return outputs;
-}
-
 const cases: Readonly<Record<string, Case>> = {
   "as many channels as fill blocks": { batch: 2, channels: 32, size: [9, 7], kernel: 7 },
   "channels last": { batch: 2, channels: 16, size: [8, 8], kernel: 7, last: true },
@@ -69,7 +61,8 @@ for (const [what, one] of Object.entries(cases))
     const feeds = Object.fromEntries(
       [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]),
     );
-    const [wanted, got] = [await run(graph, feeds, "extended"), await run(graph, feeds, "all")];
+    const wanted = await runGraph(graph, feeds, { optimize: "extended" });
+    const got = await runGraph(graph, feeds);
     for (const name of Object.keys(wanted)) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
     const transposes = (g: Graph) => g.nodes.filter((node) => node.op.name === "Transpose").length;
     if (one.last) assert.equal(transposes(blocked), 0);

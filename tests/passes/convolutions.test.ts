@@ -5,9 +5,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { constant, input } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/index.ts";
 import { convolutionsInBlocks } from "../../src/passes/index.ts";
-import type { HostTensor } from "../../src/runtime/runtime.ts";
-import { randn } from "../support/arrays.ts";
-import { as, difference, runtime } from "../support/check.ts";
+import { difference, plainAndBlocked, randomFeeds } from "../support/check.ts";
 
 interface Case extends ConvOptions {
   x: readonly number[];
@@ -43,18 +41,7 @@ for (const [what, each] of Object.entries(cases))
   test(`a convolution with changing weights in blocks, ${what}`, { skip: process.arch !== "x64" }, async () => {
     const graph = drawn(each);
     assert.deepEqual(left(graph), []);
-    const feeds = Object.fromEntries(
-      [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]),
-    );
-    const run = async (optimize: "all" | "extended"): Promise<[Record<string, HostTensor>, boolean]> => {
-      const program = await runtime.compile(graph, { optimize, profile: true });
-      const results = (await program.run(feeds)) as Record<string, HostTensor>;
-      const blocked = (await program.profile()).some(({ op }) => op === "ReorderInput");
-      await program.release();
-      return [results, blocked];
-    };
-    const [[wanted, plain], [got, blocked]] = [await run("extended"), await run("all")];
-    assert.deepEqual([plain, blocked], [false, true]);
+    const [wanted, got] = await plainAndBlocked(graph, randomFeeds(graph));
     for (const name of ["y", "dx"]) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
   });
 
@@ -66,15 +53,7 @@ test("a stem reads pictures as they lie", { skip: process.arch !== "x64" }, asyn
     reordered.map(({ inputs: [x] }) => x?.shape),
     [[1, 32, 147, 1]],
   );
-  const feeds = Object.fromEntries(
-    [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]),
-  );
-  const [wanted, got] = await Promise.all(
-    (["extended", "all"] as const).map(async (optimize) => {
-      const program = await runtime.compile(graph, { optimize });
-      return (await program.run(feeds)) as Record<string, HostTensor>;
-    }),
-  );
+  const [wanted, got] = await plainAndBlocked(graph, randomFeeds(graph));
   assert.ok(difference(got.y, wanted.y) < 1e-5);
 });
 

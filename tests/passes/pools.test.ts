@@ -5,9 +5,8 @@ import { Graph } from "../../src/graph/graph.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { maxPool, type PoolOptions } from "../../src/ops/index.ts";
 import { poolsWithPlaces } from "../../src/passes/index.ts";
-import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { randn } from "../support/arrays.ts";
-import { as, difference, runtime } from "../support/check.ts";
+import { as, difference, runGraph } from "../support/check.ts";
 
 const cases: Record<string, PoolOptions & { x: readonly number[] }> = {
   "windows that overlap": { x: [2, 3, 9, 10], kernel: 3, stride: 2, padding: 1 },
@@ -30,13 +29,8 @@ for (const [what, { x: shape, ...options }] of Object.entries(cases))
     const drawn = as(randn(shape), "float32");
     const few = { ...drawn, data: (drawn.data as Float32Array<ArrayBuffer>).map((v) => Math.round(v)) };
     const feeds = { x: few, dy: as(randn(y.shape as number[]), "float32") };
-    const run = async (optimize: "all" | "extended"): Promise<Record<string, HostTensor>> => {
-      const program = await runtime.compile(graph, { optimize });
-      const results = (await program.run(feeds)) as Record<string, HostTensor>;
-      await program.release();
-      return results;
-    };
-    const [wanted, got] = [await run("extended"), await run("all")];
+    const wanted = await runGraph(graph, feeds, { optimize: "extended" });
+    const got = await runGraph(graph, feeds);
     for (const name of ["y", "dx"]) assert.ok(difference(got[name], wanted[name]) < 1e-6, name);
   });
 

@@ -7,7 +7,7 @@ import { gelu, linear, softmax } from "../../src/ops/index.ts";
 import { productsInBlocks } from "../../src/passes/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { randn } from "../support/arrays.ts";
-import { as, difference, runtime } from "../support/check.ts";
+import { as, difference, runGraph } from "../support/check.ts";
 
 const weights = (...shape: number[]): Tensor => constant(as(randn(shape), "float32").data, shape, "float32");
 const mlp = (x: Tensor, [dim, hidden]: readonly number[]) => {
@@ -17,15 +17,10 @@ const mlp = (x: Tensor, [dim, hidden]: readonly number[]) => {
 const count = (graph: Graph, name: string): number => graph.nodes.filter(({ op }) => op.name === name).length;
 
 /** What an engine gives that brings products into blocks, and one that does not. */
-async function both(graph: Graph, feeds: Record<string, HostTensor>) {
-  const results: Record<string, HostTensor>[] = [];
-  for (const optimize of ["all", "extended"] as const) {
-    const program = await runtime.compile(graph, { optimize });
-    results.push((await program.run(feeds)) as Record<string, HostTensor>);
-    await program.release();
-  }
-  return results;
-}
+const both = async (graph: Graph, feeds: Record<string, HostTensor>) => [
+  await runGraph(graph, feeds),
+  await runGraph(graph, feeds, { optimize: "extended" }),
+];
 
 test("the layers of an MLP are convolutions in blocks, reordered once before and once behind", {
   skip: process.arch !== "x64",

@@ -6,7 +6,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { bindShape, showShape } from "../../src/graph/shape.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { openNode } from "../../src/runtime/node.ts";
-import type { HostTensor } from "../../src/runtime/runtime.ts";
+import type { CompileOptions, HostTensor } from "../../src/runtime/runtime.ts";
 import { numbers, randn } from "./arrays.ts";
 
 /** One engine for each test file. */
@@ -31,12 +31,34 @@ export const as = (x: HostTensor, dtype: DType): HostTensor =>
   isFloat(x.dtype) ? { dtype, shape: x.shape, data: dataOf(dtype, numbers(x)) } : x;
 
 /** Runs a graph on the engine: outputs by name. */
-export async function runGraph(graph: Graph, feeds: Record<string, HostTensor>): Promise<Record<string, HostTensor>> {
-  const program = await runtime.compile(graph);
+export async function runGraph(
+  graph: Graph,
+  feeds: Record<string, HostTensor>,
+  options: CompileOptions = {},
+): Promise<Record<string, HostTensor>> {
+  const program = await runtime.compile(graph, options);
   const read = Object.fromEntries([...graph.inputs.keys()].map((name) => [name, feeds[name]]));
   const results = await program.run(read);
   await program.release();
   return results as Record<string, HostTensor>;
+}
+
+/** Random floats for all inputs of a graph. */
+export const randomFeeds = (graph: Graph): Record<string, HostTensor> =>
+  Object.fromEntries([...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]));
+
+/** What a graph gives as it is drawn, and as it is prepared for this processor, which is to bring some of it into blocks. */
+export async function plainAndBlocked(graph: Graph, feeds: Record<string, HostTensor>) {
+  const run = async (optimize: "all" | "extended"): Promise<[Record<string, HostTensor>, boolean]> => {
+    const program = await runtime.compile(graph, { optimize, profile: true });
+    const results = (await program.run(feeds)) as Record<string, HostTensor>;
+    const blocked = (await program.profile()).some(({ op }) => op === "ReorderInput");
+    await program.release();
+    return [results, blocked];
+  };
+  const [[wanted, plain], [got, blocked]] = [await run("extended"), await run("all")];
+  assert.deepEqual([plain, blocked], [false, true]);
+  return [wanted, got];
 }
 
 /** What `draw` computes from `xs`. */
