@@ -9,7 +9,7 @@ import { type ConvAttrs, type InputAttrs, turnedPads } from "../ops/conv.ts";
  * narrower ones the kernels are no faster than a product.
  */
 const fewPlaces = 196;
-const wide = 16;
+export const wide = 16;
 
 /**
  * Convolutions whose weights change, as in training, and their gradients by the input in blocks of `size` channels, the layout of the
@@ -57,17 +57,19 @@ function pays({ dtype, shape }: Tensor, map: Shape, size: number): boolean {
 }
 
 /** Weights as the kernels read them: for each block of outputs and each of inputs, [K · L, input, output].  [O, C, K, L] */
-function kernelInBlocks(w: Tensor, size: number): Tensor {
+export function kernelInBlocks(w: Tensor, size: number): Tensor {
   const [outC, inC, ...kernel] = w.shape as number[];
   const places = kernel[0] * kernel[1];
-  return toBlocks(w.reshape([1, outC, inC, places]), { channelsLast: false })
+  const outputs = toBlocks(w.reshape([1, outC, inC, places]), { channelsLast: false });
+  if (places === 1) return outputs.reshape(w.shape);
+  return outputs
     .reshape([outC / size, inC / size, size, places, size])
     .swapAxes(2, 3)
     .reshape(w.shape);
 }
 
 /** The same of the kernel that makes dx of dy: its places turned round, its channels exchanged.  [O, C, K, L] -> [C, O, K, L] */
-function turnedKernelInBlocks(w: Tensor, size: number): Tensor {
+export function turnedKernelInBlocks(w: Tensor, size: number): Tensor {
   const [outC, inC, ...kernel] = w.shape as number[];
   const places = kernel[0] * kernel[1];
   if (places === 1) return toBlocks(w.reshape([1, outC, 1, inC]), { channelsLast: true }).reshape([inC, outC, 1, 1]);

@@ -1,86 +1,181 @@
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
-import { isOpen, sameShape } from "../graph/shape.ts";
-import { constant, type Node, type Tensor } from "../graph/tensor.ts";
+import { isOpen, known, type Shape, sameShape, sizeOf } from "../graph/shape.ts";
+import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
+import { kernelInBlocks, turnedKernelInBlocks, wide } from "./convolutions.ts";
 import { valuesOf } from "./fold.ts";
 
-const activations = new Set("Gelu Relu Sigmoid Tanh HardSigmoid LeakyRelu Softplus Erf Exp Abs Neg".split(" "));
+/** Operations that work on each value alone, in whatever order values lie; of zeros and biases they make finite numbers. */
+const onEachValue = new Set(
+  "Add Sub Mul Gelu Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu Softplus Erf Exp Abs Neg".split(" "),
+);
 
-/** Whether a node works on each value alone, in whatever order values lie. */
-const isElementwise = ({ op }: Node): boolean => activations.has(op.name) && op.domain === "";
+/** Fewer rows than these are not worth the reordering: of rows and, where weights change, in every run of weights. */
+const fewest = { constant: 64, changing: 256 };
 
-/** Fewer rows than these are not worth the reordering. */
-const fewest = 64;
+const singlePlaces = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
 
 /**
- * Products of rows with constant weights that follow one another, with at most activations between them, as convolutions of single
- * places in blocks of `size` channels: the two layers of an MLP.  On x64 the engine's kernels for these are faster than its `Gemm`,
- * which first fills its whole result with the bias; bringing rows into blocks and back costs more than one product alone gains
- * (`docs/notes/0004-speed.md`).
+ * Products of rows with weights that follow one another, with nothing between them but what works on each value alone, as convolutions
+ * of single places in blocks of `size` channels: the two layers of an MLP, and in training the gradients of their inputs and weights.
+ * On x64 the engine's kernels for these are faster than its `Gemm`; bringing rows into blocks and back costs more than one product
+ * alone gains (`docs/notes/0004-speed.md`).
  */
 export function productsInBlocks(graph: Graph, size: number): Graph {
-  const chained = new Set<Node>();
-  for (const node of graph.nodes) {
-    const before = weighs(node, size) && producer(node.inputs[0]!);
-    if (before && weighs(before, size)) chained.add(node).add(before);
-  }
+  const chained = findChains(graph, size);
+  const layout = [...chained].some((node) => rowSumOf(node)) ? oneMap(size) : mapsByRows;
   /** The same values in blocks, for rows that have been there. */
-  const blocked = new Map<Tensor, Tensor>();
-  const filters = new Map<Tensor, Tensor>();
+  const maps = new Map<Tensor, Tensor>();
+  const filters = { plain: new Map<Tensor, Tensor>(), turned: new Map<Tensor, Tensor>() };
 
-  const inBlocks = (x: Tensor): Tensor | undefined => {
+  const mapOf = (x: Tensor): Tensor => {
     const rows = whereRows(x);
-    const found = blocked.get(rows);
-    if (found) return found;
-    const [width, channels] = rows.shape.slice(-2);
-    if (isOpen(width)) return undefined;
-    const made = toBlocks(rows.reshape([-1, 1, width, channels]), { channelsLast: true });
-    blocked.set(rows, made);
-    return made;
+    const map = maps.get(rows) ?? toBlocks(layout.placed(rows), { channelsLast: true });
+    maps.set(rows, map);
+    return map;
+  };
+  const rowsOf = (map: Tensor, { shape }: Tensor): Tensor => {
+    const y = layout.rows(fromBlocks(map, { channelsLast: true }), shape);
+    maps.set(whereRows(y), map);
+    return y;
+  };
+  const product = ({ x, weight, bias, turned }: Product): Tensor => {
+    const made = turned ? filters.turned : filters.plain;
+    const filter = made.get(weight) ?? filterOf(weight, turned, size);
+    made.set(weight, filter);
+    return blockedConv(mapOf(x), filter, bias, singlePlaces);
+  };
+  // A convolution sums over channels; here these are the rows.  Of the factor that lies in blocks the map is a filter as it is.
+  const rowSum = ({ a, b }: RowSum, bLies: boolean): Tensor => {
+    const [other, lying] = bLies ? [a, mapOf(b)] : [b, mapOf(a)];
+    const [rows, channels] = other.shape as number[];
+    const places = channels % size === 0 ? [channels / size, size] : [channels, 1];
+    const map = toBlocks(other.reshape([1, rows, ...places]), { channelsLast: false });
+    const filter = lying.reshape([lying.shape[1], -1, 1, 1]);
+    return fromBlocks(blockedConv(map, filter, undefined, singlePlaces), { channelsLast: bLies });
   };
 
-  const product = (node: Node, [x, w, bias]: readonly Tensor[]): Tensor | undefined => {
-    const map = inBlocks(x);
-    if (!map) return undefined;
-    const filter = filters.get(w) ?? blockedFilter(w, size);
-    filters.set(w, filter);
-    const z = blockedConv(map, filter, bias, { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 });
-    const y = fromBlocks(z, { channelsLast: true }).reshape(node.outputs[0].shape);
-    blocked.set(whereRows(y), z);
-    return y;
+  const onEach = (node: Node, inputs: readonly Tensor[]): Tensor | undefined => {
+    const read = inputs.map((x) => (isNumber(x) ? x : mapOf(x)));
+    const [first, ...others] = read.filter((x) => !isNumber(x));
+    return others.every(({ shape }) => sameShape(shape, first.shape)) ? redraw(node, read)[0] : undefined;
   };
 
   const outputs = rewrite(graph.outputs, (node, inputs) => {
-    const [x] = inputs as Tensor[];
-    if (isElementwise(node)) {
-      const map = blocked.get(whereRows(x));
-      if (!map) return undefined;
-      // Both are drawn; what nobody reads is in no graph.
-      const [y] = redraw(node, inputs);
-      blocked.set(y, redraw(node, [map, ...inputs.slice(1)])[0]);
-      return [y];
-    }
-    const y = chained.has(node) ? product(node, inputs as Tensor[]) : undefined;
-    return y && [y];
+    if (!chained.has(node)) return undefined;
+    const [y] = node.outputs;
+    const sum = rowSumOf(node, inputs);
+    if (sum) return [rowSum(sum, chained.has(whereRows(node.inputs[1]!).node)).reshape(y.shape)];
+    const found = productOf(node, inputs);
+    const map = found ? product(found) : onEach(node, inputs as Tensor[]);
+    return map && [rowsOf(map, y)];
   });
   return new Graph(graph.inputs, outputs);
 }
 
-/** Whether a node is x Wᵀ + b as `linear` draws it, with constants whose channels fill blocks, for enough rows. */
-function weighs({ op, attrs, inputs: [x, w, bias] }: Node, size: number): boolean {
-  const { alpha = 1, beta = 1, transA = false, transB = false } = attrs;
-  if (op.name !== "Gemm" || op.domain !== "" || alpha !== 1 || beta !== 1 || transA || !transB) return false;
-  const [rows] = x!.shape;
-  const fill = w!.shape.every((d) => (d as number) % size === 0);
-  // A convolution has a bias for each channel, where a product repeats one number.
-  const biased = !bias || sameShape(bias.shape, w!.shape.slice(0, 1));
-  return valuesOf(w) !== undefined && biased && fill && (isOpen(rows) || rows >= fewest);
+/** Rows times weights, x Wᵀ + b or, turned, x W.  x: [R, C], weight: [O, C] or, turned, [C, O], bias: [O] -> [R, O] */
+interface Product {
+  x: Tensor;
+  weight: Tensor;
+  bias?: Tensor;
+  turned: boolean;
 }
 
-/** The node that made what `x` is made of by activations and changes of shape. */
-function producer(x: Tensor): Node {
-  const { node } = whereRows(x);
-  return isElementwise(node) ? producer(node.inputs[0]!) : node;
+function productOf({ op, attrs, inputs }: Node, [x, weight, bias] = inputs): Product | undefined {
+  const { alpha = 1, beta = 1, transA = false, transB = false } = attrs;
+  if (op.name !== "Gemm" || op.domain !== "" || alpha !== 1 || beta !== 1 || transA) return undefined;
+  return { x: x!, weight: weight!, bias, turned: !transB };
+}
+
+/** Weights as the kernels read them: in blocks of outputs one channel after the other, its outputs side by side.  -> [O, C, 1, 1] */
+function filterOf(weight: Tensor, turned: boolean, size: number): Tensor {
+  const values = valuesOf(weight);
+  if (!values) {
+    const kernel = weight.reshape([...weight.shape, 1, 1]);
+    return turned ? turnedKernelInBlocks(kernel, size) : kernelInBlocks(kernel, size);
+  }
+  // The engine would reorder constants in every run.
+  const [length, width] = weight.shape as number[];
+  const [outputs, channels] = turned ? [width, length] : [length, width];
+  const filter = new Float32Array(values.length);
+  let at = 0;
+  for (let from = 0; from < outputs; from += size)
+    for (let c = 0; c < channels; c++)
+      for (let o = from; o < from + size; o++) filter[at++] = values[turned ? c * width + o : o * width + c];
+  return constant(filter, [outputs, channels, 1, 1], "float32");
+}
+
+/** Aᵀ B, a sum over all rows: a weight's gradient or, where A is a column of ones, a bias's.  a: [R, C], b: [R, D] */
+interface RowSum {
+  a: Tensor;
+  b: Tensor;
+}
+
+function rowSumOf({ op, attrs, inputs }: Node, [a, b, c] = inputs): RowSum | undefined {
+  if (op.domain !== "") return undefined;
+  if (op.name === "MatMul" && constantData(a!) && a!.rank === 2 && a!.shape[0] === 1 && b!.rank === 2)
+    return { a: a!.reshape([-1, 1]), b: b! };
+  const { alpha = 1, transA = false, transB = false } = attrs;
+  return op.name === "Gemm" && alpha === 1 && transA && !transB && !c ? { a: a!, b: b! } : undefined;
+}
+
+/** Products whose results are read where they lie in blocks, what reads them there, and what works on values in between. */
+function findChains(graph: Graph, size: number): Set<Node> {
+  const isFixed = [...graph.inputs.values()].every(({ shape }) => !shape.some(isOpen));
+  /** Whether weights may change: in narrow blocks they gain less than reordering them takes. */
+  const changes = isFixed && size >= wide;
+  const lying = new Map<Node, boolean>();
+  const mayLie = (x: Tensor): boolean => {
+    const { node } = whereRows(x);
+    const may =
+      lying.get(node) ?? (isWorthwhile(node, size, changes) || (isElementwise(node) && mapsOf(node).every(mayLie)));
+    lying.set(node, may);
+    return may;
+  };
+  const chained = new Set<Node>();
+  const add = (x: Tensor): void => {
+    const { node } = whereRows(x);
+    if (chained.has(node)) return;
+    chained.add(node);
+    if (isElementwise(node)) mapsOf(node).forEach(add);
+  };
+  for (const node of graph.nodes)
+    if (isWorthwhile(node, size, changes) && mayLie(node.inputs[0]!)) {
+      add(node.inputs[0]!);
+      chained.add(node);
+    }
+  // Sums over rows gain where one factor lies in blocks anyway.
+  const lies = (x: Tensor): boolean => chained.has(whereRows(x).node);
+  for (const node of changes ? graph.nodes : []) {
+    const sum = rowSumOf(node);
+    if (sum && (lies(sum.a) || lies(sum.b))) chained.add(node);
+  }
+  return chained;
+}
+
+/** Whether a node is a product of enough rows with weights that fill blocks, constant ones or, as in training, such as change. */
+function isWorthwhile(node: Node, size: number, changes: boolean): boolean {
+  const product = productOf(node);
+  if (!product || node.outputs[0].dtype !== "float32") return false;
+  const { x, weight, bias } = product;
+  // A convolution has a bias for each channel, where a product repeats one number.
+  const [rows, channels] = node.outputs[0].shape;
+  if (!weight.shape.every((d) => !isOpen(d) && d % size === 0) || (bias && !sameShape(bias.shape, [channels])))
+    return false;
+  // Rows become channels, which are reordered by fours.
+  if (!constantData(weight)) return changes && known(rows) >= fewest.changing && known(rows) % 4 === 0;
+  return isOpen(rows) ? !isOpen(whereRows(x).shape.at(-2)!) : rows >= fewest.constant;
+}
+
+const isNumber = ({ shape }: Tensor): boolean => shape.length <= 4 && shape.every((d) => d === 1);
+
+/** What an operation on each value reads besides single numbers. */
+const mapsOf = ({ inputs }: Node): Tensor[] => (inputs as Tensor[]).filter((x) => !isNumber(x));
+
+function isElementwise(node: Node): boolean {
+  if (!onEachValue.has(node.op.name) || node.op.domain !== "") return false;
+  const read = mapsOf(node);
+  return read.length > 0 && read.every(({ shape }) => sameShape(shape, node.outputs[0].shape));
 }
 
 /** What `x` was before it got another shape, as long as its last axis stayed. */
@@ -91,13 +186,32 @@ function whereRows(x: Tensor): Tensor {
   return rows;
 }
 
-/** Weights in blocks of outputs, in these of channels, in these one channel after the other with its outputs side by side.  [O, C] -> [O, C, 1, 1] */
-function blockedFilter(w: Tensor, size: number): Tensor {
-  const values = valuesOf(w)!;
-  const [outputs, channels] = w.shape as number[];
-  const filter = new Float32Array(values.length);
-  let at = 0;
-  for (let o = 0; o < outputs; o += size)
-    for (let c = 0; c < channels; c++) for (let i = 0; i < size; i++) filter[at++] = values[(o + i) * channels + c];
-  return constant(filter, [outputs, channels, 1, 1], "float32");
+/** How rows lie as places of maps. */
+interface Layout {
+  /** [...B, C] -> [N, H, W, C] */
+  placed(rows: Tensor): Tensor;
+  /** The way back. */
+  rows(map: Tensor, shape: Shape): Tensor;
 }
+
+/** Maps of as many places as the last axis but one, of any number. */
+const mapsByRows: Layout = {
+  placed: (rows) => rows.reshape([-1, 1, ...rows.shape.slice(-2)]),
+  rows: (map, shape) => map.reshape(shape),
+};
+
+/** One map of all rows, so that a convolution can sum over them: completed to blocks, as channels are. */
+const oneMap = (size: number): Layout => ({
+  placed: (rows) => {
+    const channels = rows.shape.at(-1)!;
+    const count = known(sizeOf(rows.shape.slice(0, -1)));
+    const over = count % size;
+    const whole = over === 0 ? rows : rows.reshape([count, channels]).pad(0, 0, size - over);
+    return whole.reshape([1, -1, size, channels]);
+  },
+  rows: (map, shape) => {
+    const flat = map.reshape([-1, shape.at(-1)!]);
+    const count = known(sizeOf(shape.slice(0, -1)));
+    return (flat.shape[0] === count ? flat : flat.slice(0, 0, count)).reshape(shape);
+  },
+});

@@ -96,7 +96,7 @@ function forProcessor(graph: Graph, blocks?: number): Graph {
 }
 
 /** How many channels this processor's kernels have in a block, 8 or 16: seen where the ninth value of two places comes to lie. */
-async function blockSize(runtime: Runtime): Promise<number> {
+export async function blockSize(runtime: Runtime): Promise<number> {
   const x = input([1, 16, 1, 2]);
   const program = await runtime.compile(new Graph([["x", x]], [["y", toBlocks(x, { channelsLast: false })]]));
   const data = Float32Array.from({ length: 32 }, (_, i) => i % 2);

@@ -5,7 +5,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { constant, input } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/index.ts";
 import { convolutionsInBlocks } from "../../src/passes/index.ts";
-import { difference, plainAndBlocked, randomFeeds } from "../support/check.ts";
+import { difference, plainAndBlocked, randomFeeds, withoutWideBlocks } from "../support/check.ts";
 
 interface Case extends ConvOptions {
   x: readonly number[];
@@ -38,7 +38,7 @@ const cases: Record<string, Case> = {
 };
 
 for (const [what, each] of Object.entries(cases))
-  test(`a convolution with changing weights in blocks, ${what}`, { skip: process.arch !== "x64" }, async () => {
+  test(`a convolution with changing weights in blocks, ${what}`, { skip: withoutWideBlocks }, async () => {
     const graph = drawn(each);
     assert.deepEqual(left(graph), []);
     const [wanted, got] = await plainAndBlocked(graph, randomFeeds(graph));

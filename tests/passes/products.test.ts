@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { gradients } from "../../src/autodiff/gradients.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
-import { gelu, linear, softmax } from "../../src/ops/index.ts";
+import { gelu, linear, silu, softmax } from "../../src/ops/index.ts";
 import { productsInBlocks } from "../../src/passes/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { randn } from "../support/arrays.ts";
-import { as, difference, runGraph } from "../support/check.ts";
+import { as, difference, plainAndBlocked, randomFeeds, runGraph, withoutWideBlocks } from "../support/check.ts";
 
 const weights = (...shape: number[]): Tensor => constant(as(randn(shape), "float32").data, shape, "float32");
 const mlp = (x: Tensor, [dim, hidden]: readonly number[]) => {
@@ -58,4 +59,60 @@ test("a product alone, few rows, channels that fill no blocks, a bias that repea
   stay(few, mlp(few, [32, 64]).y);
   const w = input([64, 32]);
   stay(x, linear(linear(x, w), weights(32, 64)), [["w", w]]);
+});
+
+/** An MLP of weights that change, [dim, hidden, dim], and its gradients. */
+function training(shape: readonly number[], hidden: number, act = gelu): Graph {
+  const dim = shape.at(-1)!;
+  const x = input(shape);
+  const params = [input([hidden, dim]), input([hidden]), input([dim, hidden]), input([dim])];
+  const [w1, b1, w2, b2] = params;
+  const y = linear(act(linear(x, w1, b1)), w2, b2);
+  const dy = input(y.shape);
+  const names = ["x", "w1", "b1", "w2", "b2"];
+  const reached = gradients(y, [x, ...params], { seed: dy });
+  return new Graph(
+    [...names.map((name, i) => [name, [x, ...params][i]] as const), ["dy", dy]],
+    [["y", y], ...names.map((name, i) => [`d${name}`, reached[i]] as const)],
+  );
+}
+
+for (const [what, shape] of Object.entries({ "rows that fill blocks": [2, 144, 32], "rows that do not": [4, 89, 32] }))
+  test(`an MLP in training and its gradients in blocks, ${what}`, { skip: withoutWideBlocks }, async () => {
+    const graph = training(shape, 48);
+    const made = productsInBlocks(graph, 16);
+    // Two products forward, two of their inputs' gradients, two of their weights' and one of a bias's.
+    assert.deepEqual(
+      ["Gemm", "Conv"].map((name) => count(made, name)),
+      [0, 7],
+    );
+    const [wanted, got] = await plainAndBlocked(graph, randomFeeds(graph));
+    for (const name of graph.outputs.keys()) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
+  });
+
+test("a gate of two products in training", { skip: withoutWideBlocks }, async () => {
+  const x = input([256, 32]);
+  const [gate, value, out] = [input([64, 32]), input([64, 32]), input([32, 64])];
+  const y = linear(silu(linear(x, gate)).mul(linear(x, value)), out);
+  const dy = input(y.shape);
+  const reached = gradients(y, [x, gate, value, out], { seed: dy });
+  const graph = new Graph(Object.entries({ x, gate, value, out, dy }), [
+    ["y", y],
+    ...reached.map((d, i) => [`d${i}`, d] as const),
+  ]);
+  assert.equal(count(productsInBlocks(graph, 16), "Gemm"), 0);
+  const [wanted, got] = await plainAndBlocked(graph, randomFeeds(graph));
+  for (const name of graph.outputs.keys()) assert.ok(difference(got[name], wanted[name]) < 1e-5, name);
+});
+
+test("in training few rows, narrow blocks, what mixes channels and what could make no number stay", () => {
+  const products = (graph: Graph, size = 16): number => count(productsInBlocks(graph, size), "Gemm");
+  const all = 6;
+  assert.equal(products(training([252, 32], 64)), all);
+  assert.equal(products(training([258, 32], 64)), all); // rows are reordered by fours
+  assert.equal(products(training([256, 32], 64)), 0);
+  assert.equal(products(training([256, 32], 64), 8), all);
+  assert.equal(products(training([256, 32], 64, softmax)), all);
+  // Rows are completed with zeros.
+  assert.equal(products(training([256, 32], 64, (x) => x.div(x))), all);
 });

@@ -5,13 +5,17 @@ import { type DType, dataOf, isFloat } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { bindShape, showShape } from "../../src/graph/shape.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
-import { openNode } from "../../src/runtime/node.ts";
+import { blockSize, openNode } from "../../src/runtime/node.ts";
 import type { CompileOptions, HostTensor } from "../../src/runtime/runtime.ts";
 import { numbers, randn } from "./arrays.ts";
 
 /** One engine for each test file. */
 export const runtime = await openNode({ threads: 1 });
 after(() => runtime.close());
+
+/** Why a test cannot run that needs blocks of 16 channels: `skip` of a test. */
+export const withoutWideBlocks =
+  process.arch !== "x64" || (await blockSize(runtime)) < 16 ? "this processor has no blocks of 16 channels" : false;
 
 export type Drawing = (...xs: Tensor[]) => Tensor;
 
