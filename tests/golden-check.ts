@@ -102,25 +102,26 @@ const kinks = new Set(
 
 /** u(name): numbers in [-1, 1) from mulberry32 seeded with the name's hash. */
 export function uniform(name: string, size: number): Float64Array {
-  let state = fnv1a(name);
-  return Float64Array.from({ length: size }, () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
+  const u = new Float64Array(size);
+  let state = fnv1a(name) | 0;
+  for (let i = 0; i < size; i++) {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return 2 * (((t ^ (t >>> 14)) >>> 0) / 4294967296) - 1;
-  });
+    u[i] = 2 * (((t ^ (t >>> 14)) >>> 0) / 4294967296) - 1;
+  }
+  return u;
 }
 
 /** The value that the rule gives to a weight called `name`. */
 export function goldenWeight(name: string, shape: readonly number[]): Float32Array<ArrayBuffer> {
   const u = uniform(name, staticSize(shape));
-  if (shape.length >= 2) {
-    const scale = Math.sqrt(3 / staticSize(shape.slice(1)));
-    return Float32Array.from(u, (x) => x * scale);
-  }
-  const shifted = name.endsWith("bias") || name.endsWith("running_mean");
-  return Float32Array.from(u, (x) => (shifted ? 0 : 1) + 0.2 * x);
+  const aroundZero = shape.length >= 2 || name.endsWith("bias") || name.endsWith("running_mean");
+  const scale = shape.length >= 2 ? Math.sqrt(3 / staticSize(shape.slice(1))) : 0.2;
+  const weight = new Float32Array(u.length);
+  // A plain loop, as above: with `Float32Array.from` these numbers took three quarters of a golden file's time.
+  for (let i = 0; i < u.length; i++) weight[i] = (aroundZero ? 0 : 1) + scale * u[i];
+  return weight;
 }
 
 /** The model that a golden file is about: its whole name, or what stands before a trailing image size. */
