@@ -4,12 +4,11 @@ import { constantData, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import { type ConvAttrs, type InputAttrs, turnedPads } from "../ops/conv.ts";
 
-/**
- * Places of a map up to which a convolution of single places gains by blocks of `wide` channels what bringing its maps there costs.  In
- * narrower ones the kernels are no faster than a product.
- */
-const fewPlaces = 196;
+/** Channels of the blocks whose kernels are faster than a product. */
 export const wide = 16;
+
+/** Places of a map up to which a convolution of single places gains by such blocks what bringing its maps there costs. */
+const fewPlaces = 196;
 
 /**
  * Convolutions whose weights change, as in training, and their gradients by the input in blocks of `size` channels, the layout of the

@@ -1,5 +1,5 @@
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
-import { isOpen, known, type Shape, sameShape, sizeOf } from "../graph/shape.ts";
+import { type Dim, isOpen, known, type Shape, sameShape, sizeOf } from "../graph/shape.ts";
 import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import { kernelInBlocks, turnedKernelInBlocks, wide } from "./convolutions.ts";
@@ -22,8 +22,8 @@ const singlePlaces = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], g
  * alone gains (`docs/notes/0004-speed.md`).
  */
 export function productsInBlocks(graph: Graph, size: number): Graph {
-  const chained = findChains(graph, size);
-  const layout = [...chained].some((node) => rowSumOf(node)) ? oneMap(size) : mapsByRows;
+  const { chained, sums } = findChains(graph, size);
+  const layout = sums.size > 0 ? oneMap(size) : mapsByRows;
   /** The same values in blocks, for rows that have been there. */
   const maps = new Map<Tensor, Tensor>();
   const filters = { plain: new Map<Tensor, Tensor>(), turned: new Map<Tensor, Tensor>() };
@@ -46,13 +46,13 @@ export function productsInBlocks(graph: Graph, size: number): Graph {
     return blockedConv(mapOf(x), filter, bias, singlePlaces);
   };
   // A convolution sums over channels; here these are the rows.  Of the factor that lies in blocks the map is a filter as it is.
-  const rowSum = ({ a, b }: RowSum, bLies: boolean): Tensor => {
-    const [other, lying] = bLies ? [a, mapOf(b)] : [b, mapOf(a)];
+  const rowSum = ({ a, b }: RowSum, lies: "a" | "b"): Tensor => {
+    const [other, lying] = lies === "b" ? [a, mapOf(b)] : [b, mapOf(a)];
     const [rows, channels] = other.shape as number[];
     const places = channels % size === 0 ? [channels / size, size] : [channels, 1];
     const map = toBlocks(other.reshape([1, rows, ...places]), { channelsLast: false });
     const filter = lying.reshape([lying.shape[1], -1, 1, 1]);
-    return fromBlocks(blockedConv(map, filter, undefined, singlePlaces), { channelsLast: bLies });
+    return fromBlocks(blockedConv(map, filter, undefined, singlePlaces), { channelsLast: lies === "b" });
   };
 
   const onEach = (node: Node, inputs: readonly Tensor[]): Tensor | undefined => {
@@ -62,10 +62,10 @@ export function productsInBlocks(graph: Graph, size: number): Graph {
   };
 
   const outputs = rewrite(graph.outputs, (node, inputs) => {
-    if (!chained.has(node)) return undefined;
     const [y] = node.outputs;
-    const sum = rowSumOf(node, inputs);
-    if (sum) return [rowSum(sum, chained.has(whereRows(node.inputs[1]!).node)).reshape(y.shape)];
+    const lies = sums.get(node);
+    if (lies) return [rowSum(rowSumOf(node, inputs)!, lies).reshape(y.shape)];
+    if (!chained.has(node)) return undefined;
     const found = productOf(node, inputs);
     const map = found ? product(found) : onEach(node, inputs as Tensor[]);
     return map && [rowsOf(map, y)];
@@ -119,8 +119,14 @@ function rowSumOf({ op, attrs, inputs }: Node, [a, b, c] = inputs): RowSum | und
   return op.name === "Gemm" && alpha === 1 && transA && !transB && !c ? { a: a!, b: b! } : undefined;
 }
 
-/** Products whose results are read where they lie in blocks, what reads them there, and what works on values in between. */
-function findChains(graph: Graph, size: number): Set<Node> {
+interface Chains {
+  /** Products whose results are read where they lie in blocks, those that read them there, and what works on values in between. */
+  chained: Set<Node>;
+  /** Sums over rows of which a factor lies there anyway, and which one. */
+  sums: Map<Node, "a" | "b">;
+}
+
+function findChains(graph: Graph, size: number): Chains {
   const isFixed = [...graph.inputs.values()].every(({ shape }) => !shape.some(isOpen));
   /** Whether weights may change: in narrow blocks they gain less than reordering them takes. */
   const changes = isFixed && size >= wide;
@@ -144,14 +150,19 @@ function findChains(graph: Graph, size: number): Set<Node> {
       add(node.inputs[0]!);
       chained.add(node);
     }
-  // Sums over rows gain where one factor lies in blocks anyway.
   const lies = (x: Tensor): boolean => chained.has(whereRows(x).node);
+  const sums = new Map<Node, "a" | "b">();
   for (const node of changes ? graph.nodes : []) {
     const sum = rowSumOf(node);
-    if (sum && (lies(sum.a) || lies(sum.b))) chained.add(node);
+    if (!sum || !canBeChannels(sum.b.shape[0])) continue;
+    if (lies(sum.b)) sums.set(node, "b");
+    else if (lies(sum.a)) sums.set(node, "a");
   }
-  return chained;
+  return { chained, sums };
 }
+
+/** Whether as many rows can be what a convolution sums over: the engine reorders channels by fours. */
+const canBeChannels = (rows: Dim): boolean => known(rows) % 4 === 0;
 
 /** Whether a node is a product of enough rows with weights that fill blocks, constant ones or, as in training, such as change. */
 function isWorthwhile(node: Node, size: number, changes: boolean): boolean {
@@ -162,8 +173,7 @@ function isWorthwhile(node: Node, size: number, changes: boolean): boolean {
   const [rows, channels] = node.outputs[0].shape;
   if (!weight.shape.every((d) => !isOpen(d) && d % size === 0) || (bias && !sameShape(bias.shape, [channels])))
     return false;
-  // Rows become channels, which are reordered by fours.
-  if (!constantData(weight)) return changes && known(rows) >= fewest.changing && known(rows) % 4 === 0;
+  if (!constantData(weight)) return changes && known(rows) >= fewest.changing && canBeChannels(rows);
   return isOpen(rows) ? !isOpen(whereRows(x).shape.at(-2)!) : rows >= fewest.constant;
 }
 

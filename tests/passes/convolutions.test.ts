@@ -7,6 +7,8 @@ import { type ConvOptions, conv } from "../../src/ops/index.ts";
 import { convolutionsInBlocks } from "../../src/passes/index.ts";
 import { difference, plainAndBlocked, randomFeeds, withoutWideBlocks } from "../support/check.ts";
 
+const skip = await withoutWideBlocks();
+
 interface Case extends ConvOptions {
   x: readonly number[];
   w: readonly number[];
@@ -38,7 +40,7 @@ const cases: Record<string, Case> = {
 };
 
 for (const [what, each] of Object.entries(cases))
-  test(`a convolution with changing weights in blocks, ${what}`, { skip: withoutWideBlocks }, async () => {
+  test(`a convolution with changing weights in blocks, ${what}`, { skip }, async () => {
     const graph = drawn(each);
     assert.deepEqual(left(graph), []);
     const [wanted, got] = await plainAndBlocked(graph, randomFeeds(graph));

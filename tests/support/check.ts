@@ -14,7 +14,7 @@ export const runtime = await openNode({ threads: 1 });
 after(() => runtime.close());
 
 /** Why a test cannot run that needs blocks of 16 channels: `skip` of a test. */
-export const withoutWideBlocks =
+export const withoutWideBlocks = async (): Promise<string | false> =>
   process.arch !== "x64" || (await blockSize(runtime)) < 16 ? "this processor has no blocks of 16 channels" : false;
 
 export type Drawing = (...xs: Tensor[]) => Tensor;
