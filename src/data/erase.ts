@@ -1,4 +1,4 @@
-import { fastNormal } from "../base/fast-random.ts";
+import { fastNormal, oneByOne } from "../base/fast-random.ts";
 import { checkNumbers, isShare } from "../base/options.ts";
 import type { Random } from "../base/philox.ts";
 import { isCount } from "../graph/shape.ts";
@@ -38,7 +38,7 @@ export function randomErase(
   const { prob, mode = "pixel", count: most = 1, area = [0.02, 1 / 3], minAspect = 0.3 } = options;
   if (random.uniform() >= prob) return;
   const count = most === 1 ? 1 : 1 + random.below(most);
-  const noise = mode === "const" ? () => 0 : fastNormal(random);
+  const noise = mode === "const" ? () => 0 : oneByOne(fastNormal(random));
   for (let n = 0; n < count; n++) {
     for (let attempt = 0; attempt < 10; attempt++) {
       const target = (random.between(area[0], area[1]) * height * width) / count;

@@ -1,23 +1,29 @@
-import { fastNormal, fastUniform } from "../base/fast-random.ts";
+import { fastNormal, fastUniform, oneByOne, type RandomChunks } from "../base/fast-random.ts";
 import type { Random } from "../base/philox.ts";
+import { staticSize } from "../graph/shape.ts";
 
 /** Fills a new parameter.  The same shape and the same random stream give the same numbers. */
 export type Initializer = (shape: readonly number[], random: Random) => Float32Array<ArrayBuffer>;
 
-function fill(shape: readonly number[], value: () => number): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
-  for (let i = 0; i < values.length; i++) values[i] = value();
+/** Values of random numbers, made by the chunk. */
+function fill(shape: readonly number[], next: RandomChunks): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(staticSize(shape));
+  const chunk = new Float64Array(4096);
+  for (let at = 0; at < values.length; at += chunk.length) {
+    next(chunk);
+    values.set(chunk.subarray(0, values.length - at), at);
+  }
   return values;
 }
 
 /** Inputs of one output: all axes of a weight but the first.  [O, I, ...K] */
-const fanIn = (shape: readonly number[]): number => shape.slice(1).reduce((a, b) => a * b, 1);
+const fanIn = (shape: readonly number[]): number => staticSize(shape.slice(1));
 
 /** One value everywhere. */
 export const fixed =
   (value: number): Initializer =>
   (shape) =>
-    fill(shape, () => value);
+    new Float32Array(staticSize(shape)).fill(value);
 export const zeros = fixed(0);
 export const ones = fixed(1);
 
@@ -28,15 +34,18 @@ export const normal =
   (std = 0.02): Initializer =>
   (shape, random) => {
     const next = fastNormal(random);
-    return fill(shape, () => std * next());
+    return fill(shape, (chunk) => {
+      next(chunk);
+      for (let i = 0; i < chunk.length; i++) chunk[i] *= std;
+    });
   };
 
 /** Normal, drawn again beyond two deviations, as TensorFlow and JAX have it: what is left deviates by 0.88 of `std`. */
 export const truncatedNormal =
   (std: number): Initializer =>
   (shape, random) => {
-    const next = fastNormal(random);
-    return fill(shape, () => {
+    const next = oneByOne(fastNormal(random));
+    return new Float32Array(staticSize(shape)).map(() => {
       let x = next();
       while (Math.abs(x) > 2) x = next();
       return std * x;
@@ -51,7 +60,10 @@ const uniform =
   (limit: number): Initializer =>
   (shape, random) => {
     const next = fastUniform(random);
-    return fill(shape, () => limit * (2 * next() - 1));
+    return fill(shape, (chunk) => {
+      next(chunk);
+      for (let i = 0; i < chunk.length; i++) chunk[i] = limit * (2 * chunk[i] - 1);
+    });
   };
 
 /** Uniform in ±1/√fan-in, PyTorch's default for linear layers and convolutions. */

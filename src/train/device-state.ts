@@ -11,10 +11,15 @@ export class DeviceState {
     this.#runtime = runtime;
   }
 
-  static async upload(runtime: Runtime, tensors: Tensors): Promise<DeviceState> {
+  /** With `transfer` the values are handed over, not copied, and are gone here. */
+  static async upload(runtime: Runtime, tensors: Tensors, { transfer = false } = {}): Promise<DeviceState> {
     const state = new DeviceState(runtime);
-    for (const [name, { shape, data }] of tensors)
-      state.#tensors.set(name, await runtime.upload({ dtype: "float32", shape, data }));
+    /** The last of those that share values, which moving averages do at first with what they follow. */
+    const last = new Map(Array.from(tensors, ([name, { data }]) => [data.buffer, name]));
+    for (const [name, { shape, data }] of tensors) {
+      const options = { transfer: transfer && last.get(data.buffer) === name };
+      state.#tensors.set(name, await runtime.upload({ dtype: "float32", shape, data }, options));
+    }
     return state;
   }
 

@@ -87,8 +87,8 @@ export function initialState(
     });
   return new Map(
     state.map(({ name, kind, path, shape }) => {
-      const data =
-        kind === "slot" ? new Float32Array(staticSize(shape)) : (weights.get(path) as Float32Array<ArrayBuffer>);
+      // Zeros are written, so that their memory is there before a first step asks for it page by page.
+      const data = kind === "slot" ? new Float32Array(staticSize(shape)).fill(0) : weights.get(path)!;
       return [name, { dtype: "float32", shape, data }];
     }),
   );

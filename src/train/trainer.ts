@@ -73,10 +73,13 @@ export class Trainer {
       const { shape, data } = start.tensors.get(path)!;
       return [path, constant(data, shape, "float32")];
     });
-    const program = await (early ?? compile(runtime, step.graph.bind(new Map(frozen)), "train", emit));
-    // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
-    const infer = await compile(runtime, inferenceGraph(prepared.model, config.imageSize), "evaluate", emit);
-    const trainer = new Trainer(parts, start, await DeviceState.upload(runtime, start.tensors), program, infer);
+    const [program, infer] = await Promise.all([
+      early ?? compile(runtime, step.graph.bind(new Map(frozen)), "train", emit),
+      // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
+      compile(runtime, inferenceGraph(prepared.model, config.imageSize), "evaluate", emit),
+    ]);
+    const state = await DeviceState.upload(runtime, start.tensors, { transfer: true });
+    const trainer = new Trainer(parts, start, state, program, infer);
     const { batch } = config;
     emit({
       type: "begin",

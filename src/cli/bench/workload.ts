@@ -101,9 +101,9 @@ async function openTraining(
   const { graph, state } = drawn;
   const compiling = runtime.compile(graph, { profile });
   compiling.catch(() => {}); // told below
-  const initial = initialWeights(model, 0); // while the engine's thread compiles
+  const initial = initialState(drawn, initialWeights(model, 0)); // while the engine's thread compiles
   const program = await compiling;
-  const held = await DeviceState.upload(runtime, initialState(drawn, initial));
+  const held = await DeviceState.upload(runtime, initial, { transfer: true });
   const image = await runtime.upload(pictures(shape));
   const target = await runtime.upload({
     dtype: "int32",
