@@ -9,12 +9,12 @@ export function checkRun(
   { outputs: wanted, keep = [] }: RunOptions,
 ): void {
   const details = [...missing(inputs, feeds), ...misfits(inputs, feeds)];
-  const computed = wanted ?? outputs.map((port) => port.name);
-  for (const name of computed)
-    if (!outputs.some((port) => port.name === name)) details.push(`there is no output "${name}"`);
-  if (computed.length === 0) details.push("no output is asked for");
+  const given = new Set(outputs.map((port) => port.name));
+  const computed = wanted ? new Set(wanted) : given;
+  for (const name of computed) if (!given.has(name)) details.push(`there is no output "${name}"`);
+  if (computed.size === 0) details.push("no output is asked for");
   for (const name of keep)
-    if (!computed.includes(name)) details.push(`"${name}" is to be kept, but is not among the outputs`);
+    if (!computed.has(name)) details.push(`"${name}" is to be kept, but is not among the outputs`);
   if (details.length === 0) return;
   throw new UsageError({
     message: details.length === 1 ? `the program cannot run: ${details[0]}` : "the program cannot run",
@@ -41,8 +41,9 @@ function missing(inputs: readonly Port[], feeds: Feeds): string[] {
 }
 
 function misfits(inputs: readonly Port[], feeds: Feeds): string[] {
+  const ports = new Map(inputs.map((port) => [port.name, port]));
   return Object.entries(feeds).flatMap(([name, value]) => {
-    const port = inputs.find((input) => input.name === name);
+    const port = ports.get(name);
     if (!port) return [`there is no input "${name}"`];
     if (!value) return []; // told of as missing
     const { dtype, shape } = value;

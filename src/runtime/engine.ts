@@ -167,10 +167,11 @@ export class Engine {
     if (!halts || keep.size === 0 || !known)
       return (await session.run(feeds, [...wanted])) as Record<string, Ort.Tensor>;
     const fetches: Record<string, Ort.Tensor> = {};
-    const fed = Object.values(feeds);
+    const [fed, again] = [new Set<Ort.Tensor>(), new Set<Ort.Tensor>()];
+    for (const tensor of Object.values(feeds)) (fed.has(tensor) ? again : fed).add(tensor);
     for (const { name, dtype, shape } of ports) {
       const over = feeds[inPlace[name]];
-      if (over && keep.has(name) && given.has(over) && fed.indexOf(over) === fed.lastIndexOf(over)) {
+      if (over && keep.has(name) && given.has(over) && !again.has(over)) {
         fetches[name] = over;
         continue;
       }
