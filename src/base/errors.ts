@@ -44,6 +44,28 @@ export class UsageError extends OrielError {
   }
 }
 
+/** An error in a message from one thread to another, which carries no classes. */
+export interface WireError {
+  code: string;
+  facts: ErrorFacts;
+}
+
+/** `code` is that of errors that are not Oriel's. */
+export function toWire(error: unknown, code: string): WireError {
+  if (!(error instanceof OrielError))
+    return {
+      code,
+      facts: error instanceof Error ? { message: error.message, cause: error } : { message: String(error) },
+    };
+  const { cause, ...facts } = error.facts;
+  return { code: error.code, facts: cause instanceof Error ? { ...facts, cause } : facts };
+}
+
+export function fromWire({ code, facts }: WireError): OrielError {
+  if (code === "usage") return new UsageError(facts);
+  return code === "shape" ? new ShapeError(facts) : new OrielError(code, facts);
+}
+
 /** A fault of ours: the message asks for a report. */
 export const internal = (message: string): OrielError => new OrielError("internal", `internal: ${message}`);
 

@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { OrielError } from "../base/errors.ts";
+import { fromWire, OrielError } from "../base/errors.ts";
 import { batchMaker, type Host, type Job, type Made, type MakerConfig } from "./batch-maker.ts";
 import type { FromWorker, ToWorker } from "./loader-worker.ts";
 
@@ -52,7 +52,7 @@ export function workerLane(config: MakerConfig, host: Host): Lane {
   let stopped = false;
   worker.on("message", (message: FromWorker) => {
     if (message.type === "made") done()?.resolve(message.made);
-    else if (message.type === "failed") done()?.reject(message.error);
+    else if (message.type === "failed") done()?.reject(fromWire(message.error));
     else if (message.type === "decoded") host.decoded(message.index, message.image);
     else if (message.type === "broken") host.broken(message.index, message.reason);
     else host.fetch(message.index).then((fetched) => post({ type: "fetched", id: message.id, fetched }));

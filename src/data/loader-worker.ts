@@ -1,5 +1,6 @@
 /** The thread that makes batches: jobs come in, batches go out, in the order of the jobs. */
 import { parentPort, workerData } from "node:worker_threads";
+import { toWire, type WireError } from "../base/errors.ts";
 import { batchMaker, type Fetched, type Job, type Made, type MakerConfig } from "./batch-maker.ts";
 import { decodeNode } from "./decode-node.ts";
 import type { Image } from "./image.ts";
@@ -14,7 +15,7 @@ export type FromWorker =
   | { type: "decoded"; index: number; image: Image }
   | { type: "broken"; index: number; reason: string }
   | { type: "made"; made: Made }
-  | { type: "failed"; error: unknown };
+  | { type: "failed"; error: WireError };
 
 if (parentPort) {
   const port = parentPort;
@@ -40,7 +41,7 @@ if (parentPort) {
       const { image, label, index, target } = made;
       send({ type: "made", made }, [image.buffer, label.buffer, index.buffer, ...(target ? [target.buffer] : [])]);
     } catch (error) {
-      send({ type: "failed", error });
+      send({ type: "failed", error: toWire(error, "loader") });
     }
   };
   port.on("message", (message: ToWorker) => {

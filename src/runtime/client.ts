@@ -1,4 +1,4 @@
-import { OrielError, UsageError } from "../base/errors.ts";
+import { fromWire, OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { checkRun, foreignTensor } from "./check-run.ts";
@@ -29,6 +29,9 @@ export interface EngineThread {
   prepare?(graph: Graph): Graph;
 }
 
+/** An ONNX model, and which of its outputs may be written over an input. */
+export type EncodedModel = Pick<Requests["compile"]["request"], "model" | "inPlace">;
+
 /** A runtime whose engine works in another thread: it turns calls into messages, and graphs into ONNX. */
 export class ThreadRuntime implements Runtime {
   readonly device: string;
@@ -47,7 +50,7 @@ export class ThreadRuntime implements Runtime {
       const waiting = this.#waiting.get(answer.call);
       this.#waiting.delete(answer.call);
       if (this.#waiting.size === 0) thread.onWaiting?.(false);
-      if ("error" in answer) waiting?.reject(new OrielError(answer.error.code, answer.error.message));
+      if ("error" in answer) waiting?.reject(fromWire(answer.error));
       else waiting?.resolve(answer.reply as never);
     });
     thread.onFailure((error) => this.#fail(error));
@@ -85,18 +88,25 @@ export class ThreadRuntime implements Runtime {
   }
 
   async compile(graph: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
-    const own = graph instanceof Graph;
-    if (!own && !(graph instanceof Uint8Array))
+    const transfer = graph instanceof Graph || options.transfer;
+    return this.load(this.encode(graph, options), { ...options, transfer });
+  }
+
+  /** A model as this engine takes it, and every other of its kind. */
+  encode(graph: Graph | Uint8Array<ArrayBuffer>, { optimize = "all" }: CompileOptions = {}): EncodedModel {
+    if (graph instanceof Uint8Array) return { model: whole(graph), inPlace: {} };
+    if (!(graph instanceof Graph))
       throw new UsageError({
         message: "this is no graph, and no ONNX model's bytes",
         help: "give a Graph or a Uint8Array: of an ArrayBuffer new Uint8Array(buffer), of a file what it holds",
       });
-    const { prepare } = this.#thread;
-    const drawn = own && prepare && (options.optimize ?? "all") === "all" ? prepare(graph) : graph;
-    const model = drawn instanceof Uint8Array ? whole(drawn) : writeOnnx(drawn);
-    const request = { model, options, inPlace: drawn instanceof Uint8Array ? {} : inPlace(drawn) };
-    const transfer = own || options.transfer ? [model.buffer] : [];
-    const { program, inputs, outputs } = await this.#call("compile", request, transfer);
+    const drawn = optimize === "all" ? (this.#thread.prepare?.(graph) ?? graph) : graph;
+    return { model: writeOnnx(drawn), inPlace: inPlace(drawn) };
+  }
+
+  async load({ model, inPlace }: EncodedModel, options: CompileOptions = {}): Promise<Program> {
+    const request = { model, options, inPlace };
+    const { program, inputs, outputs } = await this.#call("compile", request, options.transfer ? [model.buffer] : []);
     return {
       inputs,
       outputs,

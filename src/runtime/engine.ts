@@ -1,5 +1,5 @@
 import type * as Ort from "onnxruntime-common";
-import { OrielError } from "../base/errors.ts";
+import { OrielError, toWire } from "../base/errors.ts";
 import { otherThanOnnx } from "../base/identify.ts";
 import { bytesOf, type Data, type DType, dtypeCodes, viewAs, zerosOf } from "../graph/dtype.ts";
 import type { Gate } from "./gate.ts";
@@ -57,8 +57,7 @@ export class Engine {
         const work = this[kind] as (request: unknown, transfer: ArrayBuffer[]) => Promise<unknown>;
         post({ call, reply: await work.call(this, request, transfer) }, transfer);
       } catch (error) {
-        const code = error instanceof OrielError ? error.code : "runtime";
-        post({ call, error: { code, message: error instanceof Error ? error.message : String(error) } }, []);
+        post({ call, error: toWire(error, "runtime") }, []);
       }
       this.#gate?.leave();
     });

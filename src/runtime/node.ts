@@ -65,11 +65,12 @@ export async function openNode({
   return Streams.open(streams, () => openEngine(device, share));
 }
 
-async function openEngine(device: NodeDevice, threads: number): Promise<Runtime> {
+async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRuntime> {
   const absent = device === "cuda" ? missingLibrary() : undefined;
   if (absent) throw new OrielError("runtime", { message: `${names[device]} cannot be used here`, help: absent });
+  let thread: EngineThread | undefined;
   try {
-    const thread = startWorker();
+    thread = startWorker();
     const runtime = await ThreadRuntime.open(thread, { device, threads });
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
@@ -78,6 +79,7 @@ async function openEngine(device: NodeDevice, threads: number): Promise<Runtime>
     }
     return runtime;
   } catch (error) {
+    await thread?.close();
     throw new OrielError("runtime", {
       message: `${names[device]} cannot be used here: ${reasonOf(error)}`,
       help: existsSync(script)

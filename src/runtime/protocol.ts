@@ -1,3 +1,4 @@
+import type { WireError } from "../base/errors.ts";
 import type { Data, DType } from "../graph/dtype.ts";
 import type { CompileOptions, OpTime, Port } from "./runtime.ts";
 
@@ -41,4 +42,4 @@ export interface Message<K extends Kind = Kind> {
   kind: K;
   request: Requests[K]["request"];
 }
-export type Answer = { call: number; reply: unknown } | { call: number; error: { code: string; message: string } };
+export type Answer = { call: number; reply: unknown } | { call: number; error: WireError };

@@ -1,6 +1,7 @@
 import { OrielError } from "../base/errors.ts";
-import type { Graph } from "../graph/graph.ts";
+import { Graph } from "../graph/graph.ts";
 import { foreignTensor } from "./check-run.ts";
+import type { ThreadRuntime } from "./client.ts";
 import {
   type CompileOptions,
   DeviceTensor,
@@ -20,14 +21,14 @@ import {
 export class Streams implements Runtime {
   readonly device: string;
   readonly streams: number;
-  readonly #engines: readonly Runtime[];
+  readonly #engines: readonly ThreadRuntime[];
   readonly #idle: Runtime[];
   /** Runs that wait for an engine, each told of one that it can use. */
   readonly #waiting: Array<{ able: readonly Runtime[]; start: (engine: Runtime) => void }> = [];
   /** A tensor as each engine has it: what was uploaded is on all of them, what a run kept on its own. */
   readonly #copies = new WeakMap<DeviceTensor, ReadonlyMap<Runtime, DeviceTensor>>();
 
-  constructor(engines: readonly Runtime[]) {
+  constructor(engines: readonly ThreadRuntime[]) {
     this.device = engines[0].device;
     this.streams = engines.length;
     this.#engines = engines;
@@ -35,7 +36,7 @@ export class Streams implements Runtime {
   }
 
   /** Opens all of them, or none. */
-  static async open(count: number, open: () => Promise<Runtime>): Promise<Streams> {
+  static async open(count: number, open: () => Promise<ThreadRuntime>): Promise<Streams> {
     const opened = await Promise.allSettled(Array.from({ length: count }, open));
     const engines = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     const failed = opened.find((result) => result.status === "rejected");
@@ -45,9 +46,9 @@ export class Streams implements Runtime {
   }
 
   async compile(model: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
-    const compiled = await this.#onAll((engine, last) =>
-      engine.compile(model, { ...options, transfer: last && options.transfer }),
-    );
+    const encoded = this.#engines[0].encode(model, options);
+    const ours = model instanceof Graph || options.transfer;
+    const compiled = await this.#onAll((engine, last) => engine.load(encoded, { ...options, transfer: last && ours }));
     const programs = new Map(this.#engines.map((engine, i) => [engine, compiled[i]]));
     const [{ inputs, outputs }] = compiled;
     return {
@@ -83,7 +84,7 @@ export class Streams implements Runtime {
   }
 
   /** Memory may be handed over to the last, when the others have read it. */
-  #onAll<T>(work: (engine: Runtime, last: boolean) => Promise<T>): Promise<T[]> {
+  #onAll<T>(work: (engine: ThreadRuntime, last: boolean) => Promise<T>): Promise<T[]> {
     return Promise.all(this.#engines.map((engine, i) => work(engine, i === this.#engines.length - 1)));
   }
 

@@ -24,6 +24,8 @@ export async function openWeb({ device = "auto", threads, wasmPaths }: WebOption
   checkPlace();
   if (device !== "auto" && !Object.hasOwn(names, device))
     throw new UsageError({ message: `there is no device "${device}"`, help: "wasm, webgpu and auto are known" });
+  if (threads !== undefined && (!Number.isInteger(threads) || threads < 0))
+    throw new UsageError({ message: `threads is ${threads}`, help: "a whole number; 0 leaves it to the engine" });
   if (device === "auto") {
     const { usable, note } = await findWebGpu();
     if (usable && !note) {

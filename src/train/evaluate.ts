@@ -1,3 +1,4 @@
+import { closingOnError } from "../base/close.ts";
 import { OrielError } from "../base/errors.ts";
 import { alignClasses, BrokenPictures, type Dataset, Loader, openDataset } from "../data/index.ts";
 import type { OnEvent } from "./events.ts";
@@ -28,7 +29,10 @@ export async function evaluate(
   const { batch, workers, worst, onEvent = () => {}, signal, ...rest } = options;
   const opened = typeof data === "string" ? await openDataset(data, { split: "val" }) : data;
   const pictures = Math.min(opened.length, batch ?? Number.POSITIVE_INFINITY);
-  const predictor = await openPredictor(source, { classes: opened.classes, pictures, ...rest });
+  const owned = typeof data === "string" ? [opened] : [];
+  const predictor = await closingOnError(owned, () =>
+    openPredictor(source, { classes: opened.classes, pictures, ...rest }),
+  );
   try {
     const { preprocessing } = predictor;
     await using loader = new Loader(alignClasses(predictor, opened), {
@@ -42,7 +46,6 @@ export async function evaluate(
     if (found) return found;
     throw new OrielError("interrupted", "the evaluation was interrupted");
   } finally {
-    await predictor.close();
-    if (typeof data === "string") await opened.close?.();
+    await Promise.all([predictor, ...owned].map((owner) => owner.close?.()));
   }
 }

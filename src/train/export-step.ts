@@ -1,7 +1,6 @@
 import { basename } from "node:path";
 import { bytesView, type DType } from "../graph/dtype.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
-import { constant, type Tensor } from "../graph/tensor.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { saveSafetensors } from "../weights/save-safetensors.ts";
 import type { StoredTensor } from "../weights/stored.ts";
@@ -9,11 +8,11 @@ import { writeFileSafely } from "../weights/write-file.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { parseConfig } from "./config.ts";
 import { scheduleOf, stepSeed } from "./defaults.ts";
-import { closeLoaders, hostBatch } from "./loaders.ts";
+import { hostBatch } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { readConfigFile } from "./run-folder.ts";
 import { openStart, type Start } from "./start.ts";
-import { nextName } from "./step.ts";
+import { boundGraph, nextName } from "./step.ts";
 
 export interface ExportStepOptions {
   /** Writes the next batches too, so that the step can be tried without reading pictures. */
@@ -51,15 +50,24 @@ export async function exportTrainStep(
     ? await readConfigFile(from)
     : parseConfig((await openCheckpoint(from)).metadata.config, from);
   const prepared = await prepareRun(config, () => {});
-  const start = await openStart(prepared, isConfig ? undefined : from, () => {});
+  try {
+    return await writeStep(prepared, isConfig ? undefined : from, file, batches);
+  } finally {
+    await prepared.close();
+  }
+}
+
+async function writeStep(
+  prepared: Prepared,
+  checkpoint: string | undefined,
+  file: string,
+  batches: number,
+): Promise<StepDescription> {
+  const start = await openStart(prepared, checkpoint, () => {});
   const base = file.replace(/\.onnx$/i, "");
   const files = { step: `${base}.onnx`, state: `${base}.safetensors`, batches: `${base}.batches.safetensors` };
   const { step, description } = prepared;
-  const frozen = step.frozen.map(({ path }): [string, Tensor] => {
-    const { shape, data } = start.tensors.get(path)!;
-    return [path, constant(data, shape, "float32")];
-  });
-  const graph = step.graph.bind(new Map(frozen));
+  const graph = boundGraph(step, start.tensors);
   const names = step.state.map((entry) => entry.name);
   const metadata = { model: description.model, state: `tensor X goes in as X and comes out as ${nextName("X")}` };
   await writeFileSafely(files.step, [writeOnnx(graph, { name: `${description.model} training step`, metadata })]);
@@ -68,8 +76,6 @@ export async function exportTrainStep(
     names.map((name) => [name, stored({ dtype: "float32", ...start.tensors.get(name)! })]),
   );
   if (batches > 0) await saveSafetensors(files.batches, await nextBatches(prepared, start, batches));
-  await closeLoaders(prepared.loaders);
-  await Promise.all([prepared.train.close?.(), prepared.val.close?.()]);
   const made: StepDescription = {
     model: description.model,
     classes: description.classes,
@@ -107,8 +113,8 @@ function scheduleFrom(
   { progress }: Start,
   count: number,
 ): { lr: number; step: number; seed: number }[] {
-  const { config, train } = prepared;
-  const schedule = scheduleOf(config, Math.floor(train.length / config.batch));
+  const { config, loaders } = prepared;
+  const schedule = scheduleOf(config, loaders.train.steps);
   return Array.from({ length: count }, (_, i) => {
     const step = progress.step + i;
     return { lr: schedule(step), step: step + 1, seed: stepSeed(config.seed, step) };

@@ -51,7 +51,3 @@ export function hostBatch({ image, label, target, shape }: Batch): { image: Host
       : { dtype: "int32", shape: [shape[0]], data: label },
   };
 }
-
-export async function closeLoaders({ train, val }: Loaders): Promise<void> {
-  await Promise.all([train.close(), val.close()]);
-}

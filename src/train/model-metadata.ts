@@ -32,9 +32,16 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
       at,
       help: "models that `oriel export` writes do, and those that are written with encodeModelMetadata",
     });
-  const told = JSON.parse(preprocessing) as Preprocessing & { input: ExportInput; output?: ExportOutput };
-  const { input, output = "logits", ...rest } = told;
-  const classes = JSON.parse(labels) as string[];
+  const parsed = <T>(key: string, json: string): T => {
+    try {
+      return JSON.parse(json);
+    } catch (cause) {
+      throw new OrielError("foreign", { message: `the model's metadata has ${key} that are no JSON`, at, cause });
+    }
+  };
+  type Told = Preprocessing & { input: ExportInput; output?: ExportOutput };
+  const { input, output = "logits", ...rest } = parsed<Told>("steps of preprocessing", preprocessing);
+  const classes = parsed<string[]>("labels", labels);
   return { model, classes, preprocessing: rest, input, output, licence: license, source };
 }
 

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
 import { findModel } from "../backbones/index.ts";
+import { closingOnError } from "../base/close.ts";
 import { UsageError } from "../base/errors.ts";
 import { readModel } from "../graph/onnx/model.ts";
 import { targetOf } from "../passes/fuse.ts";
@@ -58,8 +59,8 @@ async function openWeights(
   }
   const bytes = [...values.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   const runtime = await openNode(withStreams(pictures, bytes, node));
-  const { imageSize } = description.preprocessing;
-  const program = await runtime.compile(fusedGraph(model, imageSize, values, targetOf(runtime.device)));
+  const graph = fusedGraph(model, description.preprocessing.imageSize, values, targetOf(runtime.device));
+  const program = await closingOnError([runtime], () => runtime.compile(graph));
   const run: Logits = async (data, shape) => {
     const found = await program.run({ image: { dtype: "float32", shape, data } }, { transfer: true });
     return found.logits.data as Float32Array;
@@ -86,7 +87,7 @@ async function openOnnx(path: string, options: PredictorOptions): Promise<Predic
   // Weights that lie apart are as large as can be.
   const weights = folder === undefined ? bytes.length : Number.POSITIVE_INFINITY;
   const runtime = await openNode(withStreams(options.pictures ?? 1, weights, options));
-  const predictor = await openExported(runtime, bytes, { folder, at: path });
+  const predictor = await closingOnError([runtime], () => openExported(runtime, bytes, { folder, at: path }));
   return { ...predictor, close: () => runtime.close() };
 }
 

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { headNames } from "../backbones/backbone.ts";
 import { findModel, type Preprocessing } from "../backbones/index.ts";
+import { closingOnError } from "../base/close.ts";
 import { UsageError } from "../base/errors.ts";
 import {
   alignClasses,
@@ -41,6 +42,8 @@ export interface Prepared {
   task: Classification;
   step: TrainStep;
   loaders: Loaders;
+  /** Ends the loaders, and closes the data that was opened for them. */
+  close(): Promise<void>;
 }
 
 /** What is not to be said among the model's options, and what to do instead. */
@@ -59,20 +62,45 @@ function checkModelOptions({ modelOptions = {} }: TrainConfig): void {
 /** Opens the data, unless its pictures are given; draws the model and its training step. */
 export async function prepareRun(asked: TrainConfig, emit: OnEvent, pictures?: Splits): Promise<Prepared> {
   checkModelOptions(asked);
-  const imported = isOnnx(asked.model) ? await openImported(asked.model, asked.imageSize, asked.out) : undefined;
-  const entry = imported
-    ? { name: importedName, stem: stemOf(asked.model), preprocessing: imported.preprocessing }
-    : await findModel(asked.model).then((found) => ({ ...found, stem: found.name }));
-  if (imported && asked.dropPath > 0)
-    throw new UsageError("an imported model has no blocks that --drop-path could drop");
-  const origin = asked.resume
-    ? {}
-    : imported
-      ? imported.origin
-      : asked.weights
-        ? await originOf(asked.weights, emit)
-        : {};
-  const { train, val } = pictures ? sameClasses(pictures) : await openData(asked);
+  const source = await sourceOf(asked, emit);
+  const splits = pictures ? sameClasses(pictures) : await openData(asked);
+  const opened = pictures ? [] : [splits.train, splits.val];
+  const prepared = await closingOnError(opened, () => draw(asked, source, splits, emit));
+  const { train, val } = prepared.loaders;
+  const close = async (): Promise<void> => {
+    await Promise.all([train.close(), val.close()]);
+    await Promise.all(opened.map((dataset) => dataset.close?.()));
+  };
+  return { ...prepared, close };
+}
+
+/** The model that is asked for: of a family, or imported from a file. */
+interface Source {
+  entry: { name: string; stem: string; preprocessing: Preprocessing };
+  imported?: Imported;
+  /** Licence and source of what it begins with. */
+  origin: Awaited<ReturnType<typeof originOf>>;
+}
+
+async function sourceOf(asked: TrainConfig, emit: OnEvent): Promise<Source> {
+  if (isOnnx(asked.model)) {
+    const imported = await openImported(asked.model, asked.imageSize, asked.out);
+    if (asked.dropPath > 0) throw new UsageError("an imported model has no blocks that --drop-path could drop");
+    const { preprocessing, origin } = imported;
+    const entry = { name: importedName, stem: stemOf(asked.model), preprocessing };
+    return { entry, imported, origin: asked.resume ? {} : origin };
+  }
+  const found = await findModel(asked.model);
+  const origin = asked.weights && !asked.resume ? await originOf(asked.weights, emit) : {};
+  return { entry: { ...found, stem: found.name }, origin };
+}
+
+async function draw(
+  asked: TrainConfig,
+  { entry, imported, origin }: Source,
+  { train, val }: Splits,
+  emit: OnEvent,
+): Promise<Omit<Prepared, "close">> {
   if (val.length === 0)
     throw new UsageError({
       message: `no class has a second picture, so that of ${train.length} none is left to validate with`,

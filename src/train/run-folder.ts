@@ -112,7 +112,13 @@ export class RunFolder {
 
   /** The events of `metrics.jsonl`; a last line that a kill cut short is left out. */
   async readMetrics(): Promise<TrainEvent[]> {
-    const text = await readFile(this.file("metrics"), "utf8").catch(() => "");
+    const text = await readFile(this.file("metrics"), "utf8").catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code === "ENOENT") return "";
+      throw new OrielError("not-read", {
+        message: `what the run wrote before cannot be read: ${cause.message}`,
+        cause,
+      });
+    });
     return text.split("\n").flatMap((line) => {
       try {
         return line === "" ? [] : [JSON.parse(line) as TrainEvent];

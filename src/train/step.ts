@@ -69,6 +69,18 @@ export interface TrainStep {
 
 export const nextName = (name: string): string => `next.${name}`;
 
+/** The step as a graph whose frozen parameters have their values. */
+export function boundGraph(
+  { graph, frozen }: TrainStep,
+  values: ReadonlyMap<string, { data: Float32Array<ArrayBuffer> }>,
+): Graph {
+  const bound = frozen.map(({ path, tensor }): [string, Tensor] => {
+    const { data } = values.get(path)!;
+    return [path, constant(data, tensor.shape as number[], "float32", path)];
+  });
+  return graph.bind(new Map(bound));
+}
+
 /** What a step may write over, by name: all but the weights, in which is looked for what went wrong where something does. */
 export const spentNames = ({ state }: TrainStep): string[] =>
   state.filter(({ kind }) => kind === "slot" || kind === "ema").map(({ name }) => name);

@@ -6,7 +6,6 @@ import { parseConfig, type TrainConfigInput } from "./config.ts";
 import type { OnEvent, TrainEvent, TrainResult } from "./events.ts";
 import { exportModel } from "./export.ts";
 import { keepImported } from "./imported.ts";
-import { closeLoaders } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { writeReport } from "./report/index.ts";
 import { changesOf, type ResumeInput, resumedConfig } from "./resume.ts";
@@ -44,7 +43,7 @@ export async function train(
   };
   const before = given.resume ? await resumedConfig(given) : undefined;
   const prepared = await prepareRun(parseConfig({ ...before, ...withoutUndefined(given) }), emit, pictures);
-  const { config, loaders } = prepared;
+  const { config } = prepared;
   folder = new RunFolder(config.out);
   let runtime: Runtime | undefined;
   try {
@@ -64,10 +63,9 @@ export async function train(
     emit({ type: "end", ...result });
     return result;
   } finally {
-    await closeLoaders(loaders);
+    await prepared.close();
     await runtime?.close();
     folder.close();
-    if (!pictures) await Promise.all([prepared.train.close?.(), prepared.val.close?.()]);
   }
 }
 

@@ -1,7 +1,6 @@
 import { OrielError } from "../base/errors.ts";
 import type { Batch, Loader } from "../data/index.ts";
 import type { Graph } from "../graph/graph.ts";
-import { constant, type Tensor } from "../graph/tensor.ts";
 import type { Schedule } from "../optim/schedule.ts";
 import { type HostTensor, numberOf, type Program, type Runtime } from "../runtime/runtime.ts";
 import { isWeight, loadCheckpoint, type Progress, saveCheckpoint } from "./checkpoint.ts";
@@ -16,7 +15,7 @@ import type { Prepared } from "./prepare.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Start } from "./start.ts";
-import { nextName, spentNames } from "./step.ts";
+import { boundGraph, nextName, spentNames } from "./step.ts";
 import type { Evaluation } from "./tally.ts";
 
 interface Parts {
@@ -69,12 +68,8 @@ export class Trainer {
     const start = await begin();
     await folder.writeConfig(config);
     await folder.openMetrics({ step: start.progress.step, steps });
-    const frozen = step.frozen.map(({ path }): [string, Tensor] => {
-      const { shape, data } = start.tensors.get(path)!;
-      return [path, constant(data, shape, "float32")];
-    });
     const [program, infer] = await Promise.all([
-      early ?? compile(runtime, step.graph.bind(new Map(frozen)), "train", emit),
+      early ?? compile(runtime, boundGraph(step, start.tensors), "train", emit),
       // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
       compile(runtime, inferenceGraph(prepared.model, config.imageSize), "evaluate", emit),
     ]);

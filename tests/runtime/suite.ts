@@ -1,4 +1,5 @@
 import "../../src/ops/methods.ts";
+import type { OrielError } from "../../src/base/errors.ts";
 import { bytesView, type DType, dataOf } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { writeOnnx, writeOnnxParts } from "../../src/graph/onnx/write.ts";
@@ -285,6 +286,8 @@ export const runtimeCases: readonly RuntimeCase[] = [
       const weight = constant(new Float32Array(4096), [4096], "float32");
       const apart = writeOnnxParts(graph({ x: input([4096]) }, { y: weight.add(1) }), { location: "none.data" });
       await fails(() => runtime.compile(apart.model), /its weights lie in another file[\s\S]*help: .*weights inside/);
+      const facts = await runtime.compile(apart.model).catch((error: OrielError) => error.facts);
+      ok("help" in facts && /weights inside/.test(facts.help ?? ""), "an error's facts come from the engine's thread");
     },
   },
   {

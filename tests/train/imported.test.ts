@@ -122,6 +122,12 @@ test("exports: probabilities of bytes, weights apart, older operators, a server'
   const { source, output } = readModelMetadata(read(file));
   assert.deepEqual([source, output], ["a test", "probabilities"]);
   assert.equal(readModel(read(file)).opsets[""], 18);
+  const x = input([1]);
+  const garbled = writeOnnx(new Graph([["x", x]], [["y", x.add(1)]]), {
+    name: "garbled",
+    metadata: { model: "garbled", labels: "cat, dog", preprocessing: "{}" },
+  });
+  assert.throws(() => readModelMetadata(garbled), { code: "foreign", message: /labels that are no JSON/ });
 
   const apart = await exportModel(best, join(home, "beside.onnx"), { externalData: true });
   assert.deepEqual(apart.files, [join(home, "beside.onnx"), join(home, "beside.onnx.data")]);

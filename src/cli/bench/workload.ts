@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { findModel } from "../../backbones/index.ts";
+import { closingOnError } from "../../base/close.ts";
 import { Random } from "../../base/philox.ts";
 import { Graph } from "../../graph/graph.ts";
 import { staticSize } from "../../graph/shape.ts";
@@ -55,17 +56,13 @@ export async function openWorkload(
   const bytes = drawn.weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
   const node = { device, threads };
   const runtime = await openNode(mode === "inference" ? withStreams(batch, bytes, node) : node);
-  try {
-    const shape = [batch, 3, imageSize, imageSize];
-    const work =
-      mode === "inference"
-        ? await openInference(runtime, drawn, shape, { fuse, profile })
-        : await openTraining(runtime, drawn, shape, profile);
-    return { ...work, close: () => runtime.close() };
-  } catch (error) {
-    await runtime.close();
-    throw error;
-  }
+  const shape = [batch, 3, imageSize, imageSize];
+  const work = await closingOnError([runtime], () =>
+    mode === "inference"
+      ? openInference(runtime, drawn, shape, { fuse, profile })
+      : openTraining(runtime, drawn, shape, profile),
+  );
+  return { ...work, close: () => runtime.close() };
 }
 
 type Opened = Omit<Workload, "close">;
