@@ -4,12 +4,11 @@ import {
   chain,
   clipNorm,
   crossEntropy,
-  type HostTensor,
   initialState,
   initialWeights,
   Module,
-  nextName,
   numberOf,
+  StepProgram,
   type Tensor,
   trainStep,
 } from "oriel";
@@ -39,23 +38,16 @@ const train = trainStep(task, chain(clipNorm(1), adamw({ weightDecay: 0.01 })), 
 });
 
 const runtime = await openNode();
-const program = await runtime.compile(train.graph);
-let held: Record<string, HostTensor> = Object.fromEntries(initialState(train, initialWeights(task, 0)));
+const program = await StepProgram.open(runtime, train, initialState(train, initialWeights(task, 0)));
 for (let step = 1; step <= 60; step++) {
   const target = Int32Array.from({ length: batch }, () => Math.round(Math.random()));
   const image = new Float32Array(batch * 3 * 16 * 16).map((_, i) => {
     const [n, y, x] = [Math.floor(i / 768), Math.floor((i % 256) / 16), i % 16];
     return Math.sin((target[n] === 0 ? y : x) + n) + 0.3 * Math.random();
   });
-  const results = await program.run({
-    ...held,
-    image: { dtype: "float32", shape: [batch, 3, 16, 16], data: image },
-    target: { dtype: "int32", shape: [batch], data: target },
-    lr: { dtype: "float32", shape: [], data: Float32Array.of(0.01) },
-    step: { dtype: "float32", shape: [], data: Float32Array.of(step) },
-    seed: { dtype: "uint32", shape: [], data: Uint32Array.of(step) },
-  });
-  held = Object.fromEntries(train.state.map(({ name }) => [name, results[nextName(name)]!]));
-  if (step % 10 === 0) console.log(`step ${step}  loss ${numberOf(results.loss!).toFixed(4)}`);
+  const pictures = { dtype: "float32", shape: [batch, 3, 16, 16], data: image } as const;
+  const classes = { dtype: "int32", shape: [batch], data: target } as const;
+  const { loss } = await program.run({ image: pictures, target: classes }, { lr: 0.01 });
+  if (step % 10 === 0) console.log(`step ${step}  loss ${numberOf(loss!).toFixed(4)}`);
 }
 await runtime.close();

@@ -29,6 +29,7 @@ export { type Likely, type Logits, openExported, type Predictor } from "./train/
 export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/model.ts";
 export { encodeModelMetadata, type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
 export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
+export { type StepControls, StepProgram } from "./train/step-program.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
 export { encodeSafetensors, type NamedTensors } from "./weights/safetensors.ts";

@@ -12,10 +12,10 @@ import { adamw, chain, clipNorm, cosine } from "../../src/optim/index.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import { type HostTensor, numberOf, type Program } from "../../src/runtime/runtime.ts";
 import { Classification, Classifier } from "../../src/tasks/classify.ts";
-import type { Tensors } from "../../src/train/checkpoint.ts";
 import { DeviceState } from "../../src/train/device-state.ts";
 import { hostBatch } from "../../src/train/loaders.ts";
-import { initialState, nextName, type TrainStep, trainStep } from "../../src/train/step.ts";
+import { initialState, type Tensors, type TrainStep, trainStep } from "../../src/train/step.ts";
+import { StepProgram } from "../../src/train/step-program.ts";
 
 // Swin V2's claim that its blocks keep activations flat with depth where Swin's let them grow (Liu et al. 2022, section 3.2, figure 2):
 // the mean square of what each block returns for CIFAR-10 pictures, in nets as wide as the micro variants with twelve blocks in the last
@@ -129,8 +129,7 @@ async function learn({ model, step, program }: Net, seed: number): Promise<{ wei
   const count = Number(steps);
   const rate = cosine({ lr: 1e-3, steps: count, warmup: Math.floor(count / 10) });
   const began = initialWeights(model, seed);
-  const state = await DeviceState.upload(runtime, initialState(step, began));
-  const names = step.state.map((entry) => entry.name);
+  const training = new StepProgram(step, program, await DeviceState.upload(runtime, initialState(step, began)));
   await using loader = new Loader(train, {
     batchSize: batch,
     seed,
@@ -140,14 +139,11 @@ async function learn({ model, step, program }: Net, seed: number): Promise<{ wei
   for (let epoch = 0; losses.length < count; epoch++)
     for await (const pictures of loader.batches({ epoch })) {
       if (losses.length === count) break;
-      const controls = { lr: float(rate(losses.length)), step: float(losses.length + 1), seed: whole(losses.length) };
-      const feeds = { ...state.feeds(names), ...hostBatch(pictures), ...controls };
-      const results = await program.run(feeds, { keep: names.map(nextName) });
-      state.advance(results);
-      losses.push(numberOf(results.loss));
+      const controls = { lr: rate(losses.length), seed: losses.length };
+      losses.push(numberOf((await training.run(hostBatch(pictures), controls)).loss));
     }
-  const weights = await state.read((name) => began.has(name));
-  state.dispose();
+  const weights = await training.state.read((name) => began.has(name));
+  training.state.dispose();
   return { weights, loss: mean(losses.slice(-Math.ceil(count / 10))) };
 }
 
@@ -169,12 +165,4 @@ function report(nets: readonly Net[], k: number): void {
 
 function mean(xs: readonly number[]): number {
   return xs.reduce((a, b) => a + b, 0) / xs.length;
-}
-
-function float(x: number): HostTensor {
-  return { dtype: "float32", shape: [], data: Float32Array.of(x) };
-}
-
-function whole(x: number): HostTensor {
-  return { dtype: "uint32", shape: [], data: Uint32Array.of(x) };
 }

@@ -7,6 +7,7 @@ import type { StoredTensor } from "../weights/stored.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { ModelDescription } from "./model.ts";
 import type { Pictures } from "./pictures.ts";
+import type { FloatTensor, Tensors } from "./step.ts";
 import { version } from "./version.ts";
 
 /** Where a run stands: enough to go on as if it had never stopped. */
@@ -31,15 +32,6 @@ export interface CheckpointMetadata extends ModelDescription {
   pictures?: Pictures;
   progress: Progress;
 }
-
-/** Float32 values and their shape. */
-export interface FloatTensor {
-  shape: readonly number[];
-  data: Float32Array<ArrayBuffer>;
-}
-
-/** By the name that the training step gives them. */
-export type Tensors = ReadonlyMap<string, FloatTensor>;
 
 export interface Checkpoint {
   path: string;

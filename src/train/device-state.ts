@@ -1,6 +1,5 @@
 import type { DeviceTensor, Runtime, Value } from "../runtime/runtime.ts";
-import type { FloatTensor, Tensors } from "./checkpoint.ts";
-import { nextName } from "./step.ts";
+import { type FloatTensor, nextName, type Tensors } from "./step.ts";
 
 /** Named float32 tensors that live where the device is: uploaded once, replaced by every step, read for a checkpoint. */
 export class DeviceState {
@@ -56,7 +55,7 @@ export class DeviceState {
 
   /** Reads those of some names, one after the other, each shown to `check` while the next is still to come. */
   async read(
-    only: (name: string) => boolean,
+    only: (name: string) => boolean = () => true,
     check: (name: string, tensor: FloatTensor) => void = () => {},
   ): Promise<Tensors> {
     const tensors = new Map<string, FloatTensor>();

@@ -4,7 +4,6 @@ export {
   loadCheckpoint,
   openCheckpoint,
   type Progress,
-  type Tensors,
 } from "./checkpoint.ts";
 export {
   type ConfigKey,
@@ -15,6 +14,7 @@ export {
 } from "./config.ts";
 export { type Converted, type ConvertFormat, type ConvertOptions, convert } from "./convert.ts";
 export type { ResolvedConfig } from "./defaults.ts";
+export { DeviceState } from "./device-state.ts";
 export { type EvaluateOptions, evaluate } from "./evaluate.ts";
 export type { Change, EvaluationSummary, OnEvent, Outcome, TrainEvent, TrainResult } from "./events.ts";
 export {
@@ -49,8 +49,10 @@ export {
   type StateEntry,
   type StepOptions,
   type Task,
+  type Tensors,
   type TrainStep,
   trainStep,
 } from "./step.ts";
+export { type Metrics, type StepControls, StepProgram } from "./step-program.ts";
 export type { ClassFigures, Evaluation, Mistake } from "./tally.ts";
 export { type TrainOptions, train } from "./train.ts";

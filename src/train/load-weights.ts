@@ -4,16 +4,10 @@ import type { WeightsFile } from "../weights/open.ts";
 import { openWeights } from "../weights/open-node.ts";
 import { type StoredDtype, toFloat32 } from "../weights/stored.ts";
 import { unwrapNames } from "../weights/wrappings.ts";
-import {
-  type CheckpointMetadata,
-  type FloatTensor,
-  isWeight,
-  readMetadata,
-  type Tensors,
-  weightsIn,
-} from "./checkpoint.ts";
+import { type CheckpointMetadata, isWeight, readMetadata, weightsIn } from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
 import { checkFit } from "./match.ts";
+import type { FloatTensor, Tensors } from "./step.ts";
 
 export interface LoadedWeights extends Fit {
   /** Paths that keep their initial values. */

@@ -2,21 +2,13 @@ import { setImmediate } from "node:timers/promises";
 import { UsageError } from "../base/errors.ts";
 import { initialWeight, weightsOf } from "../nn/module.ts";
 import { fitTable, loadedShare } from "../weights/fit.ts";
-import {
-  type Checkpoint,
-  type CheckpointMetadata,
-  type FloatTensor,
-  isWeight,
-  loadCheckpoint,
-  type Progress,
-  type Tensors,
-} from "./checkpoint.ts";
+import { type Checkpoint, type CheckpointMetadata, isWeight, loadCheckpoint, type Progress } from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
 import { loadWeights } from "./load-weights.ts";
 import { checkMatch } from "./match.ts";
 import type { Pictures } from "./pictures.ts";
 import type { Prepared } from "./prepare.ts";
-import { initialState } from "./step.ts";
+import { type FloatTensor, initialState, type Tensors } from "./step.ts";
 
 /** The state that a run begins with: everything its step reads and replaces, and what is frozen. */
 export interface Start {

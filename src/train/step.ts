@@ -67,13 +67,26 @@ export interface TrainStep {
   metrics: readonly string[];
 }
 
+/** Float32 values and their shape. */
+export interface FloatTensor {
+  shape: readonly number[];
+  data: Float32Array<ArrayBuffer>;
+}
+
+/** By the name that the training step gives them. */
+export type Tensors = ReadonlyMap<string, FloatTensor>;
+
 export const nextName = (name: string): string => `next.${name}`;
 
 /** The step as a graph whose frozen parameters have their values. */
-export function boundGraph(
-  { graph, frozen }: TrainStep,
-  values: ReadonlyMap<string, { data: Float32Array<ArrayBuffer> }>,
-): Graph {
+export function boundGraph({ graph, frozen }: TrainStep, values: Tensors): Graph {
+  const missing = frozen.filter(({ path }) => !values.has(path));
+  if (missing.length > 0)
+    throw new OrielError("weights", {
+      message: `${missing.length} frozen parameters have no values`,
+      details: missing.slice(0, 8).map(({ path }) => path),
+      help: "give them beside the state, by their paths",
+    });
   const bound = frozen.map(({ path, tensor }): [string, Tensor] => {
     const { data } = values.get(path)!;
     return [path, constant(data, tensor.shape as number[], "float32", path)];
@@ -89,7 +102,7 @@ export const spentNames = ({ state }: TrainStep): string[] =>
 export function initialState(
   { state }: TrainStep,
   weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
-): Map<string, { dtype: "float32"; shape: readonly number[]; data: Float32Array<ArrayBuffer> }> {
+): Map<string, FloatTensor & { dtype: "float32" }> {
   const missing = state.filter(({ kind, path }) => kind !== "slot" && !weights.has(path));
   if (missing.length > 0)
     throw new OrielError("weights", {

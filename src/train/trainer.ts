@@ -2,7 +2,7 @@ import { OrielError } from "../base/errors.ts";
 import type { Batch, Loader } from "../data/index.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Schedule } from "../optim/schedule.ts";
-import { type HostTensor, numberOf, type Program, type Runtime } from "../runtime/runtime.ts";
+import { numberOf, type Program, type Runtime } from "../runtime/runtime.ts";
 import { isWeight, loadCheckpoint, type Progress, saveCheckpoint } from "./checkpoint.ts";
 import { scheduleOf, stepSeed } from "./defaults.ts";
 import { DeviceState } from "./device-state.ts";
@@ -15,7 +15,8 @@ import type { Prepared } from "./prepare.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Start } from "./start.ts";
-import { boundGraph, nextName, spentNames } from "./step.ts";
+import { boundGraph } from "./step.ts";
+import { StepProgram, seedOf } from "./step-program.ts";
 import type { Evaluation } from "./tally.ts";
 
 interface Parts {
@@ -34,14 +35,11 @@ export class Trainer {
   readonly #valLoader: Loader;
   readonly #schedule: Schedule;
   readonly #steps: number;
-  readonly #state: DeviceState;
-  readonly #step: Program;
-  readonly #keep: readonly string[];
-  readonly #spent: readonly string[];
+  readonly #step: StepProgram;
   readonly #infer: Program;
   #best?: Evaluation;
 
-  private constructor(parts: Parts, { progress }: Start, state: DeviceState, step: Program, infer: Program) {
+  private constructor(parts: Parts, { progress }: Start, step: StepProgram, infer: Program) {
     const { prepared } = parts;
     const { loaders } = prepared;
     this.#parts = parts;
@@ -50,11 +48,8 @@ export class Trainer {
     this.#valLoader = loaders.val;
     this.#schedule = scheduleOf(prepared.config, loaders.train.steps);
     this.#steps = prepared.config.epochs * loaders.train.steps;
-    this.#state = state;
     this.#step = step;
     this.#infer = infer;
-    this.#keep = prepared.step.state.map((entry) => nextName(entry.name));
-    this.#spent = spentNames(prepared.step);
   }
 
   /** `begin` fetches or draws the weights to start with. */
@@ -74,7 +69,7 @@ export class Trainer {
       compile(runtime, inferenceGraph(prepared.model, config.imageSize), "evaluate", emit),
     ]);
     const state = await DeviceState.upload(runtime, start.tensors, { transfer: true });
-    const trainer = new Trainer(parts, start, state, program, infer);
+    const trainer = new Trainer(parts, start, new StepProgram(step, program, state), infer);
     const { batch } = config;
     emit({
       type: "begin",
@@ -150,20 +145,18 @@ export class Trainer {
   }
 
   async #runStep(batch: Batch): Promise<void> {
-    const { prepared, emit } = this.#parts;
+    const { emit } = this.#parts;
     const { progress } = this;
     const began = performance.now();
     const lr = this.#schedule(progress.step);
-    const controls = { lr: float(lr), step: float(progress.step + 1), seed: this.#seed() };
-    const feeds = { ...this.#state.feeds(prepared.step.state.map((s) => s.name)), ...hostBatch(batch), ...controls };
-    const donate = this.#state.tensors(this.#spent);
-    const results = await this.#step.run(feeds, { keep: this.#keep, donate, transfer: true });
+    const controls = { lr, step: progress.step + 1, seed: this.#seed() };
+    const results = await this.#step.compute(hostBatch(batch), controls, { transfer: true });
     const [loss, correct] = [numberOf(results.loss), numberOf(results.correct)];
     const gradNorm = results.gradNorm && numberOf(results.gradNorm);
     if (!Number.isFinite(loss) || (gradNorm !== undefined && !Number.isFinite(gradNorm)))
       await this.#explain(batch, { loss, lr, results });
     // Only now may the memory of the weights before be used again.
-    this.#state.advance(results);
+    this.#step.advance(results);
     progress.step++;
     progress.stepInEpoch++;
     progress.lossInEpoch += loss;
@@ -186,9 +179,8 @@ export class Trainer {
   }
 
   /** Keys the drop-path masks of a step. */
-  #seed(): HostTensor {
-    const { seed } = this.#parts.prepared.config;
-    return { dtype: "uint32", shape: [], data: Uint32Array.of(stepSeed(seed, this.progress.step)) };
+  #seed(): number {
+    return stepSeed(this.#parts.prepared.config.seed, this.progress.step);
   }
 
   async #explain(
@@ -196,9 +188,9 @@ export class Trainer {
     { loss, lr, results }: { loss: number; lr: number; results: Awaited<ReturnType<Program["run"]>> },
   ): Promise<never> {
     const { prepared, runtime } = this.#parts;
-    const weights = await this.#state.read((name) => isWeight(name) && !name.startsWith("ema."));
-    this.#state.advance(results);
-    const after = await this.#state.read((name) =>
+    const weights = await this.#step.state.read((name) => isWeight(name) && !name.startsWith("ema."));
+    this.#step.advance(results);
+    const after = await this.#step.state.read((name) =>
       prepared.step.state.some((s) => s.name === name && s.kind === "parameter"),
     );
     const again = await this.#loader.batches({ epoch, startStep: step }).next(); // the first one's memory went to the engine
@@ -207,7 +199,7 @@ export class Trainer {
       runtime,
       weights,
       batch: hostBatch(again.value as Batch),
-      seed: this.#seed(),
+      seed: seedOf(this.#seed()),
       after,
     });
     throw nonFinite({ step: this.progress.step + 1, lr, loss, where, kept: this.#kept() });
@@ -220,7 +212,7 @@ export class Trainer {
 
   async #evaluate(epoch?: number): Promise<Evaluation | undefined> {
     const { emit, signal } = this.#parts;
-    return runEvaluation(this.#logits(this.#state), this.#valLoader, {
+    return runEvaluation(this.#logits(this.#step.state), this.#valLoader, {
       signal,
       onProgress: (done, total) => emit({ type: "evaluate", epoch, done, total }),
     });
@@ -291,7 +283,7 @@ export class Trainer {
     const { epoch, step } = this.progress;
     const lr = this.#schedule(step - 1);
     const kept = this.#kept();
-    const tensors = await this.#state.read(what === "best" ? isWeight : () => true, (name, { data }) => {
+    const tensors = await this.#step.state.read(what === "best" ? isWeight : () => true, (name, { data }) => {
       if (!allFinite(data)) throw nonFinite({ step, lr, loss: Number.NaN, where: `the parameter ${name}`, kept });
     });
     await saveCheckpoint(folder.file(what), tensors, { ...description, config, pictures, progress: this.progress });
@@ -322,8 +314,6 @@ interface Pace {
   seconds: number;
   steps: number;
 }
-
-const float = (value: number): HostTensor => ({ dtype: "float32", shape: [], data: Float32Array.of(value) });
 
 async function compile(runtime: Runtime, graph: Graph, program: "train" | "evaluate", emit: OnEvent): Promise<Program> {
   const began = performance.now();

@@ -11,10 +11,11 @@ import { gelu } from "../../src/ops/elementwise.ts";
 import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
 import { refused } from "../../src/passes/webgpu.ts";
 import { openNode } from "../../src/runtime/node.ts";
-import type { HostTensor, Runtime } from "../../src/runtime/runtime.ts";
+import { type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 import { Classification, Classifier, countCorrect } from "../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../src/train/layer-depth.ts";
-import { initialState, nextName, type StepOptions, trainStep } from "../../src/train/step.ts";
+import { type FloatTensor, initialState, type StepOptions, trainStep } from "../../src/train/step.ts";
+import { StepProgram } from "../../src/train/step-program.ts";
 
 /** Two layers on the pixels of pictures of 2 × 2.  [N, 3, 2, 2] -> [N, 3] */
 class Toy extends Module {
@@ -38,12 +39,6 @@ const batch: StepOptions["batch"] = {
 };
 const pictures = Float32Array.from({ length: size * 12 }, (_, i) => Math.sin(i * i));
 const labels = Int32Array.from({ length: size }, (_, i) => (i * i) % 3);
-const host = (value: number, dtype: "float32" | "uint32" = "float32"): HostTensor => ({
-  dtype,
-  shape: [],
-  data: dtype === "float32" ? Float32Array.of(value) : Uint32Array.of(value),
-});
-
 interface Ran {
   losses: number[];
   state: Map<string, Float32Array>;
@@ -55,36 +50,20 @@ async function run(
   { steps = 3, task = new Classification(new Toy()), optimizer = chain(adamw({ weightDecay: 0.01 })), lr = 0.01 } = {},
 ): Promise<Ran> {
   const drawn = trainStep(task, optimizer, { batch, ...options });
-  const { graph, state, frozen } = drawn;
   const initial = initialWeights(task, 3);
-  const values = new Map([...initialState(drawn, initial)].map(([name, { data }]) => [name, data]));
-  const fixed = frozen.map((w): [string, Tensor] => [
-    w.path,
-    constant(initial.get(w.path)!, w.tensor.shape as number[], "float32"),
-  ]);
-  const program = await runtime.compile(graph.bind(new Map(fixed)));
+  const values: Map<string, FloatTensor> = initialState(drawn, initial);
+  for (const { path, tensor } of drawn.frozen)
+    values.set(path, { shape: tensor.shape as number[], data: initial.get(path)! });
+  const program = await StepProgram.open(runtime, drawn, values);
   const losses: number[] = [];
   for (let i = 0; i < steps; i++) {
-    const fed = Object.fromEntries(
-      state.map(({ name, shape }): [string, HostTensor] => [
-        name,
-        { dtype: "float32", shape, data: values.get(name)! },
-      ]),
-    );
     const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
-    const out = (await program.run({
-      ...fed,
-      ...data,
-      lr: host(lr),
-      step: host(i + 1),
-      seed: host(i, "uint32"),
-    })) as Record<string, HostTensor>;
-    losses.push(Number(out.loss.data[0]));
-    for (const { name } of state) values.set(name, out[nextName(name)].data as Float32Array<ArrayBuffer>);
+    const { loss } = await program.run(data, { lr, seed: i });
+    losses.push(numberOf(loss));
   }
+  const state = new Map(Array.from(await program.state.read(), ([name, { data }]) => [name, data]));
   await program.release();
-  for (const { path } of frozen) values.set(path, initial.get(path)!);
-  return { losses, state: values };
+  return { losses, state };
 }
 
 const far = (a: Float32Array, b: Float32Array): number =>
@@ -201,6 +180,13 @@ test("frozen parameters stay as they are, and the others learn", async () => {
   assert.equal(state.has("optimizer.m.first.weight"), false);
   assert.ok(far(state.get("second.weight")!, initial.get("second.weight")!) > 1e-3);
   assert.ok(losses[2] < losses[0]);
+
+  const task = new Classification(new Toy());
+  const drawn = trainStep(task, chain(adamw()), { batch, frozen: (path) => path.startsWith("first") });
+  await assert.rejects(
+    StepProgram.open(runtime, drawn, initialState(drawn, initial)),
+    /2 frozen parameters have no values\n {2}first\.weight\n {2}first\.bias\n {2}help: give them beside the state/,
+  );
 });
 
 /** A moving average of what a step makes of it, from the beginning on: it goes 9/11, 9/12, … of the way, and 1 - decay at the least. */

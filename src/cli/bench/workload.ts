@@ -18,7 +18,8 @@ import { DeviceState } from "../../train/device-state.ts";
 import { inferenceGraph } from "../../train/model.ts";
 import { pieceSizes } from "../../train/pieces.ts";
 import { withStreams } from "../../train/predictor.ts";
-import { initialState, nextName, spentNames, trainStep } from "../../train/step.ts";
+import { initialState, trainStep } from "../../train/step.ts";
+import { StepProgram } from "../../train/step-program.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
 export interface WorkloadOptions extends Pick<NodeOptions, "device" | "threads"> {
@@ -95,33 +96,23 @@ async function openTraining(
   const drawn = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
     batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
   });
-  const { graph, state } = drawn;
-  const compiling = runtime.compile(graph, { profile });
+  const compiling = runtime.compile(drawn.graph, { profile });
   compiling.catch(() => {}); // told below
   const initial = initialState(drawn, initialWeights(model, 0)); // while the engine's thread compiles
-  const program = await compiling;
-  const held = await DeviceState.upload(runtime, initial, { transfer: true });
+  const state = await DeviceState.upload(runtime, initial, { transfer: true });
+  const program = new StepProgram(drawn, await compiling, state);
   const image = await runtime.upload(pictures(shape));
   const target = await runtime.upload({
     dtype: "int32",
     shape: [batch],
     data: Int32Array.from({ length: batch }, (_, i) => (i * 97) % classes),
   });
-  const keep = state.map(({ name }) => nextName(name));
-  const spent = spentNames(drawn);
-  let step = 0;
   return {
     macs: 3 * cost(forward).macs,
-    step: async () => {
-      const seed: HostTensor = { dtype: "uint32", shape: [], data: Uint32Array.of(step) };
-      const feeds = { ...held.feeds(held.names), image, target, lr: float(1e-4), step: float(++step), seed };
-      held.advance(await program.run(feeds, { keep, donate: held.tensors(spent) }));
-    },
+    step: async () => void (await program.run({ image, target }, { lr: 1e-4 })),
     profile: () => program.profile(),
   };
 }
-
-const float = (value: number): HostTensor => ({ dtype: "float32", shape: [], data: Float32Array.of(value) });
 
 function pictures(shape: readonly number[]): HostTensor {
   const random = new Random(0, "pictures");
