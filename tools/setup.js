@@ -72,9 +72,12 @@ function sweep(folder) {
   }
 }
 
+/** A source that is built itself, and not kept by git. */
+const code = at("src", "data", "pixels-code.ts");
+
 /** Compiles the loops over pixels into WebAssembly, and that into a module that any bundler takes. */
 function assemble() {
-  const [source, code] = [at("assembly", "pixels.ts"), at("src", "data", "pixels-code.ts")];
+  const source = at("assembly", "pixels.ts");
   if (changed(code) >= Math.max(changed(source), changed(at("package-lock.json")))) return true;
   const binary = at("dist", "pixels.wasm");
   const options = ["-O3", "--runtime", "stub", "--enable", "simd", "--noAssert", "--outFile", binary];
@@ -93,7 +96,7 @@ function build() {
   folders.forEach(sweep);
   const sources = [...folders, "assembly"].map((folder) => at(folder)).filter(existsSync);
   const newest = Math.max(...sources.map(latest), changed(at("tsconfig.json")), changed(at("package-lock.json")));
-  if (changed(stamp) >= newest) return true;
+  if (existsSync(code) && changed(stamp) >= newest) return true;
   console.error("setup: building (asc, tsc)");
   const started = new Date();
   if (!assemble() || !run(process.execPath, [at("node_modules", "typescript", "bin", "tsc"), "-p", root])) return false;
