@@ -13,10 +13,10 @@ export default defineCommand({
   name: "bench",
   summary: "Measure a model's speed, memory and use of the machine",
   details:
-    "Inference and training each run in a process of their own.  Utilisation is the model's multiply-adds per second over the\n" +
-    "best rate of a 2048×2048×2048 MatMul on the same engine, whose runs take turns with the model's.  For inference a batch\n" +
-    "goes through the model as `oriel evaluate` runs it: on the processor a few images at a time, each thread its own; a\n" +
-    "profile has the times of all threads.  A training step is forward, cross-entropy, backward and AdamW; it counts as\n" +
+    "Inference and training each run in a process of their own.  Utilisation is the model's multiply-adds per second over the " +
+    "best rate of a 2048×2048×2048 MatMul on the same engine, whose runs take turns with the model's.  For inference a batch " +
+    "goes through the model as `oriel evaluate` runs it: on the processor a few images at a time, each thread its own; a " +
+    "profile has the times of all threads.  A training step is forward, cross-entropy, backward and AdamW; it counts as " +
     "three forward passes.",
   args: { model: arg("a model that `oriel models` lists") },
   flags: z.object({

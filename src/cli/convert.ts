@@ -8,8 +8,8 @@ export default defineCommand({
   name: "convert",
   summary: "Write weights in another format, every bit as it was",
   details:
-    "What is read is known by its content: torch of both kinds, safetensors, whole or in parts, ONNX; a folder or a name on\n" +
-    "the hub will do.  What is written is known by its name: .safetensors, torch (.pth, .pt, .th, .bin), .onnx.  Of an ONNX\n" +
+    "What is read is known by its content: torch of both kinds, safetensors, whole or in parts, ONNX; a folder or a name on " +
+    "the hub will do.  What is written is known by its name: .safetensors, torch (.pth, .pt, .th, .bin), .onnx.  Of an ONNX " +
     "model its initialisers are taken under their names; to write one, --model says whose weights these are.",
   args: { source: arg("the weights to read"), file: arg("the file to write") },
   flags: z.object({ model: z.string().optional().describe("for .onnx: the model that the weights are for") }),

@@ -38,7 +38,7 @@ export default defineCommand({
   summary: "Write a model, or its whole training step, as an ONNX file",
   details:
     "The model takes any number of pictures; how they are prepared, its labels and its licence are in the file's metadata.\n" +
-    "With --train-step the file is one step of training, for any ONNX Runtime in any language; its state lies beside it\n" +
+    "With --train-step the file is one step of training, for any ONNX Runtime in any language; its state lies beside it " +
     "(.safetensors), and what to feed it (.json).",
   args: {
     checkpoint: arg("a checkpoint; with --train-step a run's last.safetensors, or its config.json for its beginning"),

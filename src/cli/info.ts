@@ -17,8 +17,9 @@ import { Progress } from "./progress.ts";
 export default defineCommand({
   name: "info",
   summary: "One model, layer by layer, or a file of weights: names, shapes, dtypes, metadata",
-  details: `A model: layers with shapes, parameters, multiply-adds, activation memory.  A file, a folder, an address or a name on the
-model hub: what it holds, of any format, without reading the weights.`,
+  details:
+    "A model: layers with shapes, parameters, multiply-adds, activation memory.  A file, a folder, an address or a name on the " +
+    "model hub: what it holds, of any format, without reading the weights.",
   args: { model: arg("a model that `oriel models` lists, or a .safetensors, torch or .onnx file") },
   flags: z.object({
     imageSize: trainSchema.shape.imageSize.describe("side of the images; the model's own"),

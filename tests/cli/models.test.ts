@@ -116,6 +116,9 @@ test("help: every command has examples", async () => {
     const { status, stdout } = await oriel(folder, name, "--help");
     assert.equal(status, 0);
     assert.match(stdout, new RegExp(`Usage: oriel ${name}[\\s\\S]*Examples:\\n {2}oriel ${name}`));
+    // Written to fit 80 columns: a short line ends a sentence.
+    const [about] = stdout.split(/\n\n(?:Arguments|Options):/);
+    for (const line of about.split("\n")) if (line.length < 60) assert.match(line, /\.$|^Usage|^$/, name);
   }
   assert.equal((await oriel(folder)).stdout, stdout);
   assert.match((await oriel(folder, "--version")).stdout, /^\d+\.\d+\.\d+\n$/);
