@@ -127,7 +127,13 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
   const { frozen = () => false, ema, accumulate = 1, memoryBudget } = options;
   if (ema !== undefined) checkNumbers({ ema }, (decay) => decay > 0 && decay < 1, "above 0 and below 1");
   const weights = weightsOf(task);
-  const trained = weights.filter((w) => w.kind === "parameter" && !frozen(w.path));
+  const parameters = weights.filter((w) => w.kind === "parameter");
+  if (parameters.length === 0)
+    throw new OrielError("train", {
+      message: "the task has no parameters",
+      help: "a module finds its layers in public fields and lists, not in #private fields or plain objects",
+    });
+  const trained = parameters.filter((w) => !frozen(w.path));
   if (trained.length === 0)
     throw new OrielError("train", { message: "every parameter is frozen", help: "freeze fewer of them" });
 

@@ -145,6 +145,16 @@ test("what the loss does not depend on stays as it is", () => {
   assert.throws(() => trainStep(new Loose(), chain(adamw()), frozenToo), /depends on none of the 2 parameters/);
 });
 
+test("layers that are not found are told of", () => {
+  class Hidden extends Module {
+    #model = new Toy();
+    forward({ image }: Readonly<Record<string, Tensor>>): { loss: Tensor } {
+      return { loss: this.#model.forward(image).sum() };
+    }
+  }
+  assert.throws(() => trainStep(new Hidden(), chain(adamw()), { batch }), /no parameters\n {2}help: .* public fields/);
+});
+
 test("a task without a loss is told of", () => {
   class Bare extends Loose {
     override forward(batch: Readonly<Record<string, Tensor>>): { loss: Tensor; each: Tensor } {
