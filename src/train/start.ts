@@ -65,15 +65,13 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
       at: path,
       help: "give the run's own data, or start another run from the checkpoint with --weights",
     });
-  if (metadata.model === description.model) {
-    if (![...tensors.keys()].some(isState) && [...wanted.keys()].some(isState))
-      throw new UsageError({
-        message: "the file holds weights alone, without the optimizer's state",
-        at: path,
-        help: "take last.safetensors of the run; or its config.json, for its beginning",
-      });
-    checkSettled(path, metadata, prepared);
-  }
+  if (![...tensors.keys()].some(isState) && [...wanted.keys()].some(isState))
+    throw new UsageError({
+      message: "the file holds weights alone, without the optimizer's state",
+      at: path,
+      help: "take last.safetensors of the run; or its config.json, for its beginning",
+    });
+  checkSettled(path, metadata, prepared);
   // Runs of earlier versions averaged no running statistics.
   const found = new Map(tensors);
   const buffers = new Set(step.state.filter(({ kind }) => kind === "buffer").map(({ path }) => path));
@@ -95,17 +93,18 @@ const isState = (name: string): boolean => !isWeight(name);
 
 /** What may not change while a run goes on, since its checkpoint would mean something else. */
 const settled = [
-  ...(["batch", "imageSize", "optimizer", "accumulate", "ema", "freeze", "weights"] as const),
+  ...(["modelOptions", "batch", "imageSize", "optimizer", "accumulate", "ema", "freeze", "weights"] as const),
   ...(["seed", "balanced", "repeats"] as const),
 ];
 
-function checkSettled(path: string, before: CheckpointMetadata, { config, pictures }: Prepared): void {
+function checkSettled(path: string, before: CheckpointMetadata, { config, description, pictures }: Prepared): void {
   const show = (value: unknown): string => JSON.stringify(value) ?? "not given";
   // Where the pictures lie may change, but not which they are; runs of earlier versions know the place alone.
   const keys = before.pictures ? settled : (["data", "val", ...settled] as const);
   const changed = keys
     .filter((key) => show(before.config[key]) !== show(config[key]))
     .map((key) => `${key} was ${show(before.config[key])}, is ${show(config[key])}`);
+  if (before.model !== description.model) changed.unshift(`model was ${before.model}, is ${description.model}`);
   if (before.pictures && before.pictures.hash !== pictures.hash)
     changed.unshift(`${count(before.pictures)} were the pictures, now ${count(pictures)}, of other names or labels`);
   if (changed.length === 0) return;
