@@ -8,7 +8,8 @@ import { Progress } from "./progress.ts";
 export default defineCommand({
   name: "evaluate",
   summary: "Judge a model by labelled pictures: top-1 and top-5, classes, confusion matrix, worst mistakes",
-  details: "Pictures that cannot be read are told of, counted and left out.",
+  details:
+    "Pictures that cannot be read are told of, counted and left out; where the model learnt from some, a warning says so.",
   args: {
     checkpoint: arg("best.safetensors or model.onnx of a run folder, or plain weights with --model"),
     data: arg("pictures in class folders, a .csv list or a .tar archive; of several sets, val"),
@@ -23,7 +24,10 @@ export default defineCommand({
   }),
   short: { model: "m", batch: "b" },
   examples: [
-    ["oriel evaluate runs/cswin_tiny_224/best.safetensors photos", "how good the best weights of a run are"],
+    [
+      "oriel evaluate runs/cswin_tiny_224/best.safetensors new-photos",
+      "how good a run's best weights are on other pictures",
+    ],
     ["oriel evaluate resnet20.th cifar10-test.tar -m resnet20_cifar", "published weights, on an archive"],
     ["oriel evaluate model.onnx photos --json", "for machines: { total, correct, top1, top5, skipped, classes, … }"],
   ],

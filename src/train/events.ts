@@ -53,7 +53,7 @@ export type TrainEvent =
       seconds: number;
     }
   | { type: "save"; what: "last" | "best" | "onnx" | "report"; file: string; epoch: number; step: number }
-  /** Something that was asked for and does nothing. */
+  /** Something that was asked for and does nothing, or says less than it seems to. */
   | { type: "warning"; message: string }
   /** A picture that cannot be read and is left out. */
   | { type: "skip"; picture: string; reason: string }

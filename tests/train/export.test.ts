@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 import * as ort from "onnxruntime-node";
 import { findModel } from "../../src/backbones/index.ts";
-import { createImage, decodeNode, prepare } from "../../src/data/index.ts";
+import { createImage, type Dataset, decodeNode, openDataset, prepare, splitDataset } from "../../src/data/index.ts";
 import { writeOnnx } from "../../src/graph/index.ts";
 import { bindWeights, initialWeights } from "../../src/nn/index.ts";
 import { openNode } from "../../src/runtime/node.ts";
@@ -138,6 +138,20 @@ test("a checkpoint and its export are judged alike, labels matched by name", asy
   const exported = await evaluate(join(run, "model.onnx"), data, { threads: 1, workers: 0 });
   assert.deepEqual(exported.confusion, own.confusion);
   assert.ok(Math.abs(exported.loss - own.loss) < 1e-5);
+});
+
+test("figures of pictures that were learnt from come with a warning", async () => {
+  const warnings = async (source: string, pictures: string | Dataset): Promise<string[]> => {
+    const found: string[] = [];
+    const onEvent = (event: TrainEvent) => void (event.type === "warning" && found.push(event.message));
+    await evaluate(source, pictures, { threads: 1, workers: 0, onEvent });
+    return found;
+  };
+  const all = await openDataset(data);
+  for (const source of [best, join(run, "model.onnx")])
+    assert.match((await warnings(source, data)).join(), /learnt from 36 of these 48 pictures/);
+  assert.deepEqual(await warnings(best, splitDataset(all, { fraction: 0.25 }).val), []);
+  assert.deepEqual(await warnings(best, await writePictures(join(home, "others"), { count: 15 })), []);
 });
 
 test("the exported step, run by ONNX Runtime alone, gives the losses of the run", async () => {
