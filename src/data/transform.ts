@@ -91,6 +91,11 @@ export function prepare(transform: Transform): View {
       help: "give a whole number of pixels, such as 224",
     });
   }
+  if (!mean.every(Number.isFinite) || !std.every((s) => Number.isFinite(s) && s > 0))
+    throw new UsageError({
+      message: `pictures cannot be normalised with mean [${mean}] and std [${std}]`,
+      help: "give finite numbers, those of std above 0",
+    });
   const tables = normalizationTables({ mean, std });
   const fill = mean.map((m) => Math.round(m * 255));
   const pixels =

@@ -1,7 +1,9 @@
 import { dirname, join } from "node:path";
 import { closingOnError } from "../base/close.ts";
 import { OrielError } from "../base/errors.ts";
+import { checkNumbers } from "../base/options.ts";
 import { alignClasses, BrokenPictures, type Dataset, Loader, openDataset, splitDataset } from "../data/index.ts";
+import { isCount } from "../graph/shape.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
 import { isOnnx } from "./imported.ts";
@@ -33,6 +35,8 @@ export async function evaluate(
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   const { batch, workers, worst, onEvent = () => {}, signal, ...rest } = options;
+  if (batch !== undefined) checkNumbers({ batch }, isCount, "a whole number of at least 1");
+  if (worst !== undefined) checkNumbers({ worst }, (n) => n >= 0, "a number of mistakes, or 0 for none");
   const opened = typeof data === "string" ? await openDataset(data, { split: "val" }) : data;
   const owned = typeof data === "string" ? [opened] : [];
   const predictor = await closingOnError(owned, async () => {

@@ -1,6 +1,8 @@
 import { basename } from "node:path";
+import { checkNumbers } from "../base/options.ts";
 import { bytesView, type DType } from "../graph/dtype.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
+import { isCount } from "../graph/shape.ts";
 import type { HostTensor } from "../runtime/runtime.ts";
 import { saveSafetensors } from "../weights/save-safetensors.ts";
 import type { StoredTensor } from "../weights/stored.ts";
@@ -45,6 +47,7 @@ export async function exportTrainStep(
   file: string,
   { batches = 0 }: ExportStepOptions = {},
 ): Promise<StepDescription> {
+  checkNumbers({ batches }, (n) => n === 0 || isCount(n), "a whole number, or 0 for none");
   const isConfig = from.endsWith(".json");
   const config = isConfig
     ? await readConfigFile(from)

@@ -1,9 +1,17 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Preprocessing } from "../backbones/index.ts";
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
-import { constantBytes, largestFile, lower, type Opset, writeOnnx, writeOnnxParts } from "../graph/onnx/write.ts";
+import {
+  constantBytes,
+  largestFile,
+  lower,
+  type Opset,
+  opsets,
+  writeOnnx,
+  writeOnnxParts,
+} from "../graph/onnx/write.ts";
 import { OpenDim } from "../graph/shape.ts";
 import { constant, input, type Tensor } from "../graph/tensor.ts";
 import { bindWeights } from "../nn/bind.ts";
@@ -57,6 +65,24 @@ export interface Exported extends ModelMetadata {
   difference: number;
 }
 
+type Choices = Required<Pick<ExportOptions, "input" | "output" | "target" | "opset">>;
+
+const choices: { [K in keyof Choices]: readonly Choices[K][] } = {
+  input: ["float32", "uint8"],
+  output: ["logits", "probabilities"],
+  target: ["onnx", "webgpu", "node", "web", "triton"],
+  opset: opsets,
+};
+
+/** Throws where a program without types asks for what there is not: the file would be another than it was meant to be. */
+function checkChoices(given: Choices): void {
+  for (const [key, known] of Object.entries(choices)) {
+    const value = given[key as keyof Choices];
+    if (!(known as readonly unknown[]).includes(value))
+      throw new UsageError({ message: `${key} is ${JSON.stringify(value)}`, help: `${known.join(", ")} are known` });
+  }
+}
+
 /** Weights of more bytes than this leave room for nothing else in one file. */
 const mostInside = largestFile - 2 ** 24;
 
@@ -87,6 +113,7 @@ export async function exportClassifier(
   options: ExportOptions = {},
 ): Promise<Exported> {
   const { input = "float32", output = "logits", target = "onnx", opset = 21, metadata = {} } = options;
+  checkChoices({ input, output, target, opset });
   const { model: name, classes, preprocessing } = description;
   const { licence, source } = options;
   const told: ModelMetadata = { model: name, classes, preprocessing, input, output, licence, source };

@@ -1,6 +1,8 @@
 import { OrielError } from "../base/errors.ts";
+import { checkNumbers } from "../base/options.ts";
 import type { Image } from "../data/image.ts";
 import { prepare } from "../data/transform.ts";
+import { isCount } from "../graph/shape.ts";
 import type { CompileOptions, HostTensor, Runtime } from "../runtime/runtime.ts";
 import { evaluateTransform, type ModelDescription } from "./model.ts";
 import { readModelMetadata } from "./model-metadata.ts";
@@ -39,6 +41,7 @@ export function predictorOf(
     logits,
     close,
     predict: async (image, { topk = 5 } = {}) => {
+      checkNumbers({ topk }, isCount, "a whole number of at least 1");
       const data = new Float32Array(3 * view.height * view.width);
       view.apply(image, { seed: 0, epoch: 0, index: 0, copy: 0 }, data, 0);
       return softmaxOf(await logits(data, [1, 3, view.height, view.width]))

@@ -5,7 +5,7 @@ import type { Likely } from "./exported.ts";
 import { openPredictor, type PredictorOptions } from "./predictor.ts";
 
 export interface PredictOptions extends PredictorOptions {
-  /** Labels to give for each picture. */
+  /** Labels to give for each picture; 5 unless given. */
   topk?: number;
   /** Told of a picture that cannot be read, which is then left out; without it the first one ends the work. */
   onBroken?: (image: string, error: Error) => void;
@@ -51,8 +51,11 @@ export async function predict(
 
 async function readPicture(path: string): Promise<Image> {
   const bytes = await readFile(path).catch((cause) => {
-    const message =
-      cause.code === "ENOENT" ? "there is no such picture" : `the picture cannot be read: ${cause.message}`;
+    const known: Record<string, string> = {
+      ENOENT: "there is no such picture",
+      EISDIR: "this is a folder: give the pictures in it",
+    };
+    const message = known[cause.code] ?? `the picture cannot be read: ${cause.message}`;
     throw new OrielError("picture", { message, at: path, cause });
   });
   return decodeNode(bytes, path);

@@ -41,8 +41,8 @@ export async function train(
     folder?.log(event);
     onEvent(event);
   };
-  const before = given.resume ? await resumedConfig(given) : undefined;
-  const prepared = await prepareRun(parseConfig({ ...before, ...withoutUndefined(given) }), emit, pictures);
+  const before = given?.resume ? await resumedConfig(given) : undefined;
+  const prepared = await prepareRun(parseConfig(given && { ...before, ...withoutUndefined(given) }), emit, pictures);
   const { config } = prepared;
   folder = new RunFolder(config.out);
   let runtime: Runtime | undefined;

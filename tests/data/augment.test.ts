@@ -396,6 +396,8 @@ test("a transform that cannot be is refused before work begins", () => {
   assert.throws(() => prepare({ kind: "train", size: 8, padding: -1 }), UsageError);
   assert.throws(() => prepare({ kind: "evaluate", size: 8, cropPct: 2 }), /cropPct is 2/);
   assert.throws(() => prepare({ kind: "train", size: 8, randAugment: "m9" }), /RandAugment/);
+  assert.throws(() => prepare({ kind: "evaluate", size: 8, std: [1, 0, 1] }), /cannot be normalised .* std \[1,0,1\]/);
+  assert.throws(() => prepare({ kind: "evaluate", size: 8, mean: [0, Number.NaN, 0] }), UsageError);
 });
 
 test("what is no picture is refused, a page's pixels with their transparency above all", () => {

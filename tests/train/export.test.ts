@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import * as ort from "onnxruntime-node";
@@ -152,6 +152,19 @@ test("figures of pictures that were learnt from come with a warning", async () =
     assert.match((await warnings(source, data)).join(), /learnt from 36 of these 48 pictures/);
   assert.deepEqual(await warnings(best, splitDataset(all, { fraction: 0.25 }).val), []);
   assert.deepEqual(await warnings(best, await writePictures(join(home, "others"), { count: 15 })), []);
+});
+
+test("numbers and words that cannot be are refused", async () => {
+  const file = join(home, "none.onnx");
+  await assert.rejects(evaluate(best, data, { batch: Number.NaN }), /batch is NaN; it must be a whole number/);
+  await assert.rejects(evaluate(best, data, { worst: -1 }), /worst is -1/);
+  await assert.rejects(predict(best, pictures, { topk: 0, threads: 1 }), /topk is 0; it must be a whole number/);
+  await assert.rejects(predict(best, [join(data, "blue")], { threads: 1 }), /this is a folder/);
+  await assert.rejects(exportTrainStep(join(run, "config.json"), file, { batches: -1 }), /batches is -1/);
+  const wrong = { input: "int8", output: "softmax", target: "ios", opset: 12 };
+  for (const [key, value] of Object.entries(wrong))
+    await assert.rejects(exportModel(best, file, { [key]: value }), new RegExp(`${key} is .*${value}.*\n.* are known`));
+  assert.ok(!existsSync(file));
 });
 
 test("the exported step, run by ONNX Runtime alone, gives the losses of the run", async () => {

@@ -293,6 +293,10 @@ test("pictures may move while a run is stopped, but stay the same ones", async (
   );
 });
 
+test("nothing is no config", async () => {
+  assert.match((await rejection(train(undefined as never))).message, /a config is an object/);
+});
+
 test("a run does not go on as another one", async () => {
   const error = await rejection(train({ ...config("whole"), resume: true, batch: 4, seed: 2 }));
   assert.ok(error instanceof UsageError);
