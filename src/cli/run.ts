@@ -5,19 +5,19 @@ import type { Command } from "./command.ts";
 import { commands } from "./commands.ts";
 import { readConfig } from "./config.ts";
 import { check, type Flag, flagsOf } from "./flags.ts";
-import { Interrupt, interrupted } from "./interrupt.ts";
+import { Interrupt } from "./interrupt.ts";
 import { type Out, openOut, styled } from "./out.ts";
 
-/** Runs one command line.  -> the exit status: 0, 1 (failed), 2 (asked wrongly), 130 (interrupted) */
+/** Runs one command line.  -> the exit status: 0, 1 (failed), 2 (asked wrongly), 130 or 143 (interrupted) */
 export async function runCommandLine(words: readonly string[]): Promise<number> {
   const interrupt = new Interrupt();
   const out = openOut({ json: words.includes("--json"), interrupt });
   try {
     await (await makeParser(words, out)).parseAsync(words, { from: "user" });
-    return interrupt.pressed ? interrupted : 0;
+    return interrupt.pressed ? interrupt.status : 0;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help, or the version
-    if (interrupt.pressed && (error as Error).name === "AbortError") return interrupted;
+    if (interrupt.pressed && (error as Error).name === "AbortError") return interrupt.status;
     return fail(error, out);
   }
 }

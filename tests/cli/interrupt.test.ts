@@ -46,6 +46,16 @@ test("Ctrl-C saves, exits with 130, and the run goes on to the bytes of one neve
   assert.ok(last("stopped run").equals(last("whole")));
 });
 
+test("what a scheduler sends saves, too", { skip }, async () => {
+  const { child, ended } = start(folder, "train", "pictures", ...quick, "--epochs", "50", "--out", "stopped");
+  await until(child, /training for 50 epochs/);
+  child.kill("SIGTERM");
+  const { status, stdout } = await ended;
+  assert.equal(status, 143);
+  assert.match(stdout, /^interrupted after \d+ epochs?/);
+  assert.ok(existsSync(join(folder, "stopped", "last.safetensors")));
+});
+
 test("a second Ctrl-C ends at once", { skip }, async () => {
   const { child, ended } = start(folder, "train", "pictures", ...quick, "--epochs", "50", "--out", "twice");
   await until(child, /epoch 1\/50/);
