@@ -68,7 +68,12 @@ export function idleValues(config: ResolvedConfig): string[] {
     [schedule === "one-cycle", `schedule ${schedule}`, ["warmup", "minLr"]],
     [schedule === "constant", `schedule ${schedule}`, ["minLr"]],
     [optimizer !== "sgd", `optimizer ${optimizer}`, ["momentum"]],
-    [optimizer === "sgd", `optimizer ${optimizer}`, ["betas"]],
+    [optimizer === "sgd", `optimizer ${optimizer}`, ["betas", "eps"]],
+    [
+      isPadded(config),
+      config.padding === undefined ? `image-size ${imageSize}` : `padding ${config.padding}`,
+      ["cropScale"],
+    ],
   ];
   const asked = (key: ConfigKey): boolean =>
     Boolean(config[key]) && JSON.stringify(config[key]) !== JSON.stringify(usual[key]);
@@ -76,6 +81,10 @@ export function idleValues(config: ResolvedConfig): string[] {
     (applies ? keys.filter(asked) : []).map((key) => `--${kebabCase(key)} does nothing with --${because}`),
   );
 }
+
+/** Whether pictures are padded and cropped at one size, not by random shares of them. */
+const isPadded = ({ augment, imageSize, padding }: ResolvedConfig): boolean =>
+  augment !== "none" && (imageSize <= smallSide || padding !== undefined);
 
 /** Whether a run begins with weights that somebody trained. */
 const isTrained = ({ model, weights }: TrainConfig): boolean => weights !== undefined || isOnnx(model);
@@ -133,14 +142,13 @@ export const stepSeed = (seed: number, step: number): number => new Random(seed,
 /** How training pictures are varied. */
 export function trainTransform(config: ResolvedConfig, { mean, std, interpolation }: Preprocessing): TrainTransform {
   const { imageSize, augment, hflip, vflip, cropScale, padding, colorJitter, erasing } = config;
-  const small = imageSize <= smallSide;
   const common = { kind: "train", size: imageSize, mean, std } as const;
   if (augment === "none") {
     return { ...common, scale: [1, 1], ratio: [1, 1], interpolation, hflip: 0 };
   }
   return {
     ...common,
-    ...(small || padding !== undefined
+    ...(isPadded(config)
       ? { padding: padding ?? Math.max(Math.round(imageSize / 8), 1), interpolation }
       : { scale: [cropScale, 1] as const }),
     hflip,

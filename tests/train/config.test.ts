@@ -91,6 +91,11 @@ test("values that contradict each other are refused, those that do nothing are t
   assert.deepEqual(idleValues(resolve({ schedule: "one-cycle", warmup: 1 })), [
     "--warmup does nothing with --schedule one-cycle",
   ]);
+  assert.deepEqual(idleValues(resolve({ cropScale: 0.5, optimizer: "sgd", eps: 1e-3, imageSize: 32 })), [
+    "--eps does nothing with --optimizer sgd",
+    "--crop-scale does nothing with --image-size 32",
+  ]);
+  assert.deepEqual(idleValues(resolve({ cropScale: 0.5, imageSize: 224 })), []);
   // What a run writes down as its defaults is nothing that was asked for.
   for (const schedule of ["one-cycle", "constant"])
     assert.deepEqual(idleValues(resolve(resolve({ schedule, optimizer: "sgd", augment: "none" }))), []);
