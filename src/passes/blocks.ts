@@ -95,8 +95,8 @@ export function depthwiseInBlocks(graph: Graph): Graph {
 const isTranspose = ({ op, attrs }: Node, perm: string): boolean =>
   op.name === "Transpose" && (attrs.perm as number[]).join() === perm;
 
-const isMapSum = ({ op, attrs }: Node): boolean =>
-  op.name === "ReduceSum" && (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
+const isMapSum = ({ op, attrs, inputs: [x] }: Node): boolean =>
+  op.name === "ReduceSum" && x!.rank === 4 && (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
 
 /** The sums of a map's channels, where they came last just before, or did in more images of fewer channels.  [C] */
 function sumsOfRows(x: Tensor): Tensor | undefined {

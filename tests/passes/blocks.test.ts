@@ -84,3 +84,12 @@ test("what cannot be in blocks, and what the engine brings there itself, stays",
   const y = conv(heads, wide, undefined, { groups: 32 });
   assert.equal(left(depthwiseInBlocks(new Graph([], [["y", y]]))), 0);
 });
+
+test("a sum of a map that a reshape gave a fifth axis stays", async () => {
+  const x = input([2, 3, 5, 16]);
+  const y = x.add(1).permute(0, 3, 1, 2).reshape([2, 8, 3, 5, 2]).sum([0, 2, 3]);
+  const graph = new Graph([["x", x]], [["y", y]]);
+  const feeds = { x: as(randn([2, 3, 5, 16]), "float32") };
+  const wanted = await runGraph(graph, feeds, { optimize: "extended" });
+  assert.ok(difference((await runGraph(graph, feeds)).y, wanted.y) < 1e-5);
+});
