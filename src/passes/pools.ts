@@ -5,7 +5,7 @@ import { maxPoolWithPlaces, type PoolAttrs } from "../ops/pool.ts";
 
 /**
  * Gradients of max pools by the places that the pools themselves tell, each added where it belongs: a third less time than finding the
- * places again (`docs/notes/0004-speed.md`).  For processors; WebGPU's pool tells none.
+ * places again (`docs/notes/0004-speed.md`).  For processors, which scatter float16 into no sums; WebGPU's pool tells none.
  */
 export function poolsWithPlaces(graph: Graph): Graph {
   const told = new Set<Tensor>();
@@ -13,7 +13,7 @@ export function poolsWithPlaces(graph: Graph): Graph {
   const placesOf = new Map<Tensor, Tensor>();
 
   const outputs = rewrite(graph.outputs, ({ op, attrs, outputs: [y] }, inputs) => {
-    if (op.name === "MaxPool" && told.has(y)) {
+    if (op.name === "MaxPool" && told.has(y) && y.dtype !== "float16") {
       const [made, places] = maxPoolWithPlaces(inputs, attrs as PoolAttrs);
       placesOf.set(made, places);
       return [made];

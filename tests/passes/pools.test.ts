@@ -39,3 +39,13 @@ test("a max pool without a gradient stays as it is", () => {
   const graph = poolsWithPlaces(new Graph([], [["y", y]]));
   assert.equal(graph.outputs.get("y"), y);
 });
+
+test("in float16, which the engine adds to no places, the gradient finds them again", async () => {
+  const x = input([1, 2, 6, 6], "float16");
+  const y = maxPool(x, { kernel: 3, stride: 2 });
+  const [dx] = gradients(y.sum(), [x]);
+  const graph = new Graph([["x", x]], [["dx", dx]]);
+  const feeds = { x: as(randn([1, 2, 6, 6]), "float16") };
+  const wanted = await runGraph(graph, feeds, { optimize: "extended" });
+  assert.deepEqual((await runGraph(graph, feeds)).dx.data, wanted.dx.data);
+});
