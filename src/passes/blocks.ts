@@ -95,8 +95,11 @@ export function depthwiseInBlocks(graph: Graph): Graph {
 const isTranspose = ({ op, attrs }: Node, perm: string): boolean =>
   op.name === "Transpose" && (attrs.perm as number[]).join() === perm;
 
-const isMapSum = ({ op, attrs, inputs: [x] }: Node): boolean =>
-  op.name === "ReduceSum" && x!.rank === 4 && (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
+/** A sum over maps of a known number of places: open axes cannot all be merged to rows. */
+function isMapSum({ op, attrs, inputs: [x] }: Node): boolean {
+  if (op.name !== "ReduceSum" || x!.rank !== 4 || x!.shape.some(isOpen)) return false;
+  return (attrs.axes as number[]).join() === "0,2,3" && !attrs.keepdims;
+}
 
 /** The sums of a map's channels, where they came last just before, or did in more images of fewer channels.  [C] */
 function sumsOfRows(x: Tensor): Tensor | undefined {

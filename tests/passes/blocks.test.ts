@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { Graph } from "../../src/graph/graph.ts";
-import { OpenDim } from "../../src/graph/shape.ts";
+import { OpenDim, type Shape } from "../../src/graph/shape.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/index.ts";
 import { depthwiseInBlocks, simplify } from "../../src/passes/index.ts";
@@ -85,11 +85,9 @@ test("what cannot be in blocks, and what the engine brings there itself, stays",
   assert.equal(left(depthwiseInBlocks(new Graph([], [["y", y]]))), 0);
 });
 
-test("a sum of a map that a reshape gave a fifth axis stays", async () => {
-  const x = input([2, 3, 5, 16]);
-  const y = x.add(1).permute(0, 3, 1, 2).reshape([2, 8, 3, 5, 2]).sum([0, 2, 3]);
-  const graph = new Graph([["x", x]], [["y", y]]);
-  const feeds = { x: as(randn([2, 3, 5, 16]), "float32") };
-  const wanted = await runGraph(graph, feeds, { optimize: "extended" });
-  assert.ok(difference((await runGraph(graph, feeds)).y, wanted.y) < 1e-5);
+test("sums of five axes, and of several that are open, stay", async () => {
+  const map = (shape: Shape): Tensor => input(shape).permute(0, 3, 1, 2);
+  const stay = (y: Tensor): void => assert.equal(depthwiseInBlocks(new Graph([], [["y", y]])).outputs.get("y"), y);
+  stay(map([2, 3, 5, 16]).reshape([2, 8, 3, 5, 2]).sum([0, 2, 3]));
+  stay(map([new OpenDim("N"), new OpenDim("H"), 5, 16]).sum([0, 2, 3]));
 });
