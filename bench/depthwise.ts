@@ -13,7 +13,7 @@ import { median } from "./peers/table.ts";
 //
 //     node dist/bench/depthwise.js [rounds] [which: a part of a shape's name]
 //
-// "blocks" is the form that `passes/blocks.ts` draws of what stands first; the others are run as the engine takes them.
+// "blocks" is the form that `passes/depthwise-in-blocks.ts` draws of what stands first; the others are run as the engine takes them.
 
 interface Shape {
   name: string;

@@ -170,7 +170,7 @@ function inputGradient(w: Tensor, dy: Tensor, attrs: InputAttrs): Tensor {
 }
 
 /**
- * dx of a convolution of maps that takes every step and is not in groups, as one operation: `passes/convolutions.ts` knows a faster way
+ * dx of a convolution of maps that takes every step and is not in groups, as one operation: `passes/convolutions-in-blocks.ts` knows a faster way
  * on some processors.  It is linear in both, as `mapKernelGradient` is.
  */
 export const mapInputGradient = defineOp<["w", "dy"], InputAttrs>({
@@ -305,7 +305,7 @@ export interface KernelAttrs extends ConvAttrs {
 }
 
 /**
- * dw of a convolution of maps that is not in groups, as one operation: `passes/kernel-gradients.ts` knows a faster way on some
+ * dw of a convolution of maps that is not in groups, as one operation: `passes/kernel-gradients-in-blocks.ts` knows a faster way on some
  * processors.  It is linear in both, so its gradients are the convolution and its adjoint with dw in the kernel's place.
  */
 export const mapKernelGradient = defineOp<["x", "dy"], KernelAttrs>({

@@ -1,6 +1,6 @@
 import { OrielError, UsageError } from "../base/errors.ts";
 import { mendWebAssembly } from "../base/webassembly.ts";
-import { alignNumbers } from "../passes/align.ts";
+import { alignNumbers } from "../passes/align-numbers.ts";
 import { type EngineThread, ThreadRuntime } from "./client.ts";
 import type { Answer } from "./protocol.ts";
 import type { DeviceReport, Runtime } from "./runtime.ts";

@@ -17,7 +17,7 @@ import { constant, input, type Tensor } from "../graph/tensor.ts";
 import { bindWeights } from "../nn/bind.ts";
 import { cast } from "../ops/compare.ts";
 import { softmax } from "../ops/norm.ts";
-import { forOpset } from "../passes/opset.ts";
+import { forOpset } from "../passes/for-opset.ts";
 import { refused } from "../passes/webgpu.ts";
 import type { Classifier } from "../tasks/classify.ts";
 import { failure, writeFileSafely } from "../weights/write-file.ts";

@@ -2,7 +2,7 @@ import { Graph, redraw, rewrite } from "../graph/graph.ts";
 import { type Dim, isOpen, known, type Shape, sameShape, sizeOf } from "../graph/shape.ts";
 import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
-import { kernelInBlocks, turnedKernelInBlocks, wide } from "./convolutions.ts";
+import { kernelInBlocks, turnedKernelInBlocks, wide } from "./convolutions-in-blocks.ts";
 import { valuesOf } from "./fold.ts";
 
 /** Operations that work on each value alone, in whatever order values lie; of zeros and biases they make finite numbers. */
