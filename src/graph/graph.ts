@@ -120,6 +120,19 @@ export function countUses(graph: Graph): Map<Tensor, number> {
   return uses;
 }
 
+/** The nodes that read each tensor. */
+export function readersOf(nodes: Iterable<Node>): Map<Tensor, Node[]> {
+  const readers = new Map<Tensor, Node[]>();
+  for (const node of nodes)
+    for (const x of new Set(node.inputs)) {
+      if (!x) continue;
+      const list = readers.get(x);
+      if (list) list.push(node);
+      else readers.set(x, [node]);
+    }
+  return readers;
+}
+
 /** Throws where the graph reads an input that it does not name, or gives one name to an input and to something else. */
 export function validate(graph: Graph): void {
   const twice = [...graph.outputs].filter(([name, y]) => graph.inputs.has(name) && graph.inputs.get(name) !== y);

@@ -84,6 +84,9 @@ export function broadcast(a: Shape, b: Shape): Shape | undefined {
   return out;
 }
 
+/** The number of elements, each open axis taken as one. */
+export const sizeForOne = (shape: Shape): number => bindShape(shape, 1).reduce((a, b) => a * b, 1);
+
 /** Puts `value` in the place of every open axis: `bindShape([64N, 49], 8)` is `[512, 49]`. */
 export const bindShape = (shape: Shape, value: number): number[] => shape.map((d) => (isOpen(d) ? d.times * value : d));
 

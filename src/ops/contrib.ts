@@ -51,8 +51,8 @@ export const skipLayerNorm = defineMany<{ epsilon: number }>({
 });
 
 /**
- * Maps whose channels lie in blocks of as many as the processor computes at once, 8 or 16: what the engine's fastest convolutions read.
- * Shapes stay those of [N, C, H, W]; only what is written here and in `blockedConv` may read the values.
+ * The layout NCHWc: maps whose channels lie in blocks of as many as the processor computes at once, 8 or 16, which the engine's fastest
+ * convolutions read.  Shapes stay those of [N, C, H, W]; only what is written here and in `blockedConv` may read the values.
  */
 const blocked = "com.microsoft.nchwc";
 

@@ -1,6 +1,5 @@
 import { ShapeError } from "../base/errors.ts";
 import {
-  bindShape,
   type Dim,
   isCount,
   isOpen,
@@ -8,6 +7,7 @@ import {
   type Shape,
   sameShape,
   showShape,
+  sizeForOne,
   staticSize,
 } from "../graph/shape.ts";
 import type { OnnxForm, Tensor } from "../graph/tensor.ts";
@@ -94,11 +94,7 @@ function convShape(x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAt
 
 /** Multiply-adds of a convolution over one image: each result reads a kernel of its group. */
 const convCost = (w: Tensor, map: Shape): number =>
-  bindShape(w.shape, 1).reduce((a, b) => a * b, 1) *
-  bindShape(map, 1)
-    .slice(2)
-    .reduce((a, b) => a * b, 1) *
-  bindShape([map[0]], 1)[0];
+  sizeForOne(w.shape) * sizeForOne(map.slice(2)) * sizeForOne([map[0]]);
 
 /** Convolution, 1-D to 3-D.  x: [N, C, ...S], w: [O, C / group, ...K], bias: [O] -> [N, O, ...S'] */
 export const convOp = defineOp<["x", "w", "bias?"], ConvAttrs>({
@@ -323,7 +319,7 @@ export const mapKernelGradient = defineOp<["x", "dy"], KernelAttrs>({
 
 /** dw of a convolution that is not depthwise. */
 function denseKernelGradient(x: Tensor, dy: Tensor, attrs: KernelAttrs): Tensor {
-  const isFew = attrs.group === 1 && known(x.shape[1]) <= few && !isOpen(x.shape[0]);
+  const isFew = attrs.group === 1 && known(x.shape[1]) <= stemChannels && !isOpen(x.shape[0]);
   return (isFew ? exchangedKernelGradient : tapsOfKernel)(x, dy, attrs);
 }
 
@@ -373,8 +369,8 @@ function tapsOfKernel(x: Tensor, dy: Tensor, { kernel, strides, pads, dilations,
   return stackLast(taps).reshape(shape);
 }
 
-/** Channels of which a kernel's gradient is one convolution: those of pictures. */
-const few = 4;
+/** Up to as many channels, those of pictures, a kernel's gradient is one convolution. */
+const stemChannels = 4;
 
 /**
  * dw where there are few channels, as in a stem: a convolution in which images and channels have changed places and dy is the kernel,

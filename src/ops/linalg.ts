@@ -1,7 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
 import {
-  bindShape,
   broadcast,
   type Dim,
   isOpen,
@@ -9,6 +8,7 @@ import {
   type Shape,
   sameDim,
   sameShape,
+  sizeForOne,
   sizeOf,
 } from "../graph/shape.ts";
 import { constant, FloatAttr, type Tensor } from "../graph/tensor.ts";
@@ -26,9 +26,6 @@ function matmulShape(a: Shape, b: Shape): Shape {
   if (!batch) throw new ShapeError("leading axes do not broadcast");
   return [...batch, a[a.length - 2], b[b.length - 1]];
 }
-
-/** Multiply-adds of one image: an open batch counts once. */
-const one = (shape: Shape): number => bindShape(shape, 1).reduce((x, y) => x * y, 1);
 
 /** Batched matrix product (ONNX MatMul).  a: [...B, M, K], b: [...B, K, N] -> [...B, M, N] */
 export const matmul = defineOp({
@@ -50,7 +47,7 @@ export const matmul = defineOp({
           ? dy.mT.matmul(a).mT
           : a.mT.matmul(dy),
   }),
-  cost: ([a], [y]) => one(y.shape) * one([a!.shape[a!.rank - 1]]),
+  cost: ([a], [y]) => sizeForOne(y.shape) * sizeForOne([a!.shape[a!.rank - 1]]),
 });
 
 /** Whether a tensor is `x.mT`. */
@@ -115,7 +112,7 @@ export const gemm: Draw<["a", "b", "c?"], GemmAttrs> = defineOp({
       transB: transB ? 1 : 0,
     },
   }),
-  cost: ([a], [y], { transA }) => one(y.shape) * one([a!.shape[transA ? 0 : 1]]),
+  cost: ([a], [y], { transA }) => sizeForOne(y.shape) * sizeForOne([a!.shape[transA ? 0 : 1]]),
 });
 
 /** x Wᵀ + b over the last axis, as one product of all rows.  x: [...B, I], weight: [O, I], bias: [O] -> [...B, O] */
@@ -188,7 +185,7 @@ const einsumOp: DrawMany<{ equation: string }> = defineMany({
   cost: (xs, _, { equation }) => {
     const { terms } = parseEinsum(equation);
     const sizes = new Map(terms.flatMap((term, i) => [...term].map((letter, axis) => [letter, xs[i]!.shape[axis]])));
-    return one([...sizes.values()]);
+    return sizeForOne([...sizes.values()]);
   },
 });
 

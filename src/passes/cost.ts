@@ -1,5 +1,5 @@
 import type { Graph } from "../graph/graph.ts";
-import { bindShape } from "../graph/shape.ts";
+import { sizeForOne } from "../graph/shape.ts";
 
 /** What a graph costs for one image: an open batch counts once. */
 export interface Cost {
@@ -16,7 +16,7 @@ export function cost(graph: Graph): Cost {
     const own = node.op.cost(node);
     if (own === 0) continue;
     macs += own;
-    for (const y of node.outputs) activations += bindShape(y.shape, 1).reduce((a, b) => a * b, 1);
+    for (const y of node.outputs) activations += sizeForOne(y.shape);
   }
   return { macs, activations };
 }

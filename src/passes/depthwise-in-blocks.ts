@@ -41,7 +41,7 @@ export function depthwiseInBlocks(graph: Graph): Graph {
   const transposed: Convolve = (y, x, w, bias, attrs) => {
     const { strides, dilations, group } = attrs;
     const kernel = reorder(mapOf(w.flip(2).flip(3)), none).reshape(w.shape);
-    const pads = turnedPads(y, x, w, attrs);
+    const pads = adjointPads(y, x, w, attrs);
     const apart = spreadOut(reorder(x, none), strides);
     const blocks = blockedConv(apart, kernel, bias, { strides: [1, 1], pads, dilations, group });
     return fromBlocks(blocks, { channelsLast: false });
@@ -120,11 +120,11 @@ function isDepthwise({ op, attrs, outputs: [y] }: Node, x: Tensor, w: Tensor): b
   if (w.dtype !== "float32" || (constantData(w) && !(heads && lastBefore(heads)))) return false;
   const [outC, inC, ...kernel] = w.shape;
   if (inC !== 1 || outC !== attrs.group || kernel.every((k) => k === 1)) return false;
-  return op.name === "Conv" || turnedPads(y, x, w, attrs as ConvAttrs).every((p) => p >= 0);
+  return op.name === "Conv" || adjointPads(y, x, w, attrs as ConvAttrs).every((p) => p >= 0);
 }
 
 /** The padding with which a convolution over the map whose places lie apart makes what its adjoint does.  Starts, then ends. */
-function turnedPads(y: Tensor, x: Tensor, w: Tensor, { strides, pads, dilations }: ConvAttrs): number[] {
+function adjointPads(y: Tensor, x: Tensor, w: Tensor, { strides, pads, dilations }: ConvAttrs): number[] {
   const reach = strides.map((_, i) => dilations[i] * (known(w.shape[i + 2]) - 1));
   const before = reach.map((r, i) => r - pads[i]);
   const after = reach.map((r, i) => known(y.shape[i + 2]) + r - strides[i] * known(x.shape[i + 2]) - before[i]);

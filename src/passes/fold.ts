@@ -1,5 +1,5 @@
 import { dataOf } from "../graph/dtype.ts";
-import { broadcast, placesOf, sameShape, staticSize, stridesOf } from "../graph/shape.ts";
+import { placesOf, sameShape, staticSize, stridesOf } from "../graph/shape.ts";
 import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
 
 // Weights as numbers: arithmetic in float64, rounded once to the weights' own float32.
@@ -65,7 +65,7 @@ export function folded(node: Node): readonly Tensor[] | undefined {
 }
 
 /** `values` repeated to `shape`, which their own shape broadcasts to. */
-export function spread(
+function spread(
   values: Float32Array<ArrayBuffer>,
   own: readonly number[],
   shape: readonly number[],
@@ -95,9 +95,3 @@ function gathered(
     for (let x = 0; x < width; x++) out[i++] = values[row + x * step];
   return out;
 }
-
-/** Whether `x` broadcasts to the type of `y` without growing it. */
-export const fits = (x: Tensor, y: Tensor): boolean => {
-  const both = broadcast(x.shape, y.shape);
-  return both !== undefined && sameShape(both, y.shape);
-};

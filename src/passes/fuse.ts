@@ -1,4 +1,4 @@
-import { countUses, Graph, redraw, rewrite } from "../graph/graph.ts";
+import { countUses, Graph, readersOf, redraw, rewrite } from "../graph/graph.ts";
 import { known, sameDim, sameShape } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { biasGelu, multiHeadAttention, skipLayerNorm } from "../ops/contrib.ts";
@@ -68,8 +68,7 @@ export function fuse(graph: Graph, { target }: FuseOptions): Graph {
 
 export function applyPatterns(graph: Graph, chosen: readonly Pattern[]): Graph {
   const uses = countUses(graph);
-  const readers = new Map<Tensor, Node[]>();
-  for (const node of graph.nodes) for (const x of node.inputs) if (x) readers.set(x, [...(readers.get(x) ?? []), node]);
+  const readers = readersOf(graph.nodes);
   const settled = new Map<Node, readonly Tensor[]>();
   const outputs = rewrite(graph.outputs, (node, _inputs, asItIs) => {
     const known = settled.get(node);
@@ -115,7 +114,7 @@ interface Weighted {
   node: Node;
   w: Tensor;
   bias?: Tensor;
-  /** Axes of the weights that have a channel of the result and of the input for each place. */
+  /** The axis of the weights that has a channel of the result for each place. */
   outAxis: number;
   channels: number;
 }

@@ -1,5 +1,5 @@
 import { Graph, rewrite } from "../graph/graph.ts";
-import { sameShape } from "../graph/shape.ts";
+import { isOpen, type Shape, sameShape } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { globalAveragePool } from "../ops/pool.ts";
 import { resize } from "../ops/resize.ts";
@@ -26,14 +26,15 @@ export function gatesInBlocks(graph: Graph): Graph {
     const [x, gate] = inputs as Tensor[];
     if (isMapMean(node) && inBlocks(x)) return [globalAveragePool(x).reshape(node.outputs[0].shape)];
     if (node.op.name !== "Mul" || !inBlocks(x) || !inBlocks(gate)) return undefined;
-    const enlarges = sizeOf(gate).every((d) => d === 1) && sizeOf(x).some((d) => d !== 1);
-    if (!enlarges || !sameShape(gate.shape.slice(0, 2), x.shape.slice(0, 2))) return undefined;
-    return [x.mul(resize(gate, { size: sizeOf(x), mode: "nearest" }))];
+    const size = sidesOf(x);
+    const enlarges = sidesOf(gate).every((d) => d === 1) && size.some((d) => d !== 1);
+    if (!enlarges || size.some(isOpen) || !sameShape(gate.shape.slice(0, 2), x.shape.slice(0, 2))) return undefined;
+    return [x.mul(resize(gate, { size: size as number[], mode: "nearest" }))];
   });
   return new Graph(graph.inputs, outputs);
 }
 
-const sizeOf = (map: Tensor): number[] => map.shape.slice(2) as number[];
+const sidesOf = (map: Tensor): Shape => map.shape.slice(2);
 
 const isMapMean = ({ op, attrs, inputs: [x] }: Node): boolean =>
   op.name === "ReduceMean" && x!.rank === 4 && (attrs.axes as number[]).join() === "2,3";

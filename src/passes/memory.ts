@@ -1,7 +1,7 @@
 import { bytesOf } from "../graph/dtype.ts";
-import type { Graph } from "../graph/graph.ts";
+import { type Graph, readersOf } from "../graph/graph.ts";
 import { lower } from "../graph/onnx/write.ts";
-import { bindShape } from "../graph/shape.ts";
+import { sizeForOne } from "../graph/shape.ts";
 import { constantOp, leaf, type Node, type Tensor } from "../graph/tensor.ts";
 
 /** What a run of a graph takes of memory, in bytes.  An open batch counts once. */
@@ -52,6 +52,13 @@ const isComputed = ({ op }: Node): boolean => op !== leaf && op !== constantOp;
 /** Operators whose output is their first input's memory under another shape. */
 export const views: ReadonlySet<string> = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"]);
 
+/** The tensor that has the memory of `x`. */
+export function storageOf(x: Tensor): Tensor {
+  let y = x;
+  while (views.has(y.node.op.name)) y = y.node.inputs[0]!;
+  return y;
+}
+
 /** A matrix that is turned for products alone is read as it lies: the engine makes FusedMatMul of the two. */
 function isTurned({ op, attrs, inputs: [x] }: Node, readers: readonly Node[]): boolean {
   if (op.name !== "Transpose" || !readers.every((r) => r.op.name === "MatMul")) return false;
@@ -64,21 +71,7 @@ const overwriting = new Set(
   "Add Sub Mul Div Neg Abs Reciprocal Floor Ceil Sqrt Exp Log Relu LeakyRelu Sigmoid Tanh Clip".split(" "),
 );
 
-/** The nodes that read each tensor. */
-export function readersOf(nodes: Iterable<Node>): Map<Tensor, Node[]> {
-  const readers = new Map<Tensor, Node[]>();
-  for (const node of nodes)
-    for (const x of new Set(node.inputs)) {
-      if (!x) continue;
-      const list = readers.get(x);
-      if (list) list.push(node);
-      else readers.set(x, [node]);
-    }
-  return readers;
-}
-
-export const sizeInBytes = ({ shape, dtype }: Tensor): number =>
-  bindShape(shape, 1).reduce((a, b) => a * b, 1) * bytesOf(dtype);
+export const sizeInBytes = ({ shape, dtype }: Tensor): number => sizeForOne(shape) * bytesOf(dtype);
 
 /** A piece of memory, from the node that first writes into it to the one that last reads it. */
 interface Buffer {

@@ -11,7 +11,7 @@ const onEachValue = new Set(
 );
 
 /** Fewer rows than these are not worth the reordering: of rows and, where weights change, in every run of weights. */
-const fewest = { constant: 64, changing: 256 };
+const leastRows = { constant: 64, changing: 256 };
 
 const singlePlaces = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
 
@@ -173,8 +173,8 @@ function isWorthwhile(node: Node, size: number, changes: boolean): boolean {
   const [rows, channels] = node.outputs[0].shape;
   if (!weight.shape.every((d) => !isOpen(d) && d % size === 0) || (bias && !sameShape(bias.shape, [channels])))
     return false;
-  if (!constantData(weight)) return changes && known(rows) >= fewest.changing && canBeChannels(rows);
-  return isOpen(rows) ? !isOpen(whereRows(x).shape.at(-2)!) : rows >= fewest.constant;
+  if (!constantData(weight)) return changes && known(rows) >= leastRows.changing && canBeChannels(rows);
+  return isOpen(rows) ? !isOpen(whereRows(x).shape.at(-2)!) : rows >= leastRows.constant;
 }
 
 const isNumber = ({ shape }: Tensor): boolean => shape.length <= 4 && shape.every((d) => d === 1);

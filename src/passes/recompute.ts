@@ -1,9 +1,9 @@
 import { OrielError, UsageError } from "../base/errors.ts";
-import { Graph } from "../graph/graph.ts";
+import { Graph, readersOf } from "../graph/graph.ts";
 import { dropIdentities } from "../graph/onnx/write.ts";
 import { constantOp, leaf, Node, type Tensor, withScope } from "../graph/tensor.ts";
 import { waitFor } from "../ops/move.ts";
-import { memoryUse, readersOf, sizeInBytes, timeline, views } from "./memory.ts";
+import { memoryUse, sizeInBytes, storageOf, timeline, views } from "./memory.ts";
 
 export interface RecomputeOptions {
   /** Bytes that a run may take, as `memoryUse` counts them: what is fed, what lies between, outputs. */
@@ -20,7 +20,8 @@ export interface RecomputeOptions {
  * segments of the forward pass are kept only where one ends and the next begins: Chen et al., "Training Deep Nets with Sublinear
  * Memory Cost" (2016), algorithm 3; and of the segmentations that fit, the one with the fewest multiply-adds.
  *
- * The last pass of all: what was drawn later would not see the repetitions.  Throws where the budget cannot be met.
+ * Differentiate before it: a gradient drawn later would not see the repetitions.  A runtime's own passes come behind it, and the
+ * estimate does not know them.  Throws where the budget cannot be met.
  */
 export function recompute(graph: Graph, { budget, loss = "loss" }: RecomputeOptions): Graph {
   if (!graph.outputs.has(loss))
@@ -136,10 +137,12 @@ class Step {
     const fixed = new Set<Tensor>();
     for (const node of this.forward)
       for (const y of node.outputs) {
-        const x = source(y);
+        const x = storageOf(y);
         const outside = (this.readers.get(y) ?? []).filter((reader) => !this.isForward.has(reader));
         if (outputs.has(y) || !outside.every(isGradient)) fixed.add(x);
-        if (outside.length > 0) this.later.set(x, [...(this.later.get(x) ?? []), ...outside]);
+        const later = this.later.get(x);
+        if (later) later.push(...outside);
+        else if (outside.length > 0) this.later.set(x, outside);
       }
     this.small = (use.peak - use.held) / 2000;
     this.needed = [...this.later.keys()].filter(
@@ -149,7 +152,7 @@ class Step {
 
   /** Whether a tensor is there while the backward pass runs, or may as well be. */
   isKept(x: Tensor, gone: ReadonlySet<Tensor>): boolean {
-    const from = source(x);
+    const from = storageOf(x);
     if (!this.isForward.has(from.node) || sizeInBytes(from) <= this.small) return true;
     return this.later.has(from) && !gone.has(from);
   }
@@ -157,13 +160,6 @@ class Step {
 
 const isGradient = ({ scope }: Node): boolean => scope.startsWith("grad:");
 const isGiven = ({ op }: Node): boolean => op === leaf || op === constantOp;
-
-/** The tensor that has the memory of `x`. */
-function source(x: Tensor): Tensor {
-  let y = x;
-  while (views.has(y.node.op.name)) y = y.node.inputs[0]!;
-  return y;
-}
 
 /** Up to this many multiply-adds for each float that is not kept a product counts as light: scores of attention take its heads' width. */
 const lightProduct = 64;
@@ -202,7 +198,7 @@ function groupOf(step: Step, dropped: ReadonlySet<Tensor>, stays: Group["stays"]
     for (const input of x.node.inputs) {
       if (!input) continue;
       if (!stays(input, gone)) stack.push(input);
-      else if (!step.isKept(input, gone)) added.add(source(input));
+      else if (!step.isKept(input, gone)) added.add(storageOf(input));
     }
   }
   const sum = (xs: Iterable<Tensor>): number => [...xs].reduce((total, x) => total + sizeInBytes(x), 0);
@@ -221,7 +217,7 @@ function segmentsOf(step: Step, parts: number): Group[] {
   const handed = new Float64Array(forward.length + 1);
   forward.forEach((node, i) => {
     for (const y of node.outputs) {
-      const x = source(y);
+      const x = storageOf(y);
       const read = (readers.get(y) ?? []).filter((reader) => isForward.has(reader)).map((reader) => index.get(reader)!);
       last.set(x, Math.max(last.get(x) ?? i, ...read));
     }
@@ -256,7 +252,7 @@ function segmentsOf(step: Step, parts: number): Group[] {
       return at !== undefined && at > cuts[i] && at <= end;
     };
     const dropped = new Set(needed.filter((x) => inside(x.node) && last.get(x)! <= end));
-    const group = groupOf(step, dropped, (x, gone) => !inside(source(x).node) || step.isKept(x, gone));
+    const group = groupOf(step, dropped, (x, gone) => !inside(storageOf(x).node) || step.isKept(x, gone));
     return dropped.size > 0 && group.bytes > 0 ? [group] : [];
   });
 }
@@ -272,7 +268,7 @@ function pinnedBy(segments: readonly Group[]): Set<Tensor> {
       seen.add(x.node);
       for (const input of x.node.inputs) {
         if (!input) continue;
-        if (stays(input, dropped)) pinned.add(source(input));
+        if (stays(input, dropped)) pinned.add(storageOf(input));
         else stack.push(input);
       }
     }
@@ -295,7 +291,7 @@ function redrawn(step: Step, groups: readonly Group[]): Graph {
   for (const node of step.graph.nodes) {
     if (isGiven(node)) continue;
     const inputs = node.inputs.map((x) => {
-      const draw = x && isGradient(node) ? again.get(source(x)) : undefined;
+      const draw = x && isGradient(node) ? again.get(storageOf(x)) : undefined;
       return x && (draw ? draw(x) : current(x));
     });
     const made = copy(node, inputs, node.scope);

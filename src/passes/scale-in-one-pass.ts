@@ -5,7 +5,7 @@ import { scaledMap } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
 
 /** Places of a map from which one pass is faster than two, with a sum and with ReLU alone: each map costs a start. */
-const enough = { sum: 128, relu: 1024 };
+const leastPlaces = { sum: 128, relu: 1024 };
 
 /** x gain + shift + z, with a number of each for a map. */
 interface Scaled {
@@ -39,14 +39,15 @@ export function scaleInOnePass(graph: Graph): Graph {
     } else if (name === "Add" && sameShape(inputs[0]!.shape, inputs[1]!.shape)) {
       for (const [i, z] of [inputs[1], inputs[0]].entries()) {
         const scaled = made(i);
-        if (!scaled || scaled.z || areaOf(scaled) < enough.sum) continue;
+        if (!scaled || scaled.z || areaOf(scaled) < leastPlaces.sum) continue;
         const sum = { ...scaled, z };
         found.set(y, sum);
         return [drawn(sum, { shape: y.shape, relu: false })];
       }
     } else if (name === "Relu") {
       const scaled = made(0);
-      if (scaled && (scaled.z || areaOf(scaled) >= enough.relu)) return [drawn(scaled, { shape: y.shape, relu: true })];
+      if (scaled && (scaled.z || areaOf(scaled) >= leastPlaces.relu))
+        return [drawn(scaled, { shape: y.shape, relu: true })];
     }
     return undefined;
   });

@@ -1,6 +1,6 @@
-import type { Graph } from "../graph/graph.ts";
+import { type Graph, readersOf } from "../graph/graph.ts";
 import { isOpen, sameShape } from "../graph/shape.ts";
-import type { Node, Tensor } from "../graph/tensor.ts";
+import type { Node } from "../graph/tensor.ts";
 
 const elementwise = new Set(["Add", "Sub", "Mul", "Div"]);
 
@@ -10,8 +10,7 @@ const elementwise = new Set(["Add", "Sub", "Mul", "Div"]);
  * takes.  The writer itself must not read it, since the engine may turn it into something that writes before it reads.
  */
 export function inPlace(graph: Graph): Record<string, string> {
-  const readers = new Map<Tensor, Node[]>();
-  for (const node of graph.nodes) for (const x of node.inputs) if (x) readers.set(x, [...(readers.get(x) ?? []), node]);
+  const readers = readersOf(graph.nodes);
   const writers = new Map<Node, string>();
   for (const [name, { node }] of graph.outputs) if (elementwise.has(node.op.name)) writers.set(node, name);
   const outputs = new Set(graph.outputs.values());

@@ -10,7 +10,7 @@ import type { ModelMetadata } from "./model-metadata.ts";
 import { softmaxOf } from "./tally.ts";
 
 /** How far an exported model may be from the one it came from: rounding, since other operators compute the same. */
-const most = 1e-4;
+const tolerance = 1e-4;
 
 interface Origin {
   /** (image, weights) -> logits */
@@ -42,10 +42,10 @@ export async function checkExport(file: string, { plain, values, told }: Origin)
       const { logits } = await origin.run({ ...weights, image: pixels });
       worst = Math.max(worst, difference(answer?.data as Float32Array, wanted(logits.data as Float32Array, told)));
     }
-    if (worst <= most) return worst;
+    if (worst <= tolerance) return worst;
     throw new OrielError("export", {
       message: `the written model answers otherwise than the one it came from: by ${worst.toExponential(1)} of the largest answer`,
-      details: [`up to ${most} is rounding`],
+      details: [`up to ${tolerance} is rounding`],
       help: "nothing was left behind; another --opset or --target may do",
     });
   } finally {

@@ -94,7 +94,7 @@ export function boundGraph({ graph, frozen }: TrainStep, values: Tensors): Graph
   return graph.bind(new Map(bound));
 }
 
-/** What a step may write over, by name: all but the weights, in which is looked for what went wrong where something does. */
+/** Names of the state that a step may write over: optimizer slots and averages.  Weights stay, so that a failed step can be explained. */
 export const spentNames = ({ state }: TrainStep): string[] =>
   state.filter(({ kind }) => kind === "slot" || kind === "ema").map(({ name }) => name);
 

@@ -1,8 +1,8 @@
-import { bytesOf } from "../../graph/dtype.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { staticSize } from "../../graph/shape.ts";
-import type { Node, Tensor } from "../../graph/tensor.ts";
+import type { Node } from "../../graph/tensor.ts";
 import type { Weight } from "../../nn/module.ts";
+import { sizeInBytes, storageOf, views } from "../../passes/memory.ts";
 
 /** A module as the graph shows it, everything inside it included. */
 export interface Layer {
@@ -18,9 +18,6 @@ export interface Layer {
   activationBytes: number;
 }
 
-/** Ops that only look at their input in another way. */
-const views = new Set(["Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"]);
-
 /** The nodes that the image reaches: what is made of weights alone, such as a transposed matrix, is no activation. */
 function activations(graph: Graph): Node[] {
   const image = graph.inputs.get("image")?.node;
@@ -32,9 +29,8 @@ function activations(graph: Graph): Node[] {
   });
 }
 
-const bytesOfTensor = ({ dtype, shape }: Tensor): number => staticSize(shape) * bytesOf(dtype);
 const written = (node: Node): number =>
-  views.has(node.op.name) ? 0 : node.outputs.reduce((sum, y) => sum + bytesOfTensor(y), 0);
+  views.has(node.op.name) ? 0 : node.outputs.reduce((sum, y) => sum + sizeInBytes(y), 0);
 
 /** `layers.0.blocks.1.attn.qkv` -> ["layers.0", "blocks.1", "attn", "qkv"]: a number belongs to the list that it counts in. */
 const partsOf = (path: string): string[] => path.match(/[^.]+(\.\d+)*/g) ?? [];
@@ -82,7 +78,7 @@ export function memoryOf(graph: Graph): { peak: number; total: number } {
   const nodes = activations(graph);
   const held = new Set(nodes);
   const lastUse = new Map<Node, Node>();
-  for (const node of nodes) for (const x of node.inputs) if (x) lastUse.set(holder(x), node);
+  for (const node of nodes) for (const x of node.inputs) if (x) lastUse.set(storageOf(x).node, node);
   const freed = new Map<Node, Node[]>();
   for (const [made, last] of lastUse) freed.set(last, [...(freed.get(last) ?? []), made]);
   let [live, peak, total] = [0, 0, 0];
@@ -93,10 +89,4 @@ export function memoryOf(graph: Graph): { peak: number; total: number } {
     for (const made of freed.get(node) ?? []) if (held.has(made)) live -= written(made);
   }
   return { peak, total };
-}
-
-/** The node whose memory a tensor lies in. */
-function holder(x: Tensor): Node {
-  const source = views.has(x.node.op.name) ? x.node.inputs[0] : undefined;
-  return source ? holder(source) : x.node;
 }
