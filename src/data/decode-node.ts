@@ -21,7 +21,9 @@ export const decodeNode: Decoder = async (bytes, name) => {
     if (isBmp(bytes)) return decodeBmp(bytes);
     return (await hasFourInks(bytes)) ? await decodeCmyk(bytes) : await decodeRgb(bytes);
   } catch (cause) {
-    throw unreadable(name, (cause as Error).message, cause);
+    const { message } = cause as Error;
+    // libvips collects what is wrong for all threads together, so that of two at once one may be told nothing.
+    throw unreadable(name, message === "Unknown error" ? "it is cut short or damaged" : message, cause);
   }
 };
 

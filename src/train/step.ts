@@ -9,7 +9,7 @@ import { type Module, type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
 import { concat, gather, waitFor } from "../ops/move.ts";
-import { average, averageRate, type Optimizer } from "../optim/optimizer.ts";
+import { average, averageRate, chain, type Optimizer, type Rule } from "../optim/optimizer.ts";
 import { recompute } from "../passes/recompute.ts";
 
 /**
@@ -123,7 +123,8 @@ const slotName = (slot: string, path: string): string => `optimizer.${slot}.${pa
 const emaName = (path: string): string => `ema.${path}`;
 
 /** Draws the training step of a task: forward, backward, update. */
-export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions): TrainStep {
+export function trainStep(task: Task, optimizer: Optimizer | Rule, options: StepOptions): TrainStep {
+  const { transforms, rule } = "rule" in optimizer ? optimizer : chain(optimizer);
   const { frozen = () => false, ema, accumulate = 1, memoryBudget } = options;
   if (ema !== undefined) checkNumbers({ ema }, (decay) => decay > 0 && decay < 1, "above 0 and below 1");
   const weights = weightsOf(task);
@@ -149,7 +150,7 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
 
   const metrics: [string, Tensor][] = Object.entries(drawn.metrics);
   let grads = drawn.grads;
-  for (const transform of optimizer.transforms) {
+  for (const transform of transforms) {
     const made = withScope("clip", () => transform(grads));
     grads = made.grads;
     metrics.push(...Object.entries(made.metrics ?? {}));
@@ -163,16 +164,16 @@ export function trainStep(task: Task, optimizer: Optimizer, options: StepOptions
     inputs.push([entry.name, now]);
     outputs.push([nextName(entry.name), next]);
   };
-  const update = withScope("update", () => optimizer.rule.begin({ lr, step }));
+  const update = withScope("update", () => rule.begin({ lr, step }));
   const rate = ema === undefined ? undefined : averageRate(ema, step);
   for (const { path, tensor } of trained) {
     if (!grads.has(path)) continue;
     const shape = tensor.shape as readonly number[];
-    const slots = Object.fromEntries(optimizer.rule.slots.map((slot) => [slot, input(shape)]));
+    const slots = Object.fromEntries(rule.slots.map((slot) => [slot, input(shape)]));
     const grad = grads.get(path) as Tensor;
     const updated = withScope(`update:${path}`, () => update({ path, param: tensor, grad, slots }));
     keep({ name: path, kind: "parameter", path, shape }, tensor, updated.param);
-    for (const slot of optimizer.rule.slots)
+    for (const slot of rule.slots)
       keep({ name: slotName(slot, path), kind: "slot", path, shape }, slots[slot], updated.slots[slot]);
     if (rate) {
       const before = input(shape);

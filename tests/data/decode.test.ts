@@ -130,6 +130,11 @@ describe("a broken picture is a typed error with its path", () => {
     const progressive = await source.clone().jpeg({ progressive: true }).toBuffer();
     await fails(progressive.subarray(0, progressive.length - 300), /cannot read the picture/);
   });
+  test("cut short, many at once", async () => {
+    const bytes = await picture(400, 300).jpeg().toBuffer();
+    const half = bytes.subarray(0, bytes.length >> 1);
+    await Promise.all(Array.from({ length: 20 }, () => fails(half, /premature end|cut short or damaged/)));
+  });
   test("damaged", async () => {
     const bytes = Buffer.from(await png(100, 100));
     bytes.fill(0x55, bytes.length >> 1, (bytes.length >> 1) + 60);

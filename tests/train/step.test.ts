@@ -8,7 +8,7 @@ import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
 import { crossEntropy } from "../../src/nn/losses.ts";
 import { initialWeights, Module, parametersOf } from "../../src/nn/module.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
-import { adamw, chain, sgd } from "../../src/optim/optimizer.ts";
+import { adamw, chain, type Optimizer, type Rule, sgd } from "../../src/optim/optimizer.ts";
 import { refused } from "../../src/passes/webgpu.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import { type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
@@ -47,7 +47,12 @@ interface Ran {
 /** Trains the toy for some steps.  -> its losses and the state at the end */
 async function run(
   options: Partial<StepOptions> = {},
-  { steps = 3, task = new Classification(new Toy()), optimizer = chain(adamw({ weightDecay: 0.01 })), lr = 0.01 } = {},
+  {
+    steps = 3,
+    task = new Classification(new Toy()),
+    optimizer = chain(adamw({ weightDecay: 0.01 })) as Optimizer | Rule,
+    lr = 0.01,
+  } = {},
 ): Promise<Ran> {
   const drawn = trainStep(task, optimizer, { batch, ...options });
   const initial = initialWeights(task, 3);
@@ -175,6 +180,11 @@ test("names that only the batch or only the task knows are told of", () => {
   assert.throws(() => step({ image }, 2), /reads target, which the batch does not hold\n {2}help: it holds image$/);
   const spare = { image, target, tokns: image };
   assert.throws(() => step(spare), /holds tokns, which the task does not read\n {2}help: it reads image, target$/);
+});
+
+test("a rule alone is an optimizer", async () => {
+  const [alone, chained] = await Promise.all([run({}, { optimizer: adamw() }), run({}, { optimizer: chain(adamw()) })]);
+  assert.deepEqual(alone.losses, chained.losses);
 });
 
 test("what a task tells of each picture is joined over the parts", () => {
