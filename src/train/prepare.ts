@@ -95,6 +95,7 @@ async function sourceOf(asked: TrainConfig, emit: OnEvent): Promise<Source> {
   return { entry: { ...found, stem: found.name }, origin };
 }
 
+/** Model, step and loaders on data that is open. */
 async function draw(
   asked: TrainConfig,
   { entry, imported, origin }: Source,

@@ -250,9 +250,8 @@ export class Trainer {
     if (best) {
       progress.best = { top1, loss: valLoss, epoch: progress.epoch };
       this.#best = evaluation;
-      await this.#save("best");
     }
-    await this.#save("last");
+    await (best ? this.#save("best", "last") : this.#save("last"));
     const seconds = (performance.now() - pace.began) / 1000;
     emit({
       type: "epoch",
@@ -277,17 +276,21 @@ export class Trainer {
   }
 
   /** `last` holds all it takes to go on, `best` the weights alone. */
-  async #save(what: "last" | "best"): Promise<void> {
+  async #save(...files: ("best" | "last")[]): Promise<void> {
     const { prepared, folder, emit } = this.#parts;
     const { config, description, pictures } = prepared;
     const { epoch, step } = this.progress;
     const lr = this.#schedule(step - 1);
     const kept = this.#kept();
-    const tensors = await this.#step.state.read(what === "best" ? isWeight : () => true, (name, { data }) => {
+    const tensors = await this.#step.state.read(undefined, (name, { data }) => {
       if (!allFinite(data)) throw nonFinite({ step, lr, loss: Number.NaN, where: `the parameter ${name}`, kept });
     });
-    await saveCheckpoint(folder.file(what), tensors, { ...description, config, pictures, progress: this.progress });
-    emit({ type: "save", what, file: folder.file(what), epoch, step });
+    const metadata = { ...description, config, pictures, progress: this.progress };
+    for (const what of files) {
+      const saved = what === "last" ? tensors : new Map([...tensors].filter(([name]) => isWeight(name)));
+      await saveCheckpoint(folder.file(what), saved, metadata);
+      emit({ type: "save", what, file: folder.file(what), epoch, step });
+    }
   }
 
   /** What the best weights get right, where this attempt has found them. */
