@@ -3,7 +3,7 @@ import { z } from "zod";
 import { UsageError } from "../base/errors.ts";
 import { commandWord } from "../base/text.ts";
 import { type Opset, opsets } from "../graph/index.ts";
-import { exportModel, exportTrainStep } from "../train/index.ts";
+import { exportChoices, exportModel, exportTrainStep } from "../train/index.ts";
 import { arg, defineCommand } from "./command.ts";
 import { flagName } from "./flags.ts";
 import { bytes } from "./out.ts";
@@ -12,13 +12,13 @@ const flags = z.object({
   trainStep: z.boolean().default(false).describe("export the training step instead of the model"),
   batches: z.int().min(0).default(0).describe("with --train-step: write this many of the next batches too"),
   input: z
-    .enum(["float32", "uint8"])
+    .enum(exportChoices.input)
     .default("float32")
     .describe("pictures normalised by the caller [N, 3, H, W], or their bytes [N, H, W, 3]"),
-  output: z.enum(["logits", "probabilities"]).default("logits").describe("what the model gives"),
+  output: z.enum(exportChoices.output).default("logits").describe("what the model gives"),
   preprocess: z.boolean().default(false).describe("--input uint8 --output probabilities: all but the resizing inside"),
   target: z
-    .enum(["onnx", "webgpu", "node", "web", "triton"])
+    .enum(exportChoices.target)
     .default("onnx")
     .describe(
       "where it is to run: anywhere, on WebGPU with the engine's own operators, in Node, in a page, on a Triton server",

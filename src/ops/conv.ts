@@ -166,8 +166,8 @@ function inputGradient(w: Tensor, dy: Tensor, attrs: InputAttrs): Tensor {
 }
 
 /**
- * dx of a convolution of maps that takes every step and is not in groups, as one operation: `passes/convolutions-in-blocks.ts` knows a faster way
- * on some processors.  It is linear in both, as `mapKernelGradient` is.
+ * dx of a convolution of maps that takes every step and is not in groups, as one operation: `passes/convolutions-in-blocks.ts` knows a
+ * faster way on some processors.  It is linear in both, as `mapKernelGradient` is.
  */
 export const mapInputGradient = defineOp<["w", "dy"], InputAttrs>({
   onnx: "ConvInputGradient",

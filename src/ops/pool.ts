@@ -116,8 +116,8 @@ export const maxPoolOp = defineOp<["x"], PoolAttrs>({
 });
 
 /**
- * dx of a max pool as one operation, since processors have a faster way (`passes/pools-with-places.ts`): the first place of a window that holds its
- * maximum takes the gradient.  WebGPU's MaxPool gives no places, so they are found by comparing each shifted view of x with y.
+ * dx of a max pool as one operation, since processors have a faster way (`passes/pools-with-places.ts`): the first place of a window
+ * that holds its maximum takes the gradient.  WebGPU's MaxPool gives no places, so they are found by comparing each shifted view of x with y.
  */
 export const maxPoolGradient: Draw<["x", "y", "dy"], PoolAttrs> = defineOp({
   onnx: "MaxPoolGradient",

@@ -1,3 +1,4 @@
+import { closingOnError } from "../base/close.ts";
 import { fromWire, OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
@@ -30,7 +31,16 @@ export interface EngineThread {
 }
 
 /** An ONNX model, and which of its outputs may be written over an input. */
-export type EncodedModel = Pick<Requests["compile"]["request"], "model" | "inPlace">;
+export interface EncodedModel extends Pick<Requests["compile"]["request"], "model" | "inPlace"> {
+  /** Whether its bytes may be handed over to the engine, since nobody else reads them. */
+  owned: boolean;
+}
+
+/** Throws where as many threads cannot be. */
+export function checkThreads(threads: number): void {
+  if (!Number.isInteger(threads) || threads < 0)
+    throw new UsageError({ message: `threads is ${threads}`, help: "a whole number; 0 leaves it to the engine" });
+}
 
 /** A runtime whose engine works in another thread: it turns calls into messages, and graphs into ONNX. */
 export class ThreadRuntime implements Runtime {
@@ -58,13 +68,8 @@ export class ThreadRuntime implements Runtime {
 
   static async open(thread: EngineThread, request: Requests["open"]["request"]): Promise<ThreadRuntime> {
     const runtime = new ThreadRuntime(request.device, thread);
-    try {
-      await runtime.#call("open", request);
-      return runtime;
-    } catch (error) {
-      await thread.close();
-      throw error;
-    }
+    await closingOnError([thread], () => runtime.#call("open", request));
+    return runtime;
   }
 
   #fail(error: Error): void {
@@ -88,23 +93,23 @@ export class ThreadRuntime implements Runtime {
   }
 
   async compile(graph: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
-    const transfer = graph instanceof Graph || options.transfer;
-    return this.load(this.encode(graph, options), { ...options, transfer });
+    const encoded = this.encode(graph, options);
+    return this.load(encoded, { ...options, transfer: encoded.owned });
   }
 
   /** A model as this engine takes it, and every other of its kind. */
-  encode(graph: Graph | Uint8Array<ArrayBuffer>, { optimize = "all" }: CompileOptions = {}): EncodedModel {
-    if (graph instanceof Uint8Array) return { model: whole(graph), inPlace: {} };
+  encode(graph: Graph | Uint8Array<ArrayBuffer>, { optimize = "all", transfer = false }: CompileOptions): EncodedModel {
+    if (graph instanceof Uint8Array) return { model: whole(graph), inPlace: {}, owned: transfer };
     if (!(graph instanceof Graph))
       throw new UsageError({
         message: "this is no graph, and no ONNX model's bytes",
         help: "give a Graph or a Uint8Array: of an ArrayBuffer new Uint8Array(buffer), of a file what it holds",
       });
     const drawn = optimize === "all" ? (this.#thread.prepare?.(graph) ?? graph) : graph;
-    return { model: writeOnnx(drawn), inPlace: inPlace(drawn) };
+    return { model: writeOnnx(drawn), inPlace: inPlace(drawn), owned: true };
   }
 
-  async load({ model, inPlace }: EncodedModel, options: CompileOptions = {}): Promise<Program> {
+  async load({ model, inPlace }: EncodedModel, options: CompileOptions): Promise<Program> {
     const request = { model, options, inPlace };
     const { program, inputs, outputs } = await this.#call("compile", request, options.transfer ? [model.buffer] : []);
     return {

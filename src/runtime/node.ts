@@ -5,6 +5,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MessageChannel, Worker } from "node:worker_threads";
+import { closingOnError } from "../base/close.ts";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { input } from "../graph/tensor.ts";
@@ -17,7 +18,7 @@ import { kernelGradientsInBlocks } from "../passes/kernel-gradients-in-blocks.ts
 import { poolsWithPlaces } from "../passes/pools-with-places.ts";
 import { productsInBlocks } from "../passes/products-in-blocks.ts";
 import { scaleInOnePass } from "../passes/scale-in-one-pass.ts";
-import { type EngineThread, ThreadRuntime } from "./client.ts";
+import { checkThreads, type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
 import type { Birth } from "./node-nursery.ts";
 import type { Answer } from "./protocol.ts";
@@ -46,8 +47,7 @@ export async function openNode({
 }: NodeOptions = {}): Promise<Runtime> {
   if (device !== "auto" && !Object.hasOwn(names, device))
     throw new UsageError({ message: `there is no device "${device}"`, help: "cpu, webgpu, cuda and auto are known" });
-  if (!Number.isInteger(threads) || threads < 0)
-    throw new UsageError({ message: `threads is ${threads}`, help: "a whole number; 0 leaves it to the engine" });
+  checkThreads(threads);
   if (!Number.isInteger(streams) || streams < 1)
     throw new UsageError({ message: `streams is ${streams}`, help: "a whole number, 1 or more" });
   if (device === "auto") {
@@ -68,18 +68,16 @@ export async function openNode({
 async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRuntime> {
   const absent = device === "cuda" ? missingLibrary() : undefined;
   if (absent) throw new OrielError("runtime", { message: `${names[device]} cannot be used here`, help: absent });
-  let thread: EngineThread | undefined;
   try {
-    thread = startWorker();
+    const thread = startWorker();
     const runtime = await ThreadRuntime.open(thread, { device, threads });
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
-      const blocks = process.arch === "x64" ? await blockSize(runtime) : undefined;
+      const blocks = process.arch === "x64" ? await closingOnError([runtime], () => blockSize(runtime)) : undefined;
       thread.prepare = (graph) => forProcessor(graph, blocks);
     }
     return runtime;
   } catch (error) {
-    await thread?.close();
     throw new OrielError("runtime", {
       message: `${names[device]} cannot be used here: ${reasonOf(error)}`,
       help: existsSync(script)

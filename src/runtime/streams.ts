@@ -1,5 +1,5 @@
 import { OrielError } from "../base/errors.ts";
-import { Graph } from "../graph/graph.ts";
+import type { Graph } from "../graph/graph.ts";
 import { foreignTensor } from "./check-run.ts";
 import type { ThreadRuntime } from "./client.ts";
 import {
@@ -47,8 +47,9 @@ export class Streams implements Runtime {
 
   async compile(model: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
     const encoded = this.#engines[0].encode(model, options);
-    const ours = model instanceof Graph || options.transfer;
-    const compiled = await this.#onAll((engine, last) => engine.load(encoded, { ...options, transfer: last && ours }));
+    const compiled = await this.#onAll((engine, last) =>
+      engine.load(encoded, { ...options, transfer: last && encoded.owned }),
+    );
     const programs = new Map(this.#engines.map((engine, i) => [engine, compiled[i]]));
     const [{ inputs, outputs }] = compiled;
     return {

@@ -1,7 +1,7 @@
 import { OrielError, UsageError } from "../base/errors.ts";
 import { mendWebAssembly } from "../base/webassembly.ts";
 import { alignNumbers } from "../passes/align-numbers.ts";
-import { type EngineThread, ThreadRuntime } from "./client.ts";
+import { checkThreads, type EngineThread, ThreadRuntime } from "./client.ts";
 import type { Answer } from "./protocol.ts";
 import type { DeviceReport, Runtime } from "./runtime.ts";
 
@@ -24,8 +24,7 @@ export async function openWeb({ device = "auto", threads, wasmPaths }: WebOption
   checkPlace();
   if (device !== "auto" && !Object.hasOwn(names, device))
     throw new UsageError({ message: `there is no device "${device}"`, help: "wasm, webgpu and auto are known" });
-  if (threads !== undefined && (!Number.isInteger(threads) || threads < 0))
-    throw new UsageError({ message: `threads is ${threads}`, help: "a whole number; 0 leaves it to the engine" });
+  if (threads !== undefined) checkThreads(threads);
   if (device === "auto") {
     const { usable, note } = await findWebGpu();
     if (usable && !note) {

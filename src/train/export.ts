@@ -67,7 +67,8 @@ export interface Exported extends ModelMetadata {
 
 type Choices = Required<Pick<ExportOptions, "input" | "output" | "target" | "opset">>;
 
-const choices: { [K in keyof Choices]: readonly Choices[K][] } = {
+/** What an export can be asked for. */
+export const exportChoices: { [K in keyof Choices]: readonly Choices[K][] } = {
   input: ["float32", "uint8"],
   output: ["logits", "probabilities"],
   target: ["onnx", "webgpu", "node", "web", "triton"],
@@ -76,7 +77,7 @@ const choices: { [K in keyof Choices]: readonly Choices[K][] } = {
 
 /** Throws where a program without types asks for what there is not: the file would be another than it was meant to be. */
 function checkChoices(given: Choices): void {
-  for (const [key, known] of Object.entries(choices)) {
+  for (const [key, known] of Object.entries(exportChoices)) {
     const value = given[key as keyof Choices];
     if (!(known as readonly unknown[]).includes(value))
       throw new UsageError({ message: `${key} is ${JSON.stringify(value)}`, help: `${known.join(", ")} are known` });

@@ -21,6 +21,7 @@ export {
   type Exported,
   type ExportOptions,
   type ExportTarget,
+  exportChoices,
   exportModel,
 } from "./export.ts";
 export { type ExportStepOptions, exportTrainStep, type StepDescription } from "./export-step.ts";
