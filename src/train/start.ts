@@ -65,6 +65,9 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
       at: path,
       help: "give the run's own data, or start another run from the checkpoint with --weights",
     });
+  const told = { model: description.model, path, holds: metadata.model };
+  // Another model is told by all tensors that differ, and by its name, below, where none does.
+  if (metadata.model !== description.model) checkMatch(wanted, tensors, told);
   if (![...tensors.keys()].some(isState) && [...wanted.keys()].some(isState))
     throw new UsageError({
       message: "the file holds weights alone, without the optimizer's state",
@@ -79,7 +82,7 @@ function startFrom({ path, metadata, tensors }: Checkpoint, prepared: Prepared):
     const buffer = kind === "ema" && buffers.has(of) ? tensors.get(of) : undefined;
     if (buffer && !found.has(name)) found.set(name, buffer);
   }
-  checkMatch(wanted, found, { model: description.model, path, holds: metadata.model });
+  checkMatch(wanted, found, told);
   // In the order of the step, so that the next checkpoint is written alike.
   const ordered = [...wanted.keys()].map((name) => [name, found.get(name)!] as const);
   return { tensors: new Map(ordered), progress: { ...beginning, ...metadata.progress } };
