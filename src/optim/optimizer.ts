@@ -1,6 +1,5 @@
 import { UsageError } from "../base/errors.ts";
 import { checkNumbers, isAmount, isRate } from "../base/options.ts";
-import { isOpen } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { greater, where } from "../ops/compare.ts";
 import { maximum, minimum, tanh } from "../ops/elementwise.ts";
@@ -16,6 +15,8 @@ export interface StepContext {
 /** A parameter in the eyes of an update rule. */
 export interface Updated {
   path: string;
+  /** The parameter's own: `param` and the others may be vectors of several that are alike, of which `path` is the first. */
+  shape: readonly number[];
   param: Tensor;
   grad: Tensor;
   /** State of the rule for this parameter, by name; zeros at first. */
@@ -26,15 +27,21 @@ export interface Updated {
 export interface Rule {
   /** Names of the state that each parameter has, of the parameter's shape. */
   readonly slots: readonly string[];
+  /**
+   * What a parameter has in common with those that may be updated together with it, as one vector, since the rule looks at each number
+   * alone; undefined where it looks at the parameter as a whole.  A rule without this gets each by itself.
+   */
+  readonly alike?: (path: string, shape: readonly number[]) => string | undefined;
   /** Draws what all parameters share, and returns what draws the update of one. */
   begin(context: StepContext): (updated: Updated) => { param: Tensor; slots: Record<string, Tensor> };
 }
 
 /** A change of all gradients together, before the rule sees them. */
-export type GradientTransform = (grads: ReadonlyMap<string, Tensor>) => {
-  grads: Map<string, Tensor>;
-  metrics?: Record<string, Tensor>;
-};
+export interface GradientTransform {
+  (grads: ReadonlyMap<string, Tensor>): { grads: Map<string, Tensor>; metrics?: Record<string, Tensor> };
+  /** Whether it does the same where several gradients come joined as one vector; otherwise it gets each by itself. */
+  readonly joint?: boolean;
+}
 
 export interface Optimizer {
   readonly transforms: readonly GradientTransform[];
@@ -64,11 +71,17 @@ const tables =
 export const decaysByDefault = (path: string, shape: readonly number[]): boolean =>
   shape.length > 1 && !tables.test(path);
 
+/** Parameters of one learning rate that decay, or that do not. */
+const alikeBy =
+  ({ decays = decaysByDefault, lrScale = () => 1 }: PerParameter): NonNullable<Rule["alike"]> =>
+  (path, shape) =>
+    `${lrScale(path)} ${decays(path, shape)}`;
+
 /** Learning rates and decay factors of parameters, each distinct one drawn once. */
 function rates({ weightDecay = 0, decays = decaysByDefault, lrScale = () => 1 }: PerParameter, lr: Tensor) {
   checkNumbers({ weightDecay }, isAmount, "at least 0");
   const drawn = new Map<number, { lr: Tensor; shrink?: Tensor }>();
-  return ({ path, param }: Updated): { lr: Tensor; decay: number; shrink?: Tensor } => {
+  return ({ path, shape }: Updated): { lr: Tensor; decay: number; shrink?: Tensor } => {
     const factor = lrScale(path);
     let rate = drawn.get(factor);
     if (!rate) {
@@ -76,7 +89,6 @@ function rates({ weightDecay = 0, decays = decaysByDefault, lrScale = () => 1 }:
       rate = { lr: own, shrink: weightDecay > 0 ? own.mul(-weightDecay).add(1) : undefined };
       drawn.set(factor, rate);
     }
-    const shape = param.shape.map((d) => (isOpen(d) ? 0 : d));
     return weightDecay > 0 && decays(path, shape) ? { ...rate, decay: weightDecay } : { lr: rate.lr, decay: 0 };
   };
 }
@@ -91,6 +103,7 @@ export function sgd({ momentum = 0.9, nesterov = false, ...each }: SgdOptions = 
   checkNumbers({ momentum }, isRate, "from 0 to below 1");
   return {
     slots: momentum > 0 ? ["momentum"] : [],
+    alike: alikeBy(each),
     begin(context) {
       const rateOf = rates(each, context.lr);
       return (updated) => {
@@ -123,6 +136,7 @@ export function adamw({ betas = [0.9, 0.999], eps = 1e-8, ...each }: AdamOptions
   checkNumbers({ eps }, isAmount, "at least 0");
   return {
     slots: ["m", "v"],
+    alike: alikeBy(each),
     begin({ lr: top, step: t }) {
       const rateOf = rates(each, top);
       const rootBias2 = unbias(beta2, t).sqrt();
@@ -181,11 +195,12 @@ export function lamb({ betas = [0.9, 0.999], eps = 1e-6, ...each }: AdamOptions 
 /** Scales all gradients so that their common norm is at most `most`.  Pascanu et al. (2013). */
 export function clipNorm(most: number): GradientTransform {
   if (!(most > 0)) throw new UsageError(`a norm to clip at must be positive, got ${most}`);
-  return (grads) => {
+  const clip: GradientTransform = (grads) => {
     const norm = globalNorm([...grads.values()]);
     const factor = minimum(norm.add(1e-6).reciprocal().mul(most), scalar(1));
     return { grads: new Map([...grads].map(([path, g]) => [path, g.mul(factor)])), metrics: { gradNorm: norm } };
   };
+  return Object.assign(clip, { joint: true });
 }
 
 /** √Σ g² over all tensors.  The last one is summed first, since backward reaches it first. */

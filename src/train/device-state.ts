@@ -1,21 +1,51 @@
+import { staticSize } from "../graph/shape.ts";
 import type { DeviceTensor, Runtime, Value } from "../runtime/runtime.ts";
+import type { Pack } from "./packs.ts";
 import { type FloatTensor, nextName, type Tensors } from "./step.ts";
+
+/** Where a tensor lies: by itself, or in a pack. */
+interface Place {
+  held: string;
+  start: number;
+  shape: readonly number[];
+}
 
 /** Named float32 tensors that live where the device is: uploaded once, replaced by every step, read for a checkpoint. */
 export class DeviceState {
   readonly #runtime: Runtime;
+  readonly #places: ReadonlyMap<string, Place>;
+  /** Tensors and packs by the names of a step's inputs. */
   readonly #tensors = new Map<string, DeviceTensor>();
 
-  private constructor(runtime: Runtime) {
+  private constructor(runtime: Runtime, places: ReadonlyMap<string, Place>) {
     this.#runtime = runtime;
+    this.#places = places;
   }
 
-  /** With `transfer` the values are handed over, not copied, and are gone here. */
-  static async upload(runtime: Runtime, tensors: Tensors, { transfer = false } = {}): Promise<DeviceState> {
-    const state = new DeviceState(runtime);
+  /** Packs are made where all that they hold is there.  With `transfer` the values are handed over, not copied, and are gone here. */
+  static async upload(
+    runtime: Runtime,
+    tensors: Tensors,
+    { packs = [], transfer = false }: { packs?: readonly Pack[]; transfer?: boolean } = {},
+  ): Promise<DeviceState> {
+    const places = new Map(Array.from(tensors, ([name, { shape }]) => [name, { held: name, start: 0, shape }]));
+    const held = new Map(tensors);
+    for (const { name, entries } of packs) {
+      if (!entries.every((entry) => tensors.has(entry.name))) continue;
+      const data = new Float32Array(entries.reduce((sum, { shape }) => sum + staticSize(shape), 0));
+      let start = 0;
+      for (const { name: own, shape } of entries) {
+        data.set(tensors.get(own)!.data, start);
+        places.set(own, { held: name, start, shape });
+        held.delete(own);
+        start += staticSize(shape);
+      }
+      held.set(name, { shape: [data.length], data });
+    }
+    const state = new DeviceState(runtime, places);
     /** The last of those that share values, which moving averages do at first with what they follow. */
-    const last = new Map(Array.from(tensors, ([name, { data }]) => [data.buffer, name]));
-    for (const [name, { shape, data }] of tensors) {
+    const last = new Map(Array.from(held, ([name, { data }]) => [data.buffer, name]));
+    for (const [name, { shape, data }] of held) {
       const options = { transfer: transfer && last.get(data.buffer) === name };
       state.#tensors.set(name, await runtime.upload({ dtype: "float32", shape, data }, options));
     }
@@ -23,7 +53,7 @@ export class DeviceState {
   }
 
   get names(): Iterable<string> {
-    return this.#tensors.keys();
+    return this.#places.keys();
   }
 
   /** What to feed a program whose inputs are called `names`; `instead` gives the name of a tensor that stands in for one. */
@@ -59,10 +89,13 @@ export class DeviceState {
     check: (name: string, tensor: FloatTensor) => void = () => {},
   ): Promise<Tensors> {
     const tensors = new Map<string, FloatTensor>();
-    for (const [name, device] of this.#tensors) {
+    const packs = new Map<string, Float32Array<ArrayBuffer>>();
+    for (const [name, { held, start, shape }] of this.#places) {
       if (!only(name)) continue;
-      const { shape, data } = await this.#runtime.read(device);
-      const tensor = { shape, data: data as Float32Array<ArrayBuffer> };
+      const whole =
+        packs.get(held) ?? ((await this.#runtime.read(this.#tensors.get(held)!)).data as Float32Array<ArrayBuffer>);
+      if (held !== name) packs.set(held, whole);
+      const tensor = { shape, data: held === name ? whole : whole.slice(start, start + staticSize(shape)) };
       check(name, tensor);
       tensors.set(name, tensor);
     }

@@ -59,13 +59,24 @@ function checkModelOptions({ modelOptions = {} }: TrainConfig): void {
       throw new UsageError({ message: `${key} is none of the model's options in training`, help });
 }
 
-/** Opens the data, unless its pictures are given; draws the model and its training step. */
-export async function prepareRun(asked: TrainConfig, emit: OnEvent, pictures?: Splits): Promise<Prepared> {
+interface PrepareOptions {
+  /** Those to learn from and to validate with, which are opened otherwise. */
+  pictures?: Splits;
+  /** `pack` of the step. */
+  pack?: boolean;
+}
+
+/** Opens the data; draws the model and its training step. */
+export async function prepareRun(
+  asked: TrainConfig,
+  emit: OnEvent,
+  { pictures, pack = true }: PrepareOptions = {},
+): Promise<Prepared> {
   checkModelOptions(asked);
   const source = await sourceOf(asked, emit);
   const splits = pictures ? sameClasses(pictures) : await openData(asked);
   const opened = pictures ? [] : [splits.train, splits.val];
-  const prepared = await closingOnError(opened, () => draw(asked, source, splits, emit));
+  const prepared = await closingOnError(opened, () => draw(asked, source, splits, { emit, pack }));
   const { train, val } = prepared.loaders;
   const close = async (): Promise<void> => {
     await Promise.all([train.close(), val.close()]);
@@ -100,7 +111,7 @@ async function draw(
   asked: TrainConfig,
   { entry, imported, origin }: Source,
   { train, val }: Splits,
-  emit: OnEvent,
+  { emit, pack }: { emit: OnEvent; pack: boolean },
 ): Promise<Omit<Prepared, "close">> {
   if (val.length === 0)
     throw new UsageError({
@@ -121,7 +132,7 @@ async function draw(
   const mixed = mixOf(config) !== undefined;
   const weights = config.classWeights ? weightsOfClasses(train) : undefined;
   const task = new Classification(model, { smoothing: mixed ? 0 : config.smoothing, classWeights: weights });
-  const step = drawStep(config, model, task, train.classes.length, mixed);
+  const step = drawStep(config, model, task, train.classes.length, { mixed, pack });
   const sizes = parametersOf(task).map((w) => staticSize(w.tensor.shape));
   const frozen = step.frozen.reduce((sum, w) => sum + staticSize(w.tensor.shape), 0);
   const parameters = sizes.reduce((a, b) => a + b, 0);
@@ -142,7 +153,7 @@ function drawStep(
   model: Classifier,
   task: Classification,
   classes: number,
-  mixed: boolean,
+  { mixed, pack }: { mixed: boolean; pack: boolean },
 ): TrainStep {
   const { batch, imageSize, accumulate, ema, freeze, layerDecay, memoryBudget } = config;
   if (batch % accumulate !== 0)
@@ -160,6 +171,7 @@ function drawStep(
     accumulate,
     ema,
     memoryBudget: memoryBudget === undefined ? undefined : bytesOfText(memoryBudget),
+    pack,
   });
 }
 

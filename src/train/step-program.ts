@@ -1,6 +1,6 @@
 import type { CompileOptions, Feeds, HostTensor, OpTime, Program, Runtime, Value } from "../runtime/runtime.ts";
 import { DeviceState } from "./device-state.ts";
-import { boundGraph, nextName, spentNames, type Tensors, type TrainStep } from "./step.ts";
+import { boundGraph, heldNames, nextName, spentNames, type Tensors, type TrainStep } from "./step.ts";
 
 /** What a step is told beside its batch. */
 export interface StepControls {
@@ -32,7 +32,7 @@ export class StepProgram {
     this.state = state;
     this.#program = program;
     this.#metrics = step.metrics;
-    this.#names = step.state.map(({ name }) => name);
+    this.#names = heldNames(step);
     this.#next = this.#names.map(nextName);
     this.#spent = spentNames(step);
   }
@@ -45,7 +45,7 @@ export class StepProgram {
     options: CompileOptions = {},
   ): Promise<StepProgram> {
     const program = await runtime.compile(boundGraph(step, state), options);
-    return new StepProgram(step, program, await DeviceState.upload(runtime, state));
+    return new StepProgram(step, program, await DeviceState.upload(runtime, state, step));
   }
 
   /** Takes a step; -> the loss and the task's other metrics.  With `transfer` the batch is handed over, and is empty afterwards. */

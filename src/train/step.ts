@@ -2,7 +2,7 @@ import { gradientsReached } from "../autodiff/gradients.ts";
 import { OrielError } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
 import { type DType, isFloat } from "../graph/dtype.ts";
-import { Graph } from "../graph/graph.ts";
+import { Graph, substitute } from "../graph/graph.ts";
 import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../graph/shape.ts";
 import { constant, input, Tensor, withScope } from "../graph/tensor.ts";
 import { type Module, type Weight, weightsOf } from "../nn/module.ts";
@@ -11,6 +11,7 @@ import { trace } from "../nn/trace.ts";
 import { concat, gather, waitFor } from "../ops/move.ts";
 import { average, averageRate, chain, type Optimizer, type Rule } from "../optim/optimizer.ts";
 import { recompute } from "../passes/recompute.ts";
+import { type Held, holding, type Pack, packable } from "./packs.ts";
 
 /**
  * A module that learns: from a batch, by name, to a loss and whatever else is worth knowing, each a number or one entry for every
@@ -44,11 +45,16 @@ export interface StepOptions {
    * again.  The results are the same.  Throws where no step can be that small, and says what the smallest takes.
    */
   memoryBudget?: number;
+  /**
+   * Takes small tensors of the state as vectors of several, for fewer and larger operations: for a `StepProgram`, which keeps them
+   * apart by name all the same.  Without it every tensor of the state is an input of its own.
+   */
+  pack?: boolean;
 }
 
 /** One piece of the state that a step reads and replaces. */
 export interface StateEntry {
-  /** Its name among the graph's inputs; `next.` + name among the outputs. */
+  /** Its name among the graph's inputs, where it is not packed; `next.` + name among the outputs. */
   name: string;
   kind: "parameter" | "buffer" | "slot" | "ema";
   /** The parameter or buffer that it belongs to. */
@@ -63,6 +69,8 @@ export interface StateEntry {
 export interface TrainStep {
   graph: Graph;
   state: readonly StateEntry[];
+  /** Those of the state that the graph takes and gives as one vector. */
+  packs: readonly Pack[];
   frozen: readonly Weight[];
   metrics: readonly string[];
 }
@@ -94,9 +102,15 @@ export function boundGraph({ graph, frozen }: TrainStep, values: Tensors): Graph
   return graph.bind(new Map(bound));
 }
 
-/** Names of the state that a step may write over: optimizer slots and averages.  Weights stay, so that a failed step can be explained. */
-export const spentNames = ({ state }: TrainStep): string[] =>
-  state.filter(({ kind }) => kind === "slot" || kind === "ema").map(({ name }) => name);
+/** Inputs that hold the state, its tensors or packs of them; of some kinds, or all. */
+export function heldNames({ state, packs }: TrainStep, ...kinds: StateEntry["kind"][]): string[] {
+  const packed = new Set(packs.flatMap(({ entries }) => entries.map(({ name }) => name)));
+  const held = [...state.filter(({ name }) => !packed.has(name)), ...packs];
+  return held.filter(({ kind }) => kinds.length === 0 || kinds.includes(kind)).map(({ name }) => name);
+}
+
+/** Those that a step may write over: optimizer slots and averages.  Weights stay, so that a failed step can be explained. */
+export const spentNames = (step: TrainStep): string[] => heldNames(step, "slot", "ema");
 
 /** What a training begins with, by name: the weights given, zeros for what the optimizer keeps, and averages that are the weights. */
 export function initialState(
@@ -124,10 +138,36 @@ const emaName = (path: string): string => `ema.${path}`;
 
 /** Draws the training step of a task: forward, backward, update. */
 export function trainStep(task: Task, optimizer: Optimizer | Rule, options: StepOptions): TrainStep {
-  const { transforms, rule } = "rule" in optimizer ? optimizer : chain(optimizer);
-  const { frozen = () => false, ema, accumulate = 1, memoryBudget } = options;
-  if (ema !== undefined) checkNumbers({ ema }, (decay) => decay > 0 && decay < 1, "above 0 and below 1");
+  const { accumulate = 1, memoryBudget } = options;
   const weights = weightsOf(task);
+  const trained = trainedOf(weights, options);
+  const seed = input([], "uint32");
+  const batch = Object.fromEntries(
+    Object.entries(options.batch).map(([name, { dtype, shape }]) => [name, input(shape as Shape, dtype)]),
+  );
+  const { result: drawn, updates } = trace(task, { training: true, rng: new Rng(seed) }, () =>
+    lossAndGradients(task, trained, cutBatch(batch, accumulate)),
+  );
+  const changed = { weights, grads: drawn.grads, updates };
+  const { state, packs, ...update } = drawUpdate(changed, "rule" in optimizer ? optimizer : chain(optimizer), options);
+  const rest = weights.filter((w) => w.kind === "parameter" && !drawn.grads.has(w.path));
+  const metrics = [...Object.entries(drawn.metrics), ...update.metrics];
+  const whole = new Graph(
+    [
+      ...update.inputs,
+      ...rest.map((w): [string, Tensor] => [w.path, w.tensor]),
+      ...Object.entries(batch),
+      ...update.controls,
+      ["seed", seed],
+    ],
+    substitute([...metrics, ...update.outputs], update.pieces),
+  );
+  const graph = memoryBudget === undefined ? whole : recompute(whole, { budget: memoryBudget });
+  return { graph, state, packs, frozen: rest, metrics: metrics.map(([name]) => name) };
+}
+
+/** The parameters that are not held back. */
+function trainedOf(weights: readonly Weight[], { frozen = () => false }: StepOptions): Weight[] {
   const parameters = weights.filter((w) => w.kind === "parameter");
   if (parameters.length === 0)
     throw new OrielError("train", {
@@ -137,73 +177,99 @@ export function trainStep(task: Task, optimizer: Optimizer | Rule, options: Step
   const trained = parameters.filter((w) => !frozen(w.path));
   if (trained.length === 0)
     throw new OrielError("train", { message: "every parameter is frozen", help: "freeze fewer of them" });
+  return trained;
+}
 
-  const lr = input([]);
-  const step = input([]);
-  const seed = input([], "uint32");
-  const batch = Object.fromEntries(
-    Object.entries(options.batch).map(([name, { dtype, shape }]) => [name, input(shape as Shape, dtype)]),
-  );
-  const { result: drawn, updates } = trace(task, { training: true, rng: new Rng(seed) }, () =>
-    lossAndGradients(task, trained, cutBatch(batch, accumulate)),
-  );
+interface Changed {
+  weights: readonly Weight[];
+  /** Of parameters, by path. */
+  grads: ReadonlyMap<string, Tensor>;
+  /** The next values of buffers. */
+  updates: ReadonlyMap<Tensor, Tensor>;
+}
 
-  const metrics: [string, Tensor][] = Object.entries(drawn.metrics);
-  let grads = drawn.grads;
-  for (const transform of transforms) {
+type Named = [name: string, tensor: Tensor];
+
+interface Update extends Pick<TrainStep, "state" | "packs"> {
+  /** The state, as the graph takes it and gives it. */
+  inputs: Named[];
+  outputs: Named[];
+  /** The learning rate and the step's number. */
+  controls: Named[];
+  /** What transforms tell of the gradients. */
+  metrics: Named[];
+  /** What stands in for packed weights. */
+  pieces: Map<Tensor, Tensor>;
+}
+
+/** From gradients to the next state. */
+function drawUpdate(
+  { weights, grads: found, updates }: Changed,
+  optimizer: Optimizer,
+  { ema, pack = false }: StepOptions,
+): Update {
+  if (ema !== undefined) checkNumbers({ ema }, (decay) => decay > 0 && decay < 1, "above 0 and below 1");
+  const [lr, step] = [input([]), input([])];
+  const reached = weights.filter(({ path }) => found.has(path));
+  const buffers = weights.filter(({ kind }) => kind === "buffer");
+  const changing = buffers.filter(({ tensor }) => updates.has(tensor));
+  const parameters = holding(reached, pack ? packable(optimizer) : undefined);
+  const statistics = holding(changing, pack ? () => "statistics" : undefined);
+
+  const metrics: Named[] = [];
+  let grads = new Map(parameters.map((held) => [held.name, held.join((w) => found.get(w.path) as Tensor)]));
+  for (const transform of optimizer.transforms) {
     const made = withScope("clip", () => transform(grads));
     grads = made.grads;
     metrics.push(...Object.entries(made.metrics ?? {}));
   }
 
   const state: StateEntry[] = [];
-  const inputs: [string, Tensor][] = [];
-  const outputs: [string, Tensor][] = [];
-  const keep = (entry: StateEntry, now: Tensor, next: Tensor): void => {
-    state.push(entry);
-    inputs.push([entry.name, now]);
-    outputs.push([nextName(entry.name), next]);
+  const packs: Pack[] = [];
+  const [inputs, outputs]: [Named[], Named[]] = [[], []];
+  const keep = (held: Held, kind: StateEntry["kind"], nameOf: (path: string) => string, now: Tensor, next: Tensor) => {
+    inputs.push([nameOf(held.name), now]);
+    outputs.push([nextName(nameOf(held.name)), next]);
+    const entries = held.weights.map(({ path, tensor }) => {
+      return { name: nameOf(path), kind, path, shape: tensor.shape as readonly number[] };
+    });
+    state.push(...entries);
+    if (held.isPack) packs.push({ name: nameOf(held.name), kind, entries });
   };
-  const update = withScope("update", () => rule.begin({ lr, step }));
   const rate = ema === undefined ? undefined : averageRate(ema, step);
-  for (const { path, tensor } of trained) {
-    if (!grads.has(path)) continue;
-    const shape = tensor.shape as readonly number[];
-    const slots = Object.fromEntries(rule.slots.map((slot) => [slot, input(shape)]));
-    const grad = grads.get(path) as Tensor;
-    const updated = withScope(`update:${path}`, () => update({ path, param: tensor, grad, slots }));
-    keep({ name: path, kind: "parameter", path, shape }, tensor, updated.param);
-    for (const slot of rule.slots)
-      keep({ name: slotName(slot, path), kind: "slot", path, shape }, slots[slot], updated.slots[slot]);
-    if (rate) {
-      const before = input(shape);
-      keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, updated.param, rate));
-    }
+  const keepAverage = (held: Held, next: Tensor): void => {
+    if (!rate) return;
+    const before = input(next.shape);
+    keep(held, "ema", emaName, before, average(before, next, rate));
+  };
+  const update = withScope("update", () => optimizer.rule.begin({ lr, step }));
+  for (const held of parameters) {
+    const { name, tensor, weights } = held;
+    const [{ path, tensor: first }] = weights;
+    const slots = Object.fromEntries(optimizer.rule.slots.map((slot) => [slot, input(tensor.shape)]));
+    const given = { path, shape: first.shape as number[], param: tensor, grad: grads.get(name) as Tensor, slots };
+    const updated = withScope(`update:${name}`, () => update(given));
+    keep(held, "parameter", (path) => path, tensor, updated.param);
+    for (const slot of optimizer.rule.slots)
+      keep(held, "slot", (path) => slotName(slot, path), slots[slot], updated.slots[slot]);
+    keepAverage(held, updated.param);
   }
-  for (const { path, tensor, kind } of weights) {
-    if (kind !== "buffer") continue;
-    const shape = tensor.shape as readonly number[];
-    const next = updates.get(tensor);
-    keep({ name: path, kind, path, shape }, tensor, next ?? tensor);
-    if (!rate || !next) continue;
-    const before = input(shape);
-    keep({ name: emaName(path), kind: "ema", path, shape }, before, average(before, next, rate));
+  for (const held of statistics) {
+    const next = held.join(({ tensor }) => updates.get(tensor) as Tensor);
+    keep(held, "buffer", (path) => path, held.tensor, next);
+    keepAverage(held, next);
   }
+  for (const held of holding(buffers.filter(({ tensor }) => !updates.has(tensor))))
+    keep(held, "buffer", (path) => path, held.tensor, held.tensor);
 
-  const rest = weights.filter((w) => w.kind === "parameter" && !grads.has(w.path));
-  const whole = new Graph(
-    [
-      ...inputs,
-      ...rest.map((w): [string, Tensor] => [w.path, w.tensor]),
-      ...Object.entries(batch),
-      ["lr", lr],
-      ["step", step],
-      ["seed", seed],
-    ],
-    [...metrics, ...outputs],
-  );
-  const graph = memoryBudget === undefined ? whole : recompute(whole, { budget: memoryBudget });
-  return { graph, state, frozen: rest, metrics: metrics.map(([name]) => name) };
+  const order = new Map(weights.map(({ path }, i) => [path, i]));
+  state.sort((a, b) => order.get(a.path)! - order.get(b.path)!);
+  const pieces = new Map([...parameters, ...statistics].flatMap((held) => held.pieces()));
+  const controls: Named[] = [
+    ["lr", lr],
+    ["step", step],
+  ];
+  return { state, packs, inputs, outputs, controls, metrics, pieces };
 }
 
 interface Drawn {

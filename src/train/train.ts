@@ -42,7 +42,9 @@ export async function train(
     onEvent(event);
   };
   const before = given?.resume ? await resumedConfig(given) : undefined;
-  const prepared = await prepareRun(parseConfig(given && { ...before, ...withoutUndefined(given) }), emit, pictures);
+  const prepared = await prepareRun(parseConfig(given && { ...before, ...withoutUndefined(given) }), emit, {
+    pictures,
+  });
   const { config } = prepared;
   folder = new RunFolder(config.out);
   let runtime: Runtime | undefined;

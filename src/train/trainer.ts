@@ -11,6 +11,7 @@ import type { Logits } from "./exported.ts";
 import { hostBatch } from "./loaders.ts";
 import { inferenceGraph } from "./model.ts";
 import { allFinite, firstNonFinite, nonFinite } from "./non-finite.ts";
+import { packInputs } from "./packs.ts";
 import type { Prepared } from "./prepare.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
@@ -66,9 +67,9 @@ export class Trainer {
     const [program, infer] = await Promise.all([
       early ?? compile(runtime, boundGraph(step, start.tensors), "train", emit),
       // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
-      compile(runtime, inferenceGraph(prepared.model, config.imageSize), "evaluate", emit),
+      compile(runtime, packInputs(inferenceGraph(prepared.model, config.imageSize), step.packs), "evaluate", emit),
     ]);
-    const state = await DeviceState.upload(runtime, start.tensors, { transfer: true });
+    const state = await DeviceState.upload(runtime, start.tensors, { packs: step.packs, transfer: true });
     const trainer = new Trainer(parts, start, new StepProgram(step, program, state), infer);
     const { batch } = config;
     emit({
@@ -301,9 +302,9 @@ export class Trainer {
   /** The same; judged again where an earlier attempt had found them. */
   async bestEvaluation(): Promise<Evaluation> {
     if (this.#best) return this.#best;
-    const { folder, runtime } = this.#parts;
+    const { folder, runtime, prepared } = this.#parts;
     const { tensors } = await loadCheckpoint(folder.file("best"));
-    const state = await DeviceState.upload(runtime, tensors);
+    const state = await DeviceState.upload(runtime, tensors, prepared.step);
     const found = await runEvaluation(this.#logits(state), this.#valLoader);
     state.dispose();
     if (!found) throw new OrielError("train", "the evaluation was interrupted");

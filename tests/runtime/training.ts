@@ -7,7 +7,8 @@ import { initialWeights, Module } from "../../src/nn/module.ts";
 import { adamw, chain, clipNorm } from "../../src/optim/optimizer.ts";
 import { type DeviceTensor, type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { initialState, nextName, type Task, trainStep } from "../../src/train/step.ts";
+import { DeviceState } from "../../src/train/device-state.ts";
+import { heldNames, initialState, nextName, type Task, trainStep } from "../../src/train/step.ts";
 
 const [batch, size, classes] = [2, 32, 10];
 
@@ -32,11 +33,12 @@ export async function trainingLosses(
   const learner = new Learner(new Classifier(backbone, classes));
   const step = trainStep(learner, chain(clipNorm(1), adamw({ weightDecay: 0.05 })), {
     batch: { image: { dtype: "float32", shape: [batch, 3, size, size] }, label: { dtype: "int32", shape: [batch] } },
+    pack: true,
   });
   const program = await runtime.compile(step.graph, { strict });
-  const held = Array.from(initialState(step, initialWeights(learner, 7)).values(), (value) => runtime.upload(value));
-  let state: DeviceTensor[] = await Promise.all(held);
-  const names = step.state.map((entry) => entry.name);
+  const names = heldNames(step);
+  const began = await DeviceState.upload(runtime, initialState(step, initialWeights(learner, 7)), step);
+  let state: DeviceTensor[] = began.tensors(names);
   const keep = names.map(nextName);
   const losses: number[] = [];
   for (let i = 1; i <= steps; i++) {

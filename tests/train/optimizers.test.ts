@@ -23,7 +23,7 @@ const gradAt = (t: number): number[] => start.map((_, i) => Math.sin(3 * t + i) 
 async function drawn(rule: Rule, path = "fc.weight", count = steps): Promise<number[]> {
   const [param, grad, lr, step] = [input([2, 2]), input([2, 2]), input([]), input([])];
   const slots: Record<string, Tensor> = Object.fromEntries(rule.slots.map((name) => [name, input([2, 2])]));
-  const updated = rule.begin({ lr, step })({ path, param, grad, slots });
+  const updated = rule.begin({ lr, step })({ path, shape: [2, 2], param, grad, slots });
   const named: [string, Tensor][] = [
     ["param", param],
     ["grad", grad],

@@ -8,7 +8,16 @@ import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
 import { crossEntropy } from "../../src/nn/losses.ts";
 import { initialWeights, Module, parametersOf } from "../../src/nn/module.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
-import { adamw, chain, type Optimizer, type Rule, sgd } from "../../src/optim/optimizer.ts";
+import {
+  adamw,
+  chain,
+  clipNorm,
+  type GradientTransform,
+  lamb,
+  type Optimizer,
+  type Rule,
+  sgd,
+} from "../../src/optim/optimizer.ts";
 import { refused } from "../../src/passes/webgpu.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import { type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
@@ -238,6 +247,42 @@ test("the moving average follows running statistics, and nothing that stays as i
   assert.ok(far(two.get(`ema.${path}`)!, expected) < 1e-6);
   assert.ok(far(two.get(path)!, expected) > 1e-3);
 });
+
+const perTensor: GradientTransform = (grads) => ({
+  grads: new Map([...grads].map(([path, g]) => [path, g.div(g.square().sum().sqrt())])),
+});
+
+for (const [name, { options = {}, task = () => new Classification(new Toy()), optimizer, packs }] of Object.entries<{
+  options?: Partial<StepOptions>;
+  task?: () => Classification;
+  optimizer: Optimizer | Rule;
+  packs: string[];
+}>({
+  adamw: {
+    options: { ema: 0.9 },
+    optimizer: chain(clipNorm(0.5), adamw({ weightDecay: 0.1 })),
+    packs: ["pack.first.weight", "pack.first.bias"],
+  },
+  "sgd, where each has a rate of its own": { optimizer: sgd({ lrScale: (path) => path.length }), packs: [] },
+  "lamb, which looks at whole tensors": { optimizer: lamb({ weightDecay: 0.1 }), packs: [] },
+  "gradients that are changed one by one": { optimizer: chain(perTensor, adamw()), packs: [] },
+  "running statistics": {
+    options: { ema: 0.9 },
+    task: () => new Classification(new Normed()),
+    optimizer: adamw(),
+    packs: ["pack.norm.weight", "pack.norm.running_mean"],
+  },
+}))
+  test(`a packed state learns as one that is not: ${name}`, async () => {
+    const drawn = trainStep(task(), optimizer, { batch, ...options, pack: true });
+    const made = drawn.packs.filter(({ kind }) => kind === "parameter" || kind === "buffer");
+    assert.deepEqual(made.map(({ name }) => name).sort(), packs.sort());
+    const whole = await run(options, { task: task(), optimizer });
+    const packed = await run({ ...options, pack: true }, { task: task(), optimizer });
+    assert.deepEqual(packed.losses, whole.losses);
+    assert.deepEqual([...packed.state.keys()], [...whole.state.keys()]);
+    for (const [name, values] of whole.state) assert.deepEqual(packed.state.get(name), values, name);
+  });
 
 test("logits that are all alike are no right answers", async () => {
   const share = async (logits: number[][], target: Tensor): Promise<number> => {

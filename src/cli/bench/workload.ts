@@ -95,11 +95,12 @@ async function openTraining(
   const batch = shape[0];
   const drawn = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
     batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
+    pack: true,
   });
   const compiling = runtime.compile(drawn.graph, { profile });
   compiling.catch(() => {}); // told below
   const initial = initialState(drawn, initialWeights(model, 0)); // while the engine's thread compiles
-  const state = await DeviceState.upload(runtime, initial, { transfer: true });
+  const state = await DeviceState.upload(runtime, initial, { packs: drawn.packs, transfer: true });
   const program = new StepProgram(drawn, await compiling, state);
   const image = await runtime.upload(pictures(shape));
   const target = await runtime.upload({
