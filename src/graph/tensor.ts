@@ -1,6 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
 import { arrayOf, type Data, type DType, dataOf } from "./dtype.ts";
-import { type Shape, showShape } from "./shape.ts";
+import { isOpen, type Shape, showShape } from "./shape.ts";
 
 /** What is known of a tensor before anything runs. */
 export interface TensorType {
@@ -122,6 +122,11 @@ export const constantOp = leafOp("Constant");
 
 /** An input of a graph.  [shape] of `dtype` */
 export function input(shape: Shape, dtype: DType = "float32"): Tensor {
+  if (!shape.every((d) => isOpen(d) || (Number.isInteger(d) && d >= 0)))
+    throw new ShapeError({
+      message: `an input cannot be ${showShape(shape)}`,
+      help: 'sizes are whole numbers; new OpenDim("N") is one that is known only when it runs',
+    });
   return new Node(leaf, [], {}, [{ dtype, shape }], scope()).outputs[0];
 }
 

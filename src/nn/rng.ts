@@ -9,11 +9,16 @@ import { cast, less } from "../ops/compare.ts";
  */
 export class Rng {
   readonly #seed: Tensor;
+  readonly #part?: Tensor;
   #draws = 0;
 
-  /** seed: uint32 [] */
-  constructor(seed: Tensor) {
+  /**
+   * With `part` it draws for that part of a batch what it would draw for the part's images in the whole batch, as long as the
+   * first axis is the images.  seed, part: uint32 []
+   */
+  constructor(seed: Tensor, part?: Tensor) {
     this.#seed = seed;
+    this.#part = part;
   }
 
   /** Uniform in [0, 1), 24 bits, float32. */
@@ -21,8 +26,10 @@ export class Rng {
     const size = staticSize(shape);
     // What depends on i and d alone is folded while drawing.
     const draw = Math.imul(++this.#draws, 0x9e3779b1);
-    const start = Uint32Array.from({ length: size }, (_, i) => (Math.imul(i, 0x85ebca6b) + draw) >>> 0);
-    const h = mix(constant(start, [size], "uint32").add(mix(this.#seed)));
+    const start = Uint32Array.from({ length: size }, (_, i) => (Math.imul(i, stride) + draw) >>> 0);
+    const seed = mix(this.#seed);
+    const from = this.#part ? seed.add(this.#part.mul(Math.imul(size, stride) >>> 0)) : seed;
+    const h = mix(constant(start, [size], "uint32").add(from));
     return cast(h.div(256), { to: "float32" })
       .mul(2 ** -24)
       .reshape(shape);
@@ -33,6 +40,9 @@ export class Rng {
     return cast(less(this.uniform(shape), scalar(p)), { to: "float32" });
   }
 }
+
+/** Between the numbers of a draw, before they are mixed. */
+const stride = 0x85ebca6b;
 
 /**
  * Folds the high half into the low one and multiplies x by a x + b, a even and b odd, twice: each bit reaches all high bits.  The

@@ -47,6 +47,8 @@ export interface RunOptions {
   donate?: readonly DeviceTensor[];
   /** Hands the memory of host feeds over instead of copying it; they are empty afterwards. */
   transfer?: boolean;
+  /** Of several streams, runs on each: what is kept, of which all make the same, is then on all of them, as what is uploaded is. */
+  everywhere?: boolean;
 }
 
 /** The time of one operation over all runs that were profiled but the first, for which the engine gets its memory. */

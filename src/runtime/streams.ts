@@ -57,7 +57,9 @@ export class Streams implements Runtime {
       outputs,
       // Which of the two types it is, only the options know.
       run: (feeds: Feeds, options?: RunOptions) =>
-        this.#run(programs, feeds, options) as Promise<Record<string, never>>,
+        (options?.everywhere
+          ? this.#runEverywhere(programs, feeds, options)
+          : this.#run(programs, feeds, options)) as Promise<Record<string, never>>,
       profile: async () => merge(await Promise.all(compiled.map((program) => program.profile()))),
       release: async () => void (await Promise.all(compiled.map((program) => program.release()))),
     };
@@ -68,13 +70,10 @@ export class Streams implements Runtime {
     feeds: Feeds,
     { donate = [], ...options }: RunOptions = {},
   ): Promise<Record<string, Value>> {
-    const fed = [...Object.values(feeds), ...donate].filter((value) => value instanceof DeviceTensor);
-    const engine = await this.#idleOf(this.#engines.filter((one) => fed.every((t) => this.#copiesOf(t).has(one))));
-    const local = <V extends Value>(value: V): V =>
-      value instanceof DeviceTensor ? (this.#copiesOf(value).get(engine) as DeviceTensor & V) : value;
+    const engine = await this.#idleOf(this.#ableTo(feeds, donate));
     try {
-      const own = Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, local(value)]));
-      const found = await programs.get(engine)!.run(own, { ...options, donate: donate.map(local) });
+      const own = this.#local(engine, feeds, donate);
+      const found = await programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate });
       for (const tensor of donate) this.#forget(tensor, engine);
       for (const value of Object.values<Value>(found))
         if (value instanceof DeviceTensor) this.#copies.set(value, new Map([[engine, value]]));
@@ -84,17 +83,47 @@ export class Streams implements Runtime {
     }
   }
 
+  async #runEverywhere(
+    programs: ReadonlyMap<Runtime, Program>,
+    feeds: Feeds,
+    { donate = [], transfer = false, ...options }: RunOptions,
+  ): Promise<Record<string, Value>> {
+    if (this.#ableTo(feeds, donate).length < this.#engines.length) throw apart();
+    const found = await this.#onAll((engine, last) => {
+      const own = this.#local(engine, feeds, donate);
+      return programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate, transfer: last && transfer });
+    });
+    for (const [name, value] of Object.entries<Value>(found[0])) {
+      if (!(value instanceof DeviceTensor)) continue;
+      this.#copies.set(value, new Map(this.#engines.map((engine, i) => [engine, found[i][name] as DeviceTensor])));
+    }
+    return found[0];
+  }
+
+  /** The engines that have all tensors of a run. */
+  #ableTo(feeds: Feeds, donate: readonly DeviceTensor[]): ThreadRuntime[] {
+    const fed = [...Object.values(feeds), ...donate].filter((value) => value instanceof DeviceTensor);
+    const copies = fed.map((tensor) => this.#copiesOf(tensor));
+    return this.#engines.filter((engine) => copies.every((of) => of.has(engine)));
+  }
+
+  /** The same tensors as one engine has them. */
+  #local(engine: Runtime, feeds: Feeds, donate: readonly DeviceTensor[]): { feeds: Feeds; donate: DeviceTensor[] } {
+    const local = (tensor: DeviceTensor): DeviceTensor => this.#copiesOf(tensor).get(engine)!;
+    const own = Object.entries(feeds).map(([name, value]) => [
+      name,
+      value instanceof DeviceTensor ? local(value) : value,
+    ]);
+    return { feeds: Object.fromEntries(own), donate: donate.map(local) };
+  }
+
   /** Memory may be handed over to the last, when the others have read it. */
   #onAll<T>(work: (engine: ThreadRuntime, last: boolean) => Promise<T>): Promise<T[]> {
     return Promise.all(this.#engines.map((engine, i) => work(engine, i === this.#engines.length - 1)));
   }
 
   #idleOf(able: readonly Runtime[]): Promise<Runtime> {
-    if (able.length === 0)
-      throw new OrielError("runtime", {
-        message: "the tensors of this run lie on different streams",
-        help: "what a run keeps stays with the engine that ran it: read it, or open a runtime of one stream",
-      });
+    if (able.length === 0) throw apart();
     const at = this.#idle.findIndex((engine) => able.includes(engine));
     if (at >= 0) return Promise.resolve(this.#idle.splice(at, 1)[0]);
     return new Promise((start) => void this.#waiting.push({ able, start }));
@@ -136,6 +165,12 @@ export class Streams implements Runtime {
     await Promise.all(this.#engines.map((engine) => engine.close()));
   }
 }
+
+const apart = (): OrielError =>
+  new OrielError("runtime", {
+    message: "the tensors of this run lie on different streams",
+    help: "what a run keeps stays with the engine that ran it: read it, or open a runtime of one stream",
+  });
 
 /** The times of all engines, one row for each operation. */
 function merge(all: readonly OpTime[][]): OpTime[] {

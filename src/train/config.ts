@@ -143,6 +143,11 @@ export const trainSchema = z.strictObject({
   threads: whole(1)
     .optional()
     .describe("threads of the engine (one for each core); resuming gives equal bytes for an equal number only"),
+  streams: whole(1)
+    .optional()
+    .describe(
+      "parts of each batch that go through the model side by side, each in its share of the threads (several for small models); resuming gives equal bytes for an equal number only",
+    ),
   workers: whole(0)
     .optional()
     .describe("threads that read pictures (half the cores, at least two); the number changes no result"),

@@ -52,7 +52,7 @@ export async function exportTrainStep(
   const config = isConfig
     ? await readConfigFile(from)
     : parseConfig((await openCheckpoint(from)).metadata.config, from);
-  const prepared = await prepareRun(config, () => {}, { pack: false });
+  const prepared = await prepareRun(config, () => {}, { plain: true });
   try {
     return await writeStep(prepared, isConfig ? undefined : from, file, batches);
   } finally {

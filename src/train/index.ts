@@ -43,6 +43,7 @@ export { openPredictor, type PredictorOptions } from "./predictor.ts";
 export { type ReportOptions, writeReport } from "./report/index.ts";
 export { type ResumeInput, resumedConfig } from "./resume.ts";
 export { readRunConfig } from "./run-folder.ts";
+export { type SplitOptions, type SplitStep, splitStep } from "./split-step.ts";
 export {
   type BatchTypes,
   initialState,

@@ -74,11 +74,7 @@ export class Held {
 
   /** What stands for it where each of its weights has something of its shape: their vector. */
   join(of: (weight: Weight) => Tensor): Tensor {
-    if (!this.isPack) return of(this.weights[0]);
-    return concat(
-      this.weights.map((weight) => of(weight).reshape([-1])),
-      0,
-    );
+    return this.isPack ? joined(this.weights.map(of)) : of(this.weights[0]);
   }
 
   /** Packed weights, each as its piece of the vector. */
@@ -110,8 +106,15 @@ const shapesOf = (weights: readonly Weight[]): Shapes => weights.map(({ tensor }
 
 const lengthOf = (shapes: Shapes): number => shapes.reduce((sum, shape) => sum + staticSize(shape), 0);
 
+/** Tensors one behind the other.  -> [n] */
+export const joined = (tensors: readonly Tensor[]): Tensor =>
+  concat(
+    tensors.map((x) => x.reshape([-1])),
+    0,
+  );
+
 /** vector: [n] -> tensors of these shapes, of n numbers in all.  By slices: WebGPU's `Split` has no room for more than a few. */
-function cut(vector: Tensor, shapes: Shapes): Tensor[] {
+export function cut(vector: Tensor, shapes: Shapes): Tensor[] {
   let end = 0;
   return shapes.map((shape) => {
     const start = end;

@@ -14,10 +14,18 @@ import {
 } from "../data/index.ts";
 import { staticSize } from "../graph/shape.ts";
 import { constant } from "../graph/tensor.ts";
-import { parametersOf } from "../nn/module.ts";
+import { parametersOf, weightsOf } from "../nn/module.ts";
 import { Classification, type Classifier } from "../tasks/classify.ts";
 import type { TrainConfig } from "./config.ts";
-import { bytesOfText, idleValues, mixOf, optimizerOf, type ResolvedConfig, resolveConfig } from "./defaults.ts";
+import {
+  bytesOfText,
+  idleValues,
+  mixOf,
+  optimizerOf,
+  type ResolvedConfig,
+  resolveConfig,
+  streamsOf,
+} from "./defaults.ts";
 import type { OnEvent } from "./events.ts";
 import { frozenBy } from "./freeze.ts";
 import { type Imported, importedClassifier, importedName, isOnnx, openImported, stemOf } from "./imported.ts";
@@ -27,7 +35,8 @@ import { type Loaders, openLoaders } from "./loaders.ts";
 import { createModel, type ModelDescription } from "./model.ts";
 import { type Pictures, picturesOf } from "./pictures.ts";
 import { freeFolder } from "./run-folder.ts";
-import { type TrainStep, trainStep } from "./step.ts";
+import { splitStep } from "./split-step.ts";
+import { type StepOptions, type TrainStep, trainStep } from "./step.ts";
 
 /** A run before anything of it runs: what it learns from, and its step as a graph. */
 export interface Prepared {
@@ -62,21 +71,21 @@ function checkModelOptions({ modelOptions = {} }: TrainConfig): void {
 interface PrepareOptions {
   /** Those to learn from and to validate with, which are opened otherwise. */
   pictures?: Splits;
-  /** `pack` of the step. */
-  pack?: boolean;
+  /** Draws the step as one graph whose inputs are the tensors of the state, for whoever runs it elsewhere. */
+  plain?: boolean;
 }
 
 /** Opens the data; draws the model and its training step. */
 export async function prepareRun(
   asked: TrainConfig,
   emit: OnEvent,
-  { pictures, pack = true }: PrepareOptions = {},
+  { pictures, plain = false }: PrepareOptions = {},
 ): Promise<Prepared> {
   checkModelOptions(asked);
   const source = await sourceOf(asked, emit);
   const splits = pictures ? sameClasses(pictures) : await openData(asked);
   const opened = pictures ? [] : [splits.train, splits.val];
-  const prepared = await closingOnError(opened, () => draw(asked, source, splits, { emit, pack }));
+  const prepared = await closingOnError(opened, () => draw(asked, source, splits, { emit, plain }));
   const { train, val } = prepared.loaders;
   const close = async (): Promise<void> => {
     await Promise.all([train.close(), val.close()]);
@@ -111,7 +120,7 @@ async function draw(
   asked: TrainConfig,
   { entry, imported, origin }: Source,
   { train, val }: Splits,
-  { emit, pack }: { emit: OnEvent; pack: boolean },
+  { emit, plain }: { emit: OnEvent; plain: boolean },
 ): Promise<Omit<Prepared, "close">> {
   if (val.length === 0)
     throw new UsageError({
@@ -132,7 +141,7 @@ async function draw(
   const mixed = mixOf(config) !== undefined;
   const weights = config.classWeights ? weightsOfClasses(train) : undefined;
   const task = new Classification(model, { smoothing: mixed ? 0 : config.smoothing, classWeights: weights });
-  const step = drawStep(config, model, task, train.classes.length, { mixed, pack });
+  const step = drawStep(config, model, task, train.classes.length, { mixed, plain });
   const sizes = parametersOf(task).map((w) => staticSize(w.tensor.shape));
   const frozen = step.frozen.reduce((sum, w) => sum + staticSize(w.tensor.shape), 0);
   const parameters = sizes.reduce((a, b) => a + b, 0);
@@ -153,7 +162,7 @@ function drawStep(
   model: Classifier,
   task: Classification,
   classes: number,
-  { mixed, pack }: { mixed: boolean; pack: boolean },
+  { mixed, plain }: { mixed: boolean; plain: boolean },
 ): TrainStep {
   const { batch, imageSize, accumulate, ema, freeze, layerDecay, memoryBudget } = config;
   if (batch % accumulate !== 0)
@@ -162,17 +171,20 @@ function drawStep(
       help: "choose --batch as a multiple of --accumulate",
     });
   const paths = parametersOf(model).map((w) => w.path);
-  return trainStep(task, optimizerOf(config, { lrScale: layerRates(layerDecay, paths) }), {
+  const optimizer = optimizerOf(config, { lrScale: layerRates(layerDecay, paths) });
+  const options = {
     batch: {
       image: { dtype: "float32", shape: [batch, 3, imageSize, imageSize] },
       target: mixed ? { dtype: "float32", shape: [batch, classes] } : { dtype: "int32", shape: [batch] },
     },
     frozen: freeze.length > 0 ? frozenBy(freeze, paths, headNames(model.backbone)) : undefined,
-    accumulate,
     ema,
-    memoryBudget: memoryBudget === undefined ? undefined : bytesOfText(memoryBudget),
-    pack,
-  });
+    pack: !plain,
+  } satisfies StepOptions;
+  const parts = plain ? 1 : streamsOf(config, weightsOf(task));
+  if (parts > 1) return splitStep(task, optimizer, { ...options, parts });
+  const budget = memoryBudget === undefined ? undefined : bytesOfText(memoryBudget);
+  return trainStep(task, optimizer, { ...options, accumulate, memoryBudget: budget });
 }
 
 const weightsOfClasses = (train: Dataset) => {

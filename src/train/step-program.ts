@@ -1,5 +1,6 @@
-import type { CompileOptions, Feeds, HostTensor, OpTime, Program, Runtime, Value } from "../runtime/runtime.ts";
+import type { CompileOptions, Feeds, HostTensor, OpTime, Runtime, Value } from "../runtime/runtime.ts";
 import { DeviceState } from "./device-state.ts";
+import { type CompiledStep, compileSplit, isSplit } from "./split-step.ts";
 import { boundGraph, heldNames, nextName, spentNames, type Tensors, type TrainStep } from "./step.ts";
 
 /** What a step is told beside its batch. */
@@ -21,14 +22,14 @@ export interface StepControls {
 export class StepProgram {
   /** Weights by their paths, and what the optimizer keeps; after a step those that follow. */
   readonly state: DeviceState;
-  readonly #program: Program;
+  readonly #program: CompiledStep;
   readonly #metrics: readonly string[];
   readonly #names: readonly string[];
   readonly #next: readonly string[];
   readonly #spent: readonly string[];
   #taken = 0;
 
-  constructor(step: TrainStep, program: Program, state: DeviceState) {
+  constructor(step: TrainStep, program: CompiledStep, state: DeviceState) {
     this.state = state;
     this.#program = program;
     this.#metrics = step.metrics;
@@ -44,7 +45,7 @@ export class StepProgram {
     state: Tensors,
     options: CompileOptions = {},
   ): Promise<StepProgram> {
-    const program = await runtime.compile(boundGraph(step, state), options);
+    const program = await compileStep(runtime, { ...step, graph: boundGraph(step, state) }, options);
     return new StepProgram(step, program, await DeviceState.upload(runtime, state, step));
   }
 
@@ -85,6 +86,10 @@ export class StepProgram {
     await this.#program.release();
   }
 }
+
+/** A step's program: of a step that is split, on a runtime of as many streams as it has parts. */
+export const compileStep = (runtime: Runtime, step: TrainStep, options?: CompileOptions): Promise<CompiledStep> =>
+  isSplit(step) ? compileSplit(runtime, step, options) : runtime.compile(step.graph, options);
 
 /** Loss and metrics by name. */
 export type Metrics = Record<string, HostTensor>;

@@ -103,7 +103,10 @@ export function boundGraph({ graph, frozen }: TrainStep, values: Tensors): Graph
 }
 
 /** Inputs that hold the state, its tensors or packs of them; of some kinds, or all. */
-export function heldNames({ state, packs }: TrainStep, ...kinds: StateEntry["kind"][]): string[] {
+export function heldNames(
+  { state, packs }: Pick<TrainStep, "state" | "packs">,
+  ...kinds: StateEntry["kind"][]
+): string[] {
   const packed = new Set(packs.flatMap(({ entries }) => entries.map(({ name }) => name)));
   const held = [...state.filter(({ name }) => !packed.has(name)), ...packs];
   return held.filter(({ kind }) => kinds.length === 0 || kinds.includes(kind)).map(({ name }) => name);
@@ -142,20 +145,18 @@ export function trainStep(task: Task, optimizer: Optimizer | Rule, options: Step
   const weights = weightsOf(task);
   const trained = trainedOf(weights, options);
   const seed = input([], "uint32");
-  const batch = Object.fromEntries(
-    Object.entries(options.batch).map(([name, { dtype, shape }]) => [name, input(shape as Shape, dtype)]),
-  );
+  const batch = batchInputs(options.batch);
   const { result: drawn, updates } = trace(task, { training: true, rng: new Rng(seed) }, () =>
     lossAndGradients(task, trained, cutBatch(batch, accumulate)),
   );
   const changed = { weights, grads: drawn.grads, updates };
-  const { state, packs, ...update } = drawUpdate(changed, "rule" in optimizer ? optimizer : chain(optimizer), options);
-  const rest = weights.filter((w) => w.kind === "parameter" && !drawn.grads.has(w.path));
+  const { state, packs, ...update } = drawUpdate(changed, optimizer, options);
+  const frozen = frozenOf(changed);
   const metrics = [...Object.entries(drawn.metrics), ...update.metrics];
   const whole = new Graph(
     [
       ...update.inputs,
-      ...rest.map((w): [string, Tensor] => [w.path, w.tensor]),
+      ...frozen.map(({ path, tensor }): Named => [path, tensor]),
       ...Object.entries(batch),
       ...update.controls,
       ["seed", seed],
@@ -163,11 +164,14 @@ export function trainStep(task: Task, optimizer: Optimizer | Rule, options: Step
     substitute([...metrics, ...update.outputs], update.pieces),
   );
   const graph = memoryBudget === undefined ? whole : recompute(whole, { budget: memoryBudget });
-  return { graph, state, packs, frozen: rest, metrics: metrics.map(([name]) => name) };
+  return { graph, state, packs, frozen, metrics: metrics.map(([name]) => name) };
 }
 
+export const batchInputs = (types: BatchTypes): Record<string, Tensor> =>
+  Object.fromEntries(Object.entries(types).map(([name, { dtype, shape }]) => [name, input(shape as Shape, dtype)]));
+
 /** The parameters that are not held back. */
-function trainedOf(weights: readonly Weight[], { frozen = () => false }: StepOptions): Weight[] {
+export function trainedOf(weights: readonly Weight[], { frozen = () => false }: Pick<StepOptions, "frozen">): Weight[] {
   const parameters = weights.filter((w) => w.kind === "parameter");
   if (parameters.length === 0)
     throw new OrielError("train", {
@@ -188,7 +192,11 @@ interface Changed {
   updates: ReadonlyMap<Tensor, Tensor>;
 }
 
-type Named = [name: string, tensor: Tensor];
+/** Parameters that no gradient reaches, or that are held back. */
+export const frozenOf = ({ weights, grads }: Changed): Weight[] =>
+  weights.filter(({ kind, path }) => kind === "parameter" && !grads.has(path));
+
+export type Named = [name: string, tensor: Tensor];
 
 interface Update extends Pick<TrainStep, "state" | "packs"> {
   /** The state, as the graph takes it and gives it. */
@@ -203,11 +211,12 @@ interface Update extends Pick<TrainStep, "state" | "packs"> {
 }
 
 /** From gradients to the next state. */
-function drawUpdate(
+export function drawUpdate(
   { weights, grads: found, updates }: Changed,
-  optimizer: Optimizer,
-  { ema, pack = false }: StepOptions,
+  given: Optimizer | Rule,
+  { ema, pack = false }: Pick<StepOptions, "ema" | "pack">,
 ): Update {
+  const optimizer = "rule" in given ? given : chain(given);
   if (ema !== undefined) checkNumbers({ ema }, (decay) => decay > 0 && decay < 1, "above 0 and below 1");
   const [lr, step] = [input([]), input([])];
   const reached = weights.filter(({ path }) => found.has(path));
@@ -247,8 +256,8 @@ function drawUpdate(
     const { name, tensor, weights } = held;
     const [{ path, tensor: first }] = weights;
     const slots = Object.fromEntries(optimizer.rule.slots.map((slot) => [slot, input(tensor.shape)]));
-    const given = { path, shape: first.shape as number[], param: tensor, grad: grads.get(name) as Tensor, slots };
-    const updated = withScope(`update:${name}`, () => update(given));
+    const of = { path, shape: first.shape as number[], param: tensor, grad: grads.get(name) as Tensor, slots };
+    const updated = withScope(`update:${name}`, () => update(of));
     keep(held, "parameter", (path) => path, tensor, updated.param);
     for (const slot of optimizer.rule.slots)
       keep(held, "slot", (path) => slotName(slot, path), slots[slot], updated.slots[slot]);
@@ -280,38 +289,47 @@ interface Drawn {
 
 /** Loss, metrics and gradients of a batch that is cut into parts.  Each part waits for the one before it. */
 function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonly Record<string, Tensor>[]): Drawn {
-  if (parts.length === 1) {
-    const metrics = drawTask(task, parts[0]);
-    return { metrics, grads: gradientsByPath(metrics.loss, trained) };
-  }
-  const weights = parts
-    .map((part) => giveBatch(part, (batch) => task.lossWeight?.(batch)).result)
-    .filter((weight) => weight !== undefined);
+  if (parts.length === 1) return drawPart(task, trained, parts[0]);
+  const weights = parts.map((part) => weightOf(task, part)).filter((weight) => weight !== undefined);
   const whole = weights.length > 0 ? weights.reduce((a, b) => a.add(b)) : undefined;
   const results: Record<string, Tensor>[] = [];
   let grads: Map<string, Tensor> | undefined;
   for (const [i, part] of parts.entries()) {
-    const result = drawTask(task, grads ? after(part, grads.values()) : part);
-    const loss = result.loss.mul(whole ? weights[i].div(whole) : 1 / parts.length);
-    const found = gradientsByPath(loss, trained);
+    const share = whole ? weights[i].div(whole) : 1 / parts.length;
+    const { metrics, grads: found } = drawPart(task, trained, grads ? after(part, grads.values()) : part, share);
     const before = grads;
     grads = before ? new Map([...found].map(([path, g]) => [path, (before.get(path) as Tensor).add(g)])) : found;
-    results.push({ ...result, loss });
+    results.push(metrics);
   }
-  const { loss, ...rest } = results[0];
   const batch = Object.values(parts[0])[0].shape[0];
-  const metrics = Object.keys(rest).map((name) => [
-    name,
-    overParts(
-      name,
-      results.map((r) => r[name]),
-      batch,
-    ),
-  ]);
-  return {
-    metrics: { loss: results.slice(1).reduce((sum, r) => sum.add(r.loss), loss), ...Object.fromEntries(metrics) },
-    grads: grads as Map<string, Tensor>,
-  };
+  return { metrics: joinMetrics(results, batch), grads: grads as Map<string, Tensor> };
+}
+
+/** The same of one part, whose loss is multiplied by its share of the whole. */
+export function drawPart(
+  task: Task,
+  trained: readonly Weight[],
+  batch: Record<string, Tensor>,
+  share?: Tensor | number,
+): Drawn {
+  const metrics = drawTask(task, batch);
+  const loss = share === undefined ? metrics.loss : metrics.loss.mul(share);
+  return { metrics: { ...metrics, loss }, grads: gradientsByPath(loss, trained) };
+}
+
+/** By what a part of a batch counts, where that is not its images. */
+export const weightOf = (task: Task, part: Record<string, Tensor>): Tensor | undefined =>
+  giveBatch(part, (batch) => task.lossWeight?.(batch)).result;
+
+/** Metrics of a batch from those of its parts of `size` images: the sum of the losses' shares, and of the rest what `overParts` makes. */
+export function joinMetrics(parts: readonly Record<string, Tensor>[], size: Dim): Record<string, Tensor> {
+  const { loss: first, ...rest } = parts[0];
+  const loss = parts.slice(1).reduce((sum, part) => sum.add(part.loss), first);
+  const others = Object.keys(rest).map((name): Named => {
+    const values = parts.map((part) => part[name]);
+    return [name, overParts(name, values, size)];
+  });
+  return { loss, ...Object.fromEntries(others) };
 }
 
 /** What a task makes of a batch, all of which it reads: a loss at the least. */

@@ -10,6 +10,7 @@ import { type Prepared, prepareRun } from "./prepare.ts";
 import { writeReport } from "./report/index.ts";
 import { changesOf, type ResumeInput, resumedConfig } from "./resume.ts";
 import { RunFolder } from "./run-folder.ts";
+import { isSplit } from "./split-step.ts";
 import { openStart, type Start } from "./start.ts";
 import type { Evaluation } from "./tally.ts";
 import { Trainer } from "./trainer.ts";
@@ -53,7 +54,8 @@ export async function train(
     if (prepared.imported) await keepImported(prepared.imported, folder.path);
     const last = before && folder.has("last") ? folder.file("last") : undefined;
     if (before) emit({ type: "resume", folder: folder.path, anew: !last, changes: changesOf(before, config) });
-    runtime = await openNode({ device: config.device, threads: config.threads });
+    const streams = isSplit(prepared.step) ? prepared.step.parts : 1;
+    runtime = await openNode({ device: config.device, threads: config.threads, streams });
     const begin = (): Promise<Start> => openStart(prepared, last, emit);
     const trainer = await Trainer.open({ prepared, folder, runtime, emit, signal }, begin);
     const outcome = await trainer.run();

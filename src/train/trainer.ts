@@ -12,12 +12,14 @@ import { hostBatch } from "./loaders.ts";
 import { inferenceGraph } from "./model.ts";
 import { allFinite, firstNonFinite, nonFinite } from "./non-finite.ts";
 import { packInputs } from "./packs.ts";
+import { inPieces } from "./pieces.ts";
 import type { Prepared } from "./prepare.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
+import type { CompiledStep } from "./split-step.ts";
 import type { Start } from "./start.ts";
-import { boundGraph } from "./step.ts";
-import { StepProgram, seedOf } from "./step-program.ts";
+import { boundGraph, type TrainStep } from "./step.ts";
+import { compileStep, StepProgram, seedOf } from "./step-program.ts";
 import type { Evaluation } from "./tally.ts";
 
 interface Parts {
@@ -59,15 +61,18 @@ export class Trainer {
     const { config, step, loaders } = prepared;
     const steps = config.epochs * loaders.train.steps;
     // The engine's thread compiles while this one begins, but for frozen weights, which are part of the graph.
-    const early = step.frozen.length === 0 ? compile(runtime, step.graph, "train", emit) : undefined;
+    const compileTrain = (from: TrainStep): Promise<CompiledStep> =>
+      compiling("train", from, () => compileStep(runtime, from), emit);
+    const early = step.frozen.length === 0 ? compileTrain(step) : undefined;
     early?.catch(() => {}); // told below
     const start = await begin();
     await folder.writeConfig(config);
     await folder.openMetrics({ step: start.progress.step, steps });
+    // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
+    const judged = packInputs(inferenceGraph(prepared.model, config.imageSize), step.packs);
     const [program, infer] = await Promise.all([
-      early ?? compile(runtime, boundGraph(step, start.tensors), "train", emit),
-      // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
-      compile(runtime, packInputs(inferenceGraph(prepared.model, config.imageSize), step.packs), "evaluate", emit),
+      early ?? compileTrain({ ...step, graph: boundGraph(step, start.tensors) }),
+      compiling("evaluate", { graph: judged }, () => runtime.compile(judged), emit),
     ]);
     const state = await DeviceState.upload(runtime, start.tensors, { packs: step.packs, transfer: true });
     const trainer = new Trainer(parts, start, new StepProgram(step, program, state), infer);
@@ -226,10 +231,11 @@ export class Trainer {
       infer.inputs.map(({ name }) => name).filter((name) => name !== "image"),
       (name) => `ema.${name}`,
     );
-    return async (data, shape) => {
+    const run: Logits = async (data, shape) => {
       const { logits } = await infer.run({ ...weights, image: { dtype: "float32", shape, data } }, { transfer: true });
       return logits.data as Float32Array;
     };
+    return (data, shape) => inPieces(this.#parts.runtime, data, shape, run);
   }
 
   async #endEpoch(pace: Pace, evaluation: Evaluation): Promise<void> {
@@ -319,9 +325,16 @@ interface Pace {
   steps: number;
 }
 
-async function compile(runtime: Runtime, graph: Graph, program: "train" | "evaluate", emit: OnEvent): Promise<Program> {
+/** Tells how long a program took to compile. */
+async function compiling<T>(
+  program: "train" | "evaluate",
+  graphs: { graph: Graph; update?: Graph },
+  work: () => Promise<T>,
+  emit: OnEvent,
+): Promise<T> {
   const began = performance.now();
-  const compiled = await runtime.compile(graph);
-  emit({ type: "compile", program, nodes: graph.nodes.length, seconds: (performance.now() - began) / 1000 });
+  const compiled = await work();
+  const nodes = graphs.graph.nodes.length + (graphs.update?.nodes.length ?? 0);
+  emit({ type: "compile", program, nodes, seconds: (performance.now() - began) / 1000 });
   return compiled;
 }

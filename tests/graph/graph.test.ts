@@ -383,4 +383,6 @@ test("every operation names itself and what it read", () => {
       `${message}`,
     );
   assert.throws(() => ops.concat([], 0), /^ShapeError: Concat: there is nothing to join/);
+  for (const size of [-1, 1.5, Number.NaN])
+    assert.throws(() => input([2, size]), new RegExp(`^ShapeError: an input cannot be \\[2, ${size}\\]\\n.*OpenDim`));
 });

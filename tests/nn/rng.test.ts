@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Graph } from "../../src/graph/graph.ts";
-import { input } from "../../src/graph/tensor.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { Rng } from "../../src/nn/rng.ts";
+import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { numbers, range } from "../support/arrays.ts";
 import { runGraph } from "../support/check.ts";
 
@@ -42,4 +43,28 @@ test("numbers of a draw, draws of a step and steps have nothing to do with each 
     assert.ok(Math.abs(a.reduce((sum, x) => sum + x, 0)) < 4 * Math.sqrt(size));
     assert.ok(Math.abs(relation(a, a) / Math.sqrt(size) - 1) < 0.06);
   }
+});
+
+test("parts of a batch draw what the whole batch does", async () => {
+  const [seed, part] = [input([], "uint32"), input([], "uint32")];
+  const draws = async (rows: number, at?: number): Promise<number[][]> => {
+    const rng = new Rng(seed, at === undefined ? undefined : part);
+    const inputs: [string, Tensor][] = [
+      ["seed", seed],
+      ...(at === undefined ? [] : [["part", part] as [string, Tensor]]),
+    ];
+    const graph = new Graph(inputs, [
+      ["a", rng.uniform([rows, 5])],
+      ["b", rng.uniform([rows, 1, 1])],
+    ]);
+    const given = (value: number): HostTensor => ({ dtype: "uint32", shape: [], data: Uint32Array.of(value) });
+    const found = await runGraph(graph, { seed: given(9), ...(at === undefined ? {} : { part: given(at) }) });
+    return ["a", "b"].map((name) => [...numbers(found[name])]);
+  };
+  const [whole, parts] = [await draws(6), await Promise.all([0, 1, 2].map((at) => draws(2, at)))];
+  for (const k of [0, 1])
+    assert.deepEqual(
+      parts.flatMap((part) => part[k]),
+      whole[k],
+    );
 });

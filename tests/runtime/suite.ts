@@ -244,6 +244,33 @@ export const runtimeCases: readonly RuntimeCase[] = [
     },
   },
   {
+    name: "keeps what it runs everywhere where every stream finds it",
+    run: async (runtime) => {
+      const [x, y] = [input([2]), input([2])];
+      const program = await runtime.compile(graph({ x, y }, { sum: x.add(y), twice: x.mul(2) }));
+      let held = await runtime.upload(floats(1, 2));
+      for (let step = 0; step < 3; step++) {
+        const feeds = { x: held, y: floats(1, 1) };
+        const { sum, twice } = await program.run(feeds, {
+          keep: ["sum"],
+          donate: [held],
+          everywhere: true,
+          transfer: true,
+        });
+        same(hostOf(twice), [2 * (1 + step), 2 * (2 + step)]);
+        held = deviceOf(sum);
+        const readers = Array.from({ length: runtime.streams + 1 }, () => program.run({ x: held, y: floats(0, 0) }));
+        for (const found of await Promise.all(readers)) same(hostOf(found.sum), [2 + step, 3 + step]);
+      }
+      if (runtime.streams > 1) {
+        const { sum } = await program.run({ x: held, y: floats(1, 1) }, { keep: ["sum"] });
+        await fails(() => program.run({ x: sum, y: held }, { everywhere: true }), /lie on different streams/);
+      }
+      runtime.dispose([held]);
+      await program.release();
+    },
+  },
+  {
     name: "keeps what was to be donated when a run fails",
     run: async (runtime) => {
       const [x, rows] = [input([2]), input([1], "int32")];

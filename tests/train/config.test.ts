@@ -2,9 +2,19 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { imagenet } from "../../src/backbones/backbone.ts";
 import { UsageError } from "../../src/base/errors.ts";
+import { input } from "../../src/graph/tensor.ts";
+import type { Weight } from "../../src/nn/module.ts";
 import { oneCycle } from "../../src/optim/schedule.ts";
 import { parseConfig, trainSchema } from "../../src/train/config.ts";
-import { bytesOfText, idleValues, mixOf, resolveConfig, scheduleOf, trainTransform } from "../../src/train/defaults.ts";
+import {
+  bytesOfText,
+  idleValues,
+  mixOf,
+  resolveConfig,
+  scheduleOf,
+  streamsOf,
+  trainTransform,
+} from "../../src/train/defaults.ts";
 
 const least = { data: "photos", model: "swin_micro_32" };
 
@@ -99,6 +109,31 @@ test("values that contradict each other are refused, those that do nothing are t
   // What a run writes down as its defaults is nothing that was asked for.
   for (const schedule of ["one-cycle", "constant"])
     assert.deepEqual(idleValues(resolve(resolve({ schedule, optimizer: "sgd", augment: "none" }))), []);
+});
+
+test("a small model on several threads takes parts of a batch side by side", () => {
+  const weight = (size: number, kind: Weight["kind"] = "parameter"): Weight => ({
+    path: "fc.weight",
+    kind,
+    tensor: input([size]),
+  });
+  const streams = (given: Record<string, unknown>, weights = [weight(1e6)]) =>
+    streamsOf(resolve({ threads: 8, ...given }), weights);
+  assert.equal(streams({}), 4);
+  assert.equal(streams({ threads: 2 }), 2);
+  assert.equal(streams({ threads: 1 }), 1);
+  assert.equal(streams({ batch: 48 }), 3);
+  assert.equal(streams({ batch: 31 }), 1);
+  assert.equal(streams({ accumulate: 2 }), 1);
+  assert.equal(streams({ memoryBudget: "1GB" }), 1);
+  assert.equal(streams({ device: "webgpu" }), 1);
+  assert.equal(streams({}, [weight(2e6)]), 1);
+  assert.equal(streams({}, [weight(1e6), weight(10, "buffer")]), 1);
+  assert.equal(streams({ streams: 2, batch: 4 }, [weight(2e6)]), 2);
+  assert.equal(streams({ streams: 1 }), 1);
+  assert.throws(() => streams({ streams: 3 }), /a batch of 64 does not divide into 3 streams/);
+  assert.throws(() => streams({ streams: 2, accumulate: 2 }), /leaves no parts of a batch/);
+  assert.throws(() => streams({ streams: 2, device: "webgpu" }), /2 streams are for the processor/);
 });
 
 test("small pictures are padded and cropped, large ones cropped and resized", () => {

@@ -35,39 +35,44 @@ async function trainAndKill(config: object, steps: number): Promise<void> {
   assert.deepEqual(await exited, [null, "SIGKILL"]);
 }
 
-test("killed at random steps and resumed, a run ends with the same bytes", { timeout: 300_000 }, async () => {
-  // What could differ is in it: batch statistics, moving averages, drop path, mixing, erasing, batch order, workers and two threads.
-  const varied = {
-    dropPath: 0.2,
-    ema: 0.9,
-    mixup: 0.4,
-    cutmix: 1,
-    erasing: 0.5,
-    colorJitter: 0.3,
-    augment: "rand-m5-mstd0.5",
-  };
-  const config = {
-    ...small,
-    ...varied,
-    data: join(home, "pictures"),
-    val: 0.25,
-    epochs: 4,
-    saveEvery: 3,
-    threads: 2,
-    workers: 1,
-  };
-  await train({ ...config, out: join(home, "whole") });
-  const killed = { ...config, out: join(home, "killed") };
-  const steps = [
-    1 + Math.floor(2 * Math.random()),
-    2 + Math.floor(4 * Math.random()),
-    1 + Math.floor(4 * Math.random()),
-  ];
-  for (const [i, count] of steps.entries()) await trainAndKill({ ...killed, resume: i > 0 }, count);
-  await train({ ...killed, resume: true });
-  for (const name of ["last.safetensors", "best.safetensors", "model.onnx"])
-    assert.ok(
-      readFileSync(join(home, "killed", name)).equals(readFileSync(join(home, "whole", name))),
-      `${name}, killed after ${steps.join(", then ")} steps`,
-    );
-});
+for (const streams of [1, 2])
+  test(`killed at random steps and resumed, a run on streams: ${streams} ends with the same bytes`, {
+    timeout: 300_000,
+  }, async () => {
+    // What could differ is in it: batch statistics, moving averages, drop path, mixing, erasing, batch order, workers and two threads.
+    const varied = {
+      dropPath: 0.2,
+      ema: 0.9,
+      mixup: 0.4,
+      cutmix: 1,
+      erasing: 0.5,
+      colorJitter: 0.3,
+      augment: "rand-m5-mstd0.5",
+    };
+    const config = {
+      ...small,
+      ...varied,
+      data: join(home, "pictures"),
+      val: 0.25,
+      epochs: 4,
+      saveEvery: 3,
+      threads: 2,
+      streams,
+      workers: 1,
+    };
+    const [whole, cut] = [join(home, `whole-${streams}`), join(home, `killed-${streams}`)];
+    await train({ ...config, out: whole });
+    const killed = { ...config, out: cut };
+    const steps = [
+      1 + Math.floor(2 * Math.random()),
+      2 + Math.floor(4 * Math.random()),
+      1 + Math.floor(4 * Math.random()),
+    ];
+    for (const [i, count] of steps.entries()) await trainAndKill({ ...killed, resume: i > 0 }, count);
+    await train({ ...killed, resume: true });
+    for (const name of ["last.safetensors", "best.safetensors", "model.onnx"])
+      assert.ok(
+        readFileSync(join(cut, name)).equals(readFileSync(join(whole, name))),
+        `${name}, killed after ${steps.join(", then ")} steps`,
+      );
+  });

@@ -7,6 +7,7 @@ import { constant, type Tensor } from "../../src/graph/tensor.ts";
 import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
 import { crossEntropy } from "../../src/nn/losses.ts";
 import { initialWeights, Module, parametersOf } from "../../src/nn/module.ts";
+import { currentRng } from "../../src/nn/trace.ts";
 import { gelu } from "../../src/ops/elementwise.ts";
 import {
   adamw,
@@ -23,6 +24,7 @@ import { openNode } from "../../src/runtime/node.ts";
 import { type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 import { Classification, Classifier, countCorrect } from "../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../src/train/layer-depth.ts";
+import { splitStep } from "../../src/train/split-step.ts";
 import { type FloatTensor, initialState, type StepOptions, trainStep } from "../../src/train/step.ts";
 import { StepProgram } from "../../src/train/step-program.ts";
 
@@ -283,6 +285,54 @@ for (const [name, { options = {}, task = () => new Classification(new Toy()), op
     assert.deepEqual([...packed.state.keys()], [...whole.state.keys()]);
     for (const [name, values] of whole.state) assert.deepEqual(packed.state.get(name), values, name);
   });
+
+/** The toy, with half of what it learns from left out, by picture. */
+class Dropping extends Toy {
+  override forward(image: Tensor): Tensor {
+    const mask = currentRng().bernoulli(0.5, [image.shape[0] as number, 1, 1, 1]);
+    return super.forward(image.mul(mask));
+  }
+}
+
+for (const [name, task] of Object.entries({
+  "the mean over pictures": () => new Classification(new Dropping()),
+  "a mean by class weights": () => new Classification(new Dropping(), { classWeights }),
+}))
+  test(`parts side by side make the step of the whole: ${name}`, async () => {
+    const optimizer = chain(clipNorm(0.5), adamw({ weightDecay: 0.1 }));
+    const whole = await run({ ema: 0.9 }, { task: task(), optimizer });
+    for (const parts of [2, 4]) {
+      const streams = await openNode({ streams: 2, threads: 2 });
+      const drawn = splitStep(task(), optimizer, { batch, ema: 0.9, pack: true, parts });
+      const program = await StepProgram.open(streams, drawn, initialState(drawn, initialWeights(task(), 3)));
+      for (const [i, loss] of whole.losses.entries()) {
+        const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
+        const found = await program.run(data, { lr: 0.01, seed: i });
+        assert.deepEqual(Object.keys(found), ["loss", "correct", "gradNorm"]);
+        assert.ok(Math.abs(numberOf(found.loss) - loss) < 1e-6);
+      }
+      const state = await program.state.read();
+      assert.deepEqual([...state.keys()], [...whole.state.keys()]);
+      for (const [name, values] of whole.state) assert.ok(far(values, state.get(name)!.data) < 2e-5, name);
+      await streams.close();
+    }
+  });
+
+test("what cannot go in parts side by side is refused", async () => {
+  const options = { batch, parts: 2 };
+  assert.throws(
+    () => splitStep(new Classification(new Normed()), adamw(), options),
+    /learns statistics of whole batches/,
+  );
+  const task = new Classification(new Toy());
+  assert.throws(() => splitStep(task, adamw(), { batch, parts: 3 }), /a batch of 8 does not divide into 3 parts/);
+  const drawn = splitStep(task, adamw(), options);
+  const program = await StepProgram.open(runtime, drawn, initialState(drawn, initialWeights(task, 3)));
+  const image = await runtime.upload({ ...batch.image, data: pictures });
+  const onDevice = program.run({ image, target: { ...batch.target, data: labels } }, { lr: 1 });
+  await assert.rejects(onDevice, /a batch on the device cannot be cut into parts/);
+  await program.release();
+});
 
 test("logits that are all alike are no right answers", async () => {
   const share = async (logits: number[][], target: Tensor): Promise<number> => {

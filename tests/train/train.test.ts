@@ -318,13 +318,17 @@ test("a loss that is not a number stops the run, and says where it began", async
   checkpoint.tensors.get(path)!.data.fill(3e38);
   const spoilt = join(home, "spoilt.safetensors");
   await saveCheckpoint(spoilt, checkpoint.tensors, checkpoint.metadata);
-  const error = await rejection(train(config("spoilt", { weights: spoilt, epochs: 1 })));
-  assert.equal(error.code, "non-finite");
-  assert.match(
-    error.message,
-    /the loss is NaN at step 1, with learning rate [\d.e-]+; the first tensor that is not finite is the output of \w+ in layers\.1\.blocks\.0\.mlp\.fc1/,
-  );
-  assert.ok(!existsSync(join(home, "spoilt", "last.safetensors")));
+  for (const streams of [1, 2]) {
+    const error = await rejection(
+      train(config(`spoilt-${streams}`, { weights: spoilt, epochs: 1, threads: 2, streams })),
+    );
+    assert.equal(error.code, "non-finite");
+    assert.match(
+      error.message,
+      /the loss is NaN at step 1, with learning rate [\d.e-]+; the first tensor that is not finite is the output of \w+ in layers\.1\.blocks\.0\.mlp\.fc1/,
+    );
+    assert.ok(!existsSync(join(home, `spoilt-${streams}`, "last.safetensors")));
+  }
   // And one that an update breaks, after a good checkpoint.
   const later = await rejection(
     train({ ...first, resume: true, epochs: 3, lr: 1e30, clip: 0, schedule: "constant", warmup: 0 }),
