@@ -17,7 +17,7 @@ export default defineCommand({
     "best rate of a 2048×2048×2048 MatMul on the same engine, whose runs take turns with the model's.  For inference a batch " +
     "goes through the model as `oriel evaluate` runs it: on the processor a few images at a time, each thread its own; a " +
     "profile has the times of all threads.  A training step is forward, cross-entropy, backward and AdamW; it counts as " +
-    "three forward passes.",
+    "three forward passes, and goes as `oriel train` takes it.",
   args: { model: arg("a model that `oriel models` lists") },
   flags: z.object({
     batch: z.int().min(1).default(8).describe("images in a step"),

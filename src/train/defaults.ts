@@ -4,12 +4,12 @@ import { UsageError } from "../base/errors.ts";
 import { kebabCase } from "../base/options.ts";
 import { Random } from "../base/philox.ts";
 import type { MixOptions, TrainTransform } from "../data/index.ts";
-import { staticSize } from "../graph/shape.ts";
 import type { Weight } from "../nn/module.ts";
 import { adamw, chain, clipNorm, lamb, type Optimizer, type PerParameter, sgd } from "../optim/optimizer.ts";
 import { constantRate, cosine, oneCycle, polynomial, type Schedule, stepped } from "../optim/schedule.ts";
 import { type ConfigKey, type TrainConfig, trainSchema } from "./config.ts";
 import { isOnnx } from "./imported.ts";
+import { partsThatPay } from "./split-step.ts";
 
 /** A config whose defaults have been worked out: what `config.json` holds. */
 export type ResolvedConfig = TrainConfig &
@@ -122,33 +122,24 @@ export function optimizerOf(config: ResolvedConfig, each: Pick<PerParameter, "lr
   return clip > 0 ? chain(clipNorm(clip), rule) : chain(rule);
 }
 
-/** Weights of more bytes cost more to hand from stream to stream than streams gain. */
-const mostOnStreams = 5e6;
-
-/** Parts of fewer pictures are not worth their update. */
-const leastOnStream = 16;
-
-/**
- * Parts of a batch that a run takes side by side: on the processor as many as there are threads, up to four, where the model is small and
- * has no statistics of whole batches.
- */
+/** Parts of a batch that a run takes side by side: as many as it is told, or as pay. */
 export function streamsOf(config: ResolvedConfig, weights: readonly Weight[]): number {
   const { device, batch, accumulate, memoryBudget, streams, threads = availableParallelism() } = config;
   const saves = accumulate > 1 || memoryBudget !== undefined;
-  if (streams !== undefined) {
-    const help = "leave out --streams, or make it 1";
-    if (streams > 1 && saves)
-      throw new UsageError({ message: "what saves memory leaves no parts of a batch to go side by side", help });
-    if (streams > 1 && device !== "cpu")
-      throw new UsageError({ message: `${streams} streams are for the processor`, help });
-    if (batch % streams !== 0)
-      throw new UsageError({ message: `a batch of ${batch} does not divide into ${streams} streams`, help });
-    return streams;
-  }
-  const bytes = weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
-  if (saves || device !== "cpu" || bytes > mostOnStreams || weights.some(({ kind }) => kind === "buffer")) return 1;
-  const most = Math.min(4, threads, Math.floor(batch / leastOnStream));
-  return [4, 3, 2].find((n) => n <= most && batch % n === 0) ?? 1;
+  if (streams === undefined) return saves ? 1 : partsThatPay({ batch, device, threads }, weights);
+  if (streams > 1 && saves)
+    throw new UsageError({
+      message: "what saves memory leaves no parts of a batch to go side by side",
+      help: "leave out --streams, or --accumulate and --memory-budget",
+    });
+  if (streams > 1 && device !== "cpu")
+    throw new UsageError({ message: `${streams} streams are for the processor`, help: "leave out --streams" });
+  if (batch % streams !== 0)
+    throw new UsageError({
+      message: `a batch of ${batch} does not divide into ${streams} streams`,
+      help: "choose --batch as a multiple of --streams",
+    });
+  return streams;
 }
 
 /** The learning rate of each step. */

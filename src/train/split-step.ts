@@ -1,8 +1,9 @@
 import { OrielError } from "../base/errors.ts";
 import type { Data } from "../graph/dtype.ts";
 import { Graph, substitute } from "../graph/graph.ts";
+import { staticSize } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
-import { weightsOf } from "../nn/module.ts";
+import { type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
 import type { Optimizer, Rule } from "../optim/optimizer.ts";
@@ -57,6 +58,26 @@ export interface SplitStep extends TrainStep {
 }
 
 export const isSplit = (step: TrainStep): step is SplitStep => "update" in step;
+
+/** Weights of more bytes cost more to hand from stream to stream than streams gain. */
+const mostBytes = 5e6;
+
+/** Parts of fewer images are not worth an update each. */
+const leastImages = 16;
+
+/**
+ * Parts in which a batch goes through a model soonest: on the processor as many as there are threads, up to four, where the model is
+ * small and has no statistics of whole batches.  Measured: `docs/notes/0004-speed.md`.
+ */
+export function partsThatPay(
+  { batch, device, threads }: { batch: number; device: string; threads: number },
+  weights: readonly Weight[],
+): number {
+  const bytes = weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
+  if (device !== "cpu" || bytes > mostBytes || weights.some(({ kind }) => kind === "buffer")) return 1;
+  const most = Math.min(4, threads, Math.floor(batch / leastImages));
+  return [4, 3, 2].find((parts) => parts <= most && batch % parts === 0) ?? 1;
+}
 
 /** Results of a part beside the task's metrics, whose names these cannot be. */
 const [allGradients, lossWeight] = ["all gradients", "loss weight"];

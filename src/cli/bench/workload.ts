@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { findModel } from "../../backbones/index.ts";
 import { closingOnError } from "../../base/close.ts";
 import { Random } from "../../base/philox.ts";
@@ -8,7 +9,7 @@ import { input } from "../../graph/tensor.ts";
 import { bindWeights } from "../../nn/bind.ts";
 import { initialWeights } from "../../nn/module.ts";
 import { matmul } from "../../ops/linalg.ts";
-import { adamw, chain } from "../../optim/optimizer.ts";
+import { adamw } from "../../optim/optimizer.ts";
 import { cost } from "../../passes/cost.ts";
 import { fuse, targetOf } from "../../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../../runtime/node.ts";
@@ -18,8 +19,9 @@ import { DeviceState } from "../../train/device-state.ts";
 import { inferenceGraph } from "../../train/model.ts";
 import { pieceSizes } from "../../train/pieces.ts";
 import { withStreams } from "../../train/predictor.ts";
-import { initialState, trainStep } from "../../train/step.ts";
-import { StepProgram } from "../../train/step-program.ts";
+import { partsThatPay, splitStep } from "../../train/split-step.ts";
+import { type BatchTypes, initialState, trainStep } from "../../train/step.ts";
+import { compileStep, StepProgram } from "../../train/step-program.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
 export interface WorkloadOptions extends Pick<NodeOptions, "device" | "threads"> {
@@ -56,12 +58,16 @@ export async function openWorkload(
   const drawn = drawClassifier(entry, { imageSize, classes, batch });
   const bytes = drawn.weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
   const node = { device, threads };
-  const runtime = await openNode(mode === "inference" ? withStreams(batch, bytes, node) : node);
+  const parts = partsThatPay(
+    { batch, device: device ?? "cpu", threads: threads ?? availableParallelism() },
+    drawn.weights,
+  );
+  const runtime = await openNode(mode === "inference" ? withStreams(batch, bytes, node) : { ...node, streams: parts });
   const shape = [batch, 3, imageSize, imageSize];
   const work = await closingOnError([runtime], () =>
     mode === "inference"
       ? openInference(runtime, drawn, shape, { fuse, profile })
-      : openTraining(runtime, drawn, shape, profile),
+      : openTraining(runtime, drawn, shape, { parts, profile }),
   );
   return { ...work, close: () => runtime.close() };
 }
@@ -86,28 +92,27 @@ async function openInference(
   };
 }
 
+/** As `train` does. */
 async function openTraining(
   runtime: Runtime,
   { model, graph: forward }: Drawn,
   shape: number[],
-  profile: boolean,
+  { parts, profile }: { parts: number; profile: boolean },
 ): Promise<Opened> {
   const batch = shape[0];
-  const drawn = trainStep(new Classification(model), chain(adamw({ weightDecay: 0.05 })), {
-    batch: { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } },
-    pack: true,
-  });
-  const compiling = runtime.compile(drawn.graph, { profile });
+  const task = new Classification(model);
+  const rule = adamw({ weightDecay: 0.05 });
+  const types: BatchTypes = { image: { dtype: "float32", shape }, target: { dtype: "int32", shape: [batch] } };
+  const options = { batch: types, pack: true };
+  const drawn = parts > 1 ? splitStep(task, rule, { ...options, parts }) : trainStep(task, rule, options);
+  const compiling = compileStep(runtime, drawn, { profile });
   compiling.catch(() => {}); // told below
   const initial = initialState(drawn, initialWeights(model, 0)); // while the engine's thread compiles
   const state = await DeviceState.upload(runtime, initial, { packs: drawn.packs, transfer: true });
   const program = new StepProgram(drawn, await compiling, state);
-  const image = await runtime.upload(pictures(shape));
-  const target = await runtime.upload({
-    dtype: "int32",
-    shape: [batch],
-    data: Int32Array.from({ length: batch }, (_, i) => (i * 97) % classes),
-  });
+  const labels = Int32Array.from({ length: batch }, (_, i) => (i * 97) % classes);
+  const given: HostTensor[] = [pictures(shape), { dtype: "int32", shape: [batch], data: labels }];
+  const [image, target] = parts > 1 ? given : await Promise.all(given.map((tensor) => runtime.upload(tensor)));
   return {
     macs: 3 * cost(forward).macs,
     step: async () => void (await program.run({ image, target }, { lr: 1e-4 })),
