@@ -4,21 +4,17 @@ import { input, type Tensor } from "../graph/tensor.ts";
 import type { Weight } from "../nn/module.ts";
 import { concat } from "../ops/move.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
+import type { StateEntry } from "./step.ts";
 
 /**
- * Small tensors of a training state as one vector, one behind the other: most parameters of a network are norms and biases, and to hand
- * each over and to update it takes longer than its numbers do (`docs/notes/0004-speed.md`).
+ * Small tensors of a training state as one vector, one behind the other: most parameters of a network are norms and biases, and with
+ * an update for each the engine takes seconds to make a graph ready (`docs/notes/0004-speed.md`).
  */
 export interface Pack {
   /** Its name among the graph's inputs; `next.` + name among the outputs. */
   name: string;
-  kind: "parameter" | "buffer" | "slot" | "ema";
-  entries: readonly Packed[];
-}
-
-interface Packed {
-  name: string;
-  shape: readonly number[];
+  kind: StateEntry["kind"];
+  entries: readonly StateEntry[];
 }
 
 /** Tensors of up to so many numbers are packed: of larger ones the copies take longer. */

@@ -46,7 +46,7 @@ export class StepProgram {
     options: CompileOptions = {},
   ): Promise<StepProgram> {
     const program = await compileStep(runtime, { ...step, graph: boundGraph(step, state) }, options);
-    return new StepProgram(step, program, await DeviceState.upload(runtime, state, step));
+    return new StepProgram(step, program, await DeviceState.upload(runtime, state, { packs: step.packs }));
   }
 
   /** Takes a step; -> the loss and the task's other metrics.  With `transfer` the batch is handed over, and is empty afterwards. */

@@ -310,7 +310,7 @@ export class Trainer {
     if (this.#best) return this.#best;
     const { folder, runtime, prepared } = this.#parts;
     const { tensors } = await loadCheckpoint(folder.file("best"));
-    const state = await DeviceState.upload(runtime, tensors, prepared.step);
+    const state = await DeviceState.upload(runtime, tensors, { packs: prepared.step.packs });
     const found = await runEvaluation(this.#logits(state), this.#valLoader);
     state.dispose();
     if (!found) throw new OrielError("train", "the evaluation was interrupted");

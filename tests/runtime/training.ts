@@ -37,7 +37,9 @@ export async function trainingLosses(
   });
   const program = await runtime.compile(step.graph, { strict });
   const names = heldNames(step);
-  const began = await DeviceState.upload(runtime, initialState(step, initialWeights(learner, 7)), step);
+  const began = await DeviceState.upload(runtime, initialState(step, initialWeights(learner, 7)), {
+    packs: step.packs,
+  });
   let state: DeviceTensor[] = began.tensors(names);
   const keep = names.map(nextName);
   const losses: number[] = [];
