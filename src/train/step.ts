@@ -392,7 +392,7 @@ function overParts(name: string, values: readonly Tensor[], batch: Dim): Tensor 
   if (sameDim(first.shape[0], batch)) return concat(values, 0);
   throw new OrielError("train", {
     message: `"${name}" is ${showShape(first.shape)} for a part of ${batch}`,
-    help: "where a batch is cut into parts (accumulate), a task returns numbers, or an entry for each image",
+    help: "where a batch is cut into parts (accumulate, streams), a task returns numbers, or an entry for each image",
   });
 }
 
