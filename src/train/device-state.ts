@@ -1,6 +1,6 @@
 import { staticSize } from "../graph/shape.ts";
 import type { DeviceTensor, Runtime, Value } from "../runtime/runtime.ts";
-import type { Pack } from "./packs.ts";
+import { lengthOf, type Pack } from "./packs.ts";
 import { type FloatTensor, nextName, type Tensors } from "./step.ts";
 
 /** Where a tensor lies: by itself, or in a pack. */
@@ -32,7 +32,7 @@ export class DeviceState {
     const held = new Map(tensors);
     for (const { name, entries } of packs) {
       if (!entries.every((entry) => tensors.has(entry.name))) continue;
-      const data = new Float32Array(entries.reduce((sum, { shape }) => sum + staticSize(shape), 0));
+      const data = new Float32Array(lengthOf(entries.map(({ shape }) => shape)));
       let start = 0;
       for (const { name: own, shape } of entries) {
         data.set(tensors.get(own)!.data, start);

@@ -100,7 +100,8 @@ type Shapes = readonly (readonly number[])[];
 
 const shapesOf = (weights: readonly Weight[]): Shapes => weights.map(({ tensor }) => tensor.shape as readonly number[]);
 
-const lengthOf = (shapes: Shapes): number => shapes.reduce((sum, shape) => sum + staticSize(shape), 0);
+/** How long the vector of tensors of these shapes is. */
+export const lengthOf = (shapes: Shapes): number => shapes.reduce((sum, shape) => sum + staticSize(shape), 0);
 
 /** Tensors one behind the other.  -> [n] */
 export const joined = (tensors: readonly Tensor[]): Tensor =>

@@ -1,12 +1,12 @@
 import { OrielError } from "../base/errors.ts";
 import type { Data } from "../graph/dtype.ts";
 import { Graph, substitute } from "../graph/graph.ts";
-import { staticSize } from "../graph/shape.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
 import { type Weight, weightsOf } from "../nn/module.ts";
 import { Rng } from "../nn/rng.ts";
 import { trace } from "../nn/trace.ts";
 import type { Optimizer, Rule } from "../optim/optimizer.ts";
+import { sizeInBytes } from "../passes/memory.ts";
 import {
   type CompileOptions,
   DeviceTensor,
@@ -27,6 +27,7 @@ import {
   heldNames,
   joinMetrics,
   type Named,
+  partSize,
   type StepOptions,
   type Task,
   type TrainStep,
@@ -59,6 +60,9 @@ export interface SplitStep extends TrainStep {
 
 export const isSplit = (step: TrainStep): step is SplitStep => "update" in step;
 
+export const bytesOfWeights = (weights: readonly Weight[]): number =>
+  weights.reduce((sum, { tensor }) => sum + sizeInBytes(tensor), 0);
+
 /** Weights of more bytes cost more to hand from stream to stream than streams gain. */
 const mostBytes = 5e6;
 
@@ -73,8 +77,8 @@ export function partsThatPay(
   { batch, device, threads }: { batch: number; device: string; threads: number },
   weights: readonly Weight[],
 ): number {
-  const bytes = weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
-  if (device !== "cpu" || bytes > mostBytes || weights.some(({ kind }) => kind === "buffer")) return 1;
+  if (device !== "cpu" || bytesOfWeights(weights) > mostBytes || weights.some(({ kind }) => kind === "buffer"))
+    return 1;
   const most = Math.min(4, threads, Math.floor(batch / leastImages));
   return [4, 3, 2].find((parts) => parts <= most && batch % parts === 0) ?? 1;
 }
@@ -151,14 +155,17 @@ export function splitStep(
 
 /** What a part of a batch holds. */
 function partTypes(types: BatchTypes, parts: number): BatchTypes {
-  const cut = Object.entries(types).map(([name, { dtype, shape }]) => {
-    const [size, ...rest] = shape;
-    if (size % parts === 0) return [name, { dtype, shape: [size / parts, ...rest] }];
-    throw new OrielError("train", {
-      message: `a batch of ${size} does not divide into ${parts} parts`,
-      help: "choose a batch that does",
-    });
-  });
+  const cut = Object.entries(types).map(
+    ([
+      name,
+      {
+        dtype,
+        shape: [size, ...rest],
+      },
+    ]) => {
+      return [name, { dtype, shape: [partSize(size, parts), ...rest] }];
+    },
+  );
   return Object.fromEntries(cut);
 }
 
@@ -176,7 +183,7 @@ export async function compileSplit(
       const pick = (names: ReadonlySet<string>): [string, Value][] =>
         Object.entries(feeds).filter(([name]) => names.has(name));
       const feedsOf = (i: number): Feeds => {
-        const own = pick(reads).map(([name, x]) => [name, isBatch.has(name) ? rowsOf(x, i, parts) : ownCopy(x)]);
+        const own = pick(reads).map(([name, x]) => [name, isBatch.has(name) ? partOf(x, i, parts) : ownCopy(x)]);
         return { ...Object.fromEntries(own), part: { dtype: "uint32", shape: [], data: Uint32Array.of(i) } };
       };
       const results = await Promise.all(
@@ -192,7 +199,7 @@ export async function compileSplit(
 }
 
 /** The images of one part. */
-function rowsOf(value: Value, part: number, parts: number): HostTensor {
+function partOf(value: Value, part: number, parts: number): HostTensor {
   if (value instanceof DeviceTensor)
     throw new OrielError("train", {
       message: "a batch on the device cannot be cut into parts",

@@ -415,16 +415,20 @@ function cutBatch(batch: Record<string, Tensor>, parts: number): Record<string, 
   return Array.from({ length: parts }, (_, i) =>
     Object.fromEntries(
       Object.entries(batch).map(([name, x]) => {
-        const size = known(x.shape[0], "the batch");
-        if (size % parts !== 0)
-          throw new OrielError("train", {
-            message: `a batch of ${size} does not divide into ${parts} parts`,
-            help: "choose a batch that does",
-          });
-        return [name, rowsOf(x, (i * size) / parts, size / parts)];
+        const size = partSize(known(x.shape[0], "the batch"), parts);
+        return [name, rowsOf(x, i * size, size)];
       }),
     ),
   );
+}
+
+/** The images of one of several parts of a batch, which are all as large. */
+export function partSize(size: number, parts: number): number {
+  if (size % parts === 0) return size / parts;
+  throw new OrielError("train", {
+    message: `a batch of ${size} does not divide into ${parts} parts`,
+    help: "choose a batch that does",
+  });
 }
 
 /** Rows of what a batch holds.  WebGPU cuts no whole numbers, but gathers them. */

@@ -19,7 +19,7 @@ import { DeviceState } from "../../train/device-state.ts";
 import { inferenceGraph } from "../../train/model.ts";
 import { pieceSizes } from "../../train/pieces.ts";
 import { withStreams } from "../../train/predictor.ts";
-import { partsThatPay, splitStep } from "../../train/split-step.ts";
+import { bytesOfWeights, partsThatPay, splitStep } from "../../train/split-step.ts";
 import { type BatchTypes, initialState, trainStep } from "../../train/step.ts";
 import { compileStep, StepProgram } from "../../train/step-program.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
@@ -56,13 +56,12 @@ export async function openWorkload(
   const entry = await findModel(model);
   const imageSize = options.imageSize ?? entry.preprocessing.imageSize;
   const drawn = drawClassifier(entry, { imageSize, classes, batch });
-  const bytes = drawn.weights.reduce((sum, { tensor }) => sum + 4 * staticSize(tensor.shape), 0);
   const node = { device, threads };
-  const parts = partsThatPay(
-    { batch, device: device ?? "cpu", threads: threads ?? availableParallelism() },
-    drawn.weights,
+  const learner = { batch, device: device ?? "cpu", threads: threads ?? availableParallelism() };
+  const parts = mode === "training" ? partsThatPay(learner, drawn.weights) : 1;
+  const runtime = await openNode(
+    mode === "training" ? { ...node, streams: parts } : withStreams(batch, bytesOfWeights(drawn.weights), node),
   );
-  const runtime = await openNode(mode === "inference" ? withStreams(batch, bytes, node) : { ...node, streams: parts });
   const shape = [batch, 3, imageSize, imageSize];
   const work = await closingOnError([runtime], () =>
     mode === "inference"
