@@ -1,6 +1,15 @@
 import { UsageError } from "../src/base/errors.ts";
 import { openNode } from "../src/runtime/node.ts";
-import { checkGolden, errorOf, type GoldenResult, median, readGolden, show, worst } from "./golden-check.ts";
+import {
+  checkGolden,
+  errorOf,
+  type GoldenResult,
+  median,
+  readGolden,
+  type StepErrors,
+  show,
+  worst,
+} from "./golden-check.ts";
 
 // npm run golden -- FILE…: checks models against what their reference implementations answered.
 // Exits with 1 where one fails, or does not exist under --strict; with 2 where a file cannot be read.
@@ -9,16 +18,20 @@ const args = process.argv.slice(2);
 const strict = args.includes("--strict");
 const files = args.filter((arg) => arg !== "--strict");
 
-function line({ name, problems, logits, loss, gradients }: GoldenResult): string {
-  if (gradients.length === 0) return `${name}: FAILED`;
+function line({ name, problems, exact, ...inFloat32 }: GoldenResult): string {
+  if (inFloat32.gradients.length === 0) return `${name}: FAILED`;
+  const verdict = `${name}: ${problems.length === 0 ? "passed" : "FAILED"}  ${errors(inFloat32)}`;
+  return exact ? `${verdict}\n  in float64: ${errors(exact)}` : verdict;
+}
+
+function errors({ logits, loss, gradients }: StepErrors): string {
   const furthest = worst(gradients);
-  const errors = [
+  return [
     `logits ${show(logits)}`,
     `loss ${show(loss)}`,
     `worst gradient ${show(errorOf(furthest))} (${furthest.path})`,
     `median ${show(median(gradients.map(errorOf)))}`,
-  ];
-  return `${name}: ${problems.length === 0 ? "passed" : "FAILED"}  ${errors.join("  ")}`;
+  ].join("  ");
 }
 
 async function main(): Promise<number> {
