@@ -4,7 +4,14 @@
  */
 export { gradients } from "./autodiff/index.ts";
 export { modelCost, parameterCount } from "./backbones/cost.ts";
-export { type Backbone, findModel, listModels, type ModelEntry, type Preprocessing } from "./backbones/index.ts";
+export {
+  type Backbone,
+  findModel,
+  listModels,
+  type ModelEntry,
+  type Preprocessing,
+  registerFamily,
+} from "./backbones/index.ts";
 export { type ErrorFacts, nearest, OrielError, ShapeError, UsageError } from "./base/errors.ts";
 export { createImage, type Image } from "./data/image.ts";
 export { type EvaluateTransform, prepare, type TrainTransform, type Transform } from "./data/transform.ts";

@@ -235,5 +235,6 @@ for (const name of examples)
       const again = await run("digits.js", "--quick");
       assert.match(again.stdout, /already[\s\S]*holds a finished run/);
     }
+    if (name === "own-model.ts") assert.match(stdout, /lying\/0\.png: lying/);
     if (name === "custom-module.ts") assert.ok(Number(/loss (\S+)\s*$/.exec(stdout)?.[1]) < 0.2, stdout);
   });

@@ -90,14 +90,36 @@ export function familyModels<C>({
 const load = async (family: string): Promise<ModelEntry[]> =>
   familyModels(await families[family]()).map((model) => ({ ...model, family }));
 
-/** Every model of every family, in the order of the families. */
-export const listModels = async (): Promise<ModelEntry[]> =>
-  (await Promise.all(Object.keys(families).map(load))).flat();
+const registered = new Map<string, ModelEntry[]>();
+
+/**
+ * Makes a family of one's own known, as timm's `register_model` does: wherever a model is named, to train, evaluate, predict, export or
+ * measure, its variants are found by their names.  Where another family has a model of the same name, yours is meant from then on.
+ */
+export function registerFamily<C>(name: string, family: Omit<Family<C>, "paper"> & { paper?: string }): void {
+  if (Object.hasOwn(families, name) || registered.has(name))
+    throw new UsageError({ message: `there is a family called "${name}" already`, help: "give yours another name" });
+  const models = familyModels({ paper: "", ...family });
+  registered.set(
+    name,
+    models.map((model) => ({ ...model, family: name })),
+  );
+}
+
+/** Every model of every family, in the order of the families; registered ones last. */
+export const listModels = async (): Promise<ModelEntry[]> => {
+  const own = [...registered.values()].flat();
+  const names = new Set(own.map((model) => model.name));
+  const others = (await Promise.all(Object.keys(families).map(load))).flat();
+  return [...others.filter((model) => !names.has(model.name)), ...own];
+};
 
 /** The model called `name`, by its own name or an alias, where there is one.  A family that it begins with is looked into first, so that a page need not load them all. */
 export async function lookUpModel(name: string): Promise<ModelEntry | undefined> {
   const called = (models: readonly ModelEntry[]) =>
     models.find((model) => model.name === name || model.aliases.includes(name));
+  const own = called([...registered.values()].flat());
+  if (own) return own;
   const likely = Object.keys(families).filter((family) => name.startsWith(family));
   return called((await Promise.all(likely.map(load))).flat()) ?? called(await listModels());
 }
@@ -107,7 +129,7 @@ export async function findModel(name: string): Promise<ModelEntry> {
   const found = await lookUpModel(name);
   if (found) return found;
   const names = (await listModels()).map((model) => model.name);
-  const all = "`oriel models` lists all";
+  const all = "`oriel models` lists all; one of your own is known once it is registered (--import)";
   if (/\.(safetensors|pth?|th|bin)$/i.test(name))
     throw new UsageError({
       message: `${name} holds weights, not a model`,

@@ -7,6 +7,7 @@ import type { OpTime } from "../runtime/runtime.ts";
 import { trainSchema } from "../train/config.ts";
 import type { Measured, MeasureOptions, Mode } from "./bench/measure.ts";
 import { arg, defineCommand, shared } from "./command.ts";
+import { nodeFlags } from "./import.ts";
 import { bytes, duration, table } from "./out.ts";
 
 export default defineCommand({
@@ -19,6 +20,7 @@ export default defineCommand({
     "profile has the times of all threads.  A training step is forward, cross-entropy, backward and AdamW; it counts as " +
     "three forward passes, and goes as `oriel train` takes it.",
   args: { model: arg("a model that `oriel models` lists") },
+  imports: true,
   flags: z.object({
     batch: z.int().min(1).default(8).describe("images in a step"),
     imageSize: trainSchema.shape.imageSize.describe("side of the images; the model's own"),
@@ -81,6 +83,7 @@ function inChild(options: MeasureOptions): Promise<Measured> {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(new URL("./bench/child.js", import.meta.url)), [JSON.stringify(options)], {
       stdio: ["ignore", 2, 2, "ipc"],
+      execArgv: [...process.execArgv, ...nodeFlags()],
     });
     child.once(
       "message",

@@ -32,6 +32,8 @@ export interface CommandSpec<A extends Arguments, F extends z.ZodObject> {
   details?: string;
   args: A;
   flags: F;
+  /** Takes `--import FILE`, since it finds models by their names: a file may register some of one's own. */
+  imports?: true;
   /** Flags that may also be written `-m`. */
   short?: Readonly<Record<string, string>>;
   /** Takes `--config FILE` with the flags' keys, arguments among them; changes what a file gives before flags stand above it. */

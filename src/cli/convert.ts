@@ -12,6 +12,7 @@ export default defineCommand({
     "the hub will do.  What is written is known by its name: .safetensors, torch (.pth, .pt, .th, .bin), .onnx.  Of an ONNX " +
     "model its initialisers are taken under their names; to write one, --model says whose weights these are.",
   args: { source: arg("the weights to read"), file: arg("the file to write") },
+  imports: true,
   flags: z.object({ model: z.string().optional().describe("for .onnx: the model that the weights are for") }),
   short: { model: "m" },
   examples: [

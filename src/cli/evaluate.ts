@@ -14,6 +14,7 @@ export default defineCommand({
     checkpoint: arg("best.safetensors or model.onnx of a run folder, or plain weights with --model"),
     data: arg("pictures in class folders, a .csv list or a .tar archive; of several sets, val"),
   },
+  imports: true,
   flags: z.object({
     model: z.string().optional().describe("the model that plain weights are for"),
     batch: z.int().min(1).optional().describe("pictures at once; by their size"),

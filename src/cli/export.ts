@@ -44,6 +44,7 @@ export default defineCommand({
     checkpoint: arg("a checkpoint; with --train-step a run's last.safetensors, or its config.json for its beginning"),
     file: arg("the file to write, .onnx; for Triton a folder"),
   },
+  imports: true,
   flags,
   examples: [
     ["oriel export runs/cswin_tiny_224/best.safetensors model.onnx", "a model that any ONNX Runtime can run"],

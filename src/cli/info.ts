@@ -21,6 +21,7 @@ export default defineCommand({
     "A model: layers with shapes, parameters, multiply-adds, activation memory.  A file, a folder, an address or a name on the " +
     "model hub: what it holds, of any format, without reading the weights.",
   args: { model: arg("a model that `oriel models` lists, or a .safetensors, torch or .onnx file") },
+  imports: true,
   flags: z.object({
     imageSize: trainSchema.shape.imageSize.describe("side of the images; the model's own"),
     classes: z.int().min(1).default(1000).describe("classes of the classifier"),

@@ -10,6 +10,7 @@ export default defineCommand({
   summary: "List models: parameters, multiply-adds, input size, paper",
   details: "Figures are for one image and a classifier of 1000 classes.",
   args: { pattern: maybe("part of a name, or a whole name with * for anything") },
+  imports: true,
   flags: z.object({}),
   examples: [
     ["oriel models", "all of them"],

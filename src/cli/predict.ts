@@ -14,6 +14,7 @@ export default defineCommand({
     checkpoint: arg("a checkpoint or an exported .onnx"),
     images: several("pictures, or folders of them"),
   },
+  imports: true,
   flags: z.object({
     topk: z.int().min(1).default(3).describe("classes to give for each picture"),
     model: z.string().optional().describe("the model that plain weights are for"),

@@ -5,6 +5,7 @@ import type { Command } from "./command.ts";
 import { commands } from "./commands.ts";
 import { readConfig } from "./config.ts";
 import { check, type Flag, flagsOf } from "./flags.ts";
+import { importFile } from "./import.ts";
 import { Interrupt } from "./interrupt.ts";
 import { type Out, openOut, styled } from "./out.ts";
 
@@ -53,13 +54,16 @@ function addCommand(parser: Parser, command: Command, out: Out): void {
     sub.argument(optional ? `[${word}]` : `<${word}>`, description);
   }
   const flags = flagsOf(command.flags, Object.keys(command.args));
-  const all = [...flags.map((flag) => flag.name), "--json", "--help", ...(command.config ? ["--config"] : [])];
+  const others = [...(command.config ? ["--config"] : []), ...(command.imports ? ["--import"] : [])];
+  const all = [...flags.map((flag) => flag.name), "--json", "--help", ...others];
   answer(sub, all, command.name);
   for (const flag of flags) {
     const short = command.short?.[flag.key];
     sub.option(short ? `-${short}, ${flag.usage}` : flag.usage, flag.description);
   }
   if (command.config) sub.option("--config <file>", "take flags from a JSON file, such as a run folder's config.json");
+  if (command.imports)
+    sub.option("--import <file>", "a JavaScript file to load first, such as one that registers models of your own");
   sub.option("--json", "print the result, or what went wrong, for machines");
   sub.helpOption("-h, --help", "show help");
   sub.addHelpText(
@@ -68,7 +72,8 @@ function addCommand(parser: Parser, command: Command, out: Out): void {
   );
   sub.action(async (...given: unknown[]) => {
     const words = given.slice(0, -2);
-    const { config, ...texts } = given.at(-2) as { config?: string };
+    const { config, import: file, ...texts } = given.at(-2) as { config?: string; import?: string };
+    if (file !== undefined) await importFile(file);
     const asked: Record<string, unknown> = readFlags(flags, texts);
     Object.keys(command.args).forEach((name, i) => {
       if (words[i] !== undefined) asked[name] = words[i];

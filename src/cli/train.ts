@@ -3,6 +3,7 @@ import { commandWord, some } from "../base/text.ts";
 import { resumedConfig, type TrainEvent, train, trainSchema } from "../train/index.ts";
 import { RunFolder } from "../train/run-folder.ts";
 import { defineCommand, maybe } from "./command.ts";
+import { importFlags } from "./import.ts";
 import { duration, percent } from "./out.ts";
 import { Progress } from "./progress.ts";
 
@@ -22,6 +23,7 @@ export default defineCommand({
   args: {
     data: maybe("pictures in class folders, a .csv list or a .tar archive; --config or --resume may name it instead"),
   },
+  imports: true,
   flags: trainSchema,
   short: { model: "m", out: "o", epochs: "e", batch: "b" },
   // A run's own config.json names the run's folder, where only --resume may write; another run of it gets a folder of its own.
@@ -69,7 +71,10 @@ export default defineCommand({
           `run folder: ${folder}`,
         ];
         if (report) lines.push(`report:     ${report}`);
-        if (outcome === "interrupted") lines.push(`go on with: oriel train --resume --out ${commandWord(folder)}`);
+        if (outcome === "interrupted") {
+          const words = ["oriel", "train", "--resume", "--out", folder, ...importFlags()];
+          lines.push(`go on with: ${words.map(commandWord).join(" ")}`);
+        }
         return lines.join("\n");
       });
     } finally {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { stageRates } from "../../src/backbones/backbone.ts";
-import { findModel, listModels } from "../../src/backbones/index.ts";
+import { findModel, listModels, registerFamily } from "../../src/backbones/index.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
@@ -27,6 +27,25 @@ test("a name that is none is answered with names that are near", async () => {
     findModel("swin_tiny"),
     (error) => error instanceof UsageError && /did you mean swin_/.test(error.message),
   );
+});
+
+test("a registered family is found by its names, before another's; its own name is free only once", async () => {
+  const { create } = await findModel("swin_micro_32");
+  const preprocessing = { imageSize: 64 };
+  const variants = { mine_s: { config: {}, aliases: ["mine"], preprocessing }, resnet18: { config: {} } };
+  registerFamily("mine", { variants, create: (_, options) => create({ ...options }) });
+  assert.deepEqual((await findModel("mine")).preprocessing.imageSize, 64);
+  assert.equal((await findModel("resnet18")).family, "mine");
+  const listed = await listModels();
+  assert.equal(listed.length, models.length + 1);
+  assert.deepEqual(
+    listed.slice(-2).map(({ name, family }) => [name, family]),
+    [
+      ["mine_s", "mine"],
+      ["resnet18", "mine"],
+    ],
+  );
+  assert.throws(() => registerFamily("mine", { variants, create: () => create() }), /family called "mine" already/);
 });
 
 test("stochastic depth grows evenly over all stages, up to the rate that was asked for", () => {
