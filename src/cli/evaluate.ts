@@ -9,7 +9,8 @@ export default defineCommand({
   name: "evaluate",
   summary: "Judge a model by labelled pictures: top-1 and top-5, classes, confusion matrix, worst mistakes",
   details:
-    "Pictures that cannot be read are told of, counted and left out; where the model learnt from some, a warning says so.",
+    "Pictures that cannot be read are told of, counted and left out.  Of the pictures of the model's own run, those that it set " +
+    "aside judge it.",
   args: {
     checkpoint: arg("best.safetensors or model.onnx of a run folder, or plain weights with --model"),
     data: arg("pictures in class folders, a .csv list or a .tar archive; of several sets, val"),
@@ -19,6 +20,7 @@ export default defineCommand({
     model: z.string().optional().describe("the model that plain weights are for"),
     batch: z.int().min(1).optional().describe("pictures at once; by their size"),
     worst: z.int().min(0).default(5).describe("mistakes to list"),
+    all: z.boolean().default(false).describe("judge by the pictures of the model's own run that it learnt from, too"),
     workers: z.int().min(0).optional().describe("threads that read pictures; half the cores, at least two"),
     ...shared,
     streams,

@@ -2,7 +2,16 @@ import { dirname, join } from "node:path";
 import { closingOnError } from "../base/close.ts";
 import { OrielError } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
-import { alignClasses, BrokenPictures, type Dataset, Loader, openDataset, splitDataset } from "../data/index.ts";
+import { some } from "../base/text.ts";
+import {
+  alignClasses,
+  BrokenPictures,
+  type Dataset,
+  Loader,
+  openDataset,
+  type Splits,
+  splitDataset,
+} from "../data/index.ts";
 import { isCount } from "../graph/shape.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
@@ -21,37 +30,35 @@ export interface EvaluateOptions extends PredictorOptions {
   workers?: number;
   /** Mistakes to tell of, the worst first; 24 unless given. */
   worst?: number;
+  /** Judges by pictures that the model learnt from, too, where it is known which of them it did. */
+  all?: boolean;
   onEvent?: OnEvent;
   signal?: AbortSignal;
 }
 
 /**
  * Judges a checkpoint, an exported .onnx, or plain weights of a named model by labelled pictures.  Labels are matched to what was
- * trained on by name; plain weights take the data's classes, in the order of their names.
+ * trained on by name; plain weights take the data's classes, in the order of their names.  Of the pictures of a checkpoint's own run,
+ * those count that the run set aside.
  */
 export async function evaluate(
   source: string,
   data: string | Dataset,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const { batch, workers, worst, onEvent = () => {}, signal, ...rest } = options;
+  const { batch, workers, worst, all = false, onEvent = () => {}, signal, ...rest } = options;
   if (batch !== undefined) checkNumbers({ batch }, isCount, "a whole number of at least 1");
   if (worst !== undefined) checkNumbers({ worst }, (n) => n >= 0, "a number of mistakes, or 0 for none");
   const opened = typeof data === "string" ? await openDataset(data, { split: "val" }) : data;
   const owned = typeof data === "string" ? [opened] : [];
-  const predictor = await closingOnError(owned, async () => {
-    const learnt = await learntFrom(source, opened);
-    if (learnt > 0)
-      onEvent({
-        type: "warning",
-        message: `the model learnt from ${learnt} of these ${opened.length} pictures: on others it will be right less often`,
-      });
-    const pictures = Math.min(opened.length, batch ?? Number.POSITIVE_INFINITY);
-    return openPredictor(source, { classes: opened.classes, pictures, ...rest });
+  const { predictor, judges } = await closingOnError(owned, async () => {
+    const judges = await judgesOf(source, opened, { all, onEvent });
+    const pictures = Math.min(judges.length, batch ?? Number.POSITIVE_INFINITY);
+    return { judges, predictor: await openPredictor(source, { classes: opened.classes, pictures, ...rest }) };
   });
   try {
     const { preprocessing } = predictor;
-    await using loader = new Loader(alignClasses(predictor, opened), {
+    await using loader = new Loader(alignClasses(predictor, judges), {
       batchSize: batch ?? evaluationBatch(preprocessing.imageSize),
       transform: evaluateTransform(preprocessing),
       workers,
@@ -66,18 +73,34 @@ export async function evaluate(
   }
 }
 
-/** How many of some pictures a model learnt from, where they are its run's and some of them were set aside. */
-async function learntFrom(source: string, pictures: Dataset): Promise<number> {
+/** The pictures that judge a model: where it learnt from most of these, those that its run set aside. */
+async function judgesOf(
+  source: string,
+  pictures: Dataset,
+  { all, onEvent }: { all: boolean; onEvent: OnEvent },
+): Promise<Dataset> {
+  const splits = await splitsOfRun(source, pictures);
+  if (!splits) return pictures;
+  const learnt = `the model learnt from ${splits.train.length} of these ${pictures.length} pictures`;
+  const message = all
+    ? `${learnt}: on others it will be right less often`
+    : `${learnt}: it is judged by the ${some(splits.val.length, "picture")} that its run set aside; --all takes all`;
+  onEvent({ type: "warning", message });
+  return all ? pictures : splits.val;
+}
+
+/** What a run learnt from and what it set aside, where these are its pictures. */
+async function splitsOfRun(source: string, pictures: Dataset): Promise<Splits | undefined> {
   // An exported model does not say it; its run's checkpoint, beside it, does.
   const checkpoint = isOnnx(source) ? join(dirname(source), "best.safetensors") : source;
   const metadata = await openCheckpoint(checkpoint).then(
     (opened) => opened.metadata,
     () => undefined,
   );
-  if (!metadata?.pictures || typeof metadata.config.val === "string") return 0;
+  if (!metadata?.pictures || typeof metadata.config.val === "string") return undefined;
   const { train, val, hash } = metadata.pictures;
-  if (pictures.length !== train + val) return 0;
+  if (pictures.length !== train + val) return undefined;
   const { val: fraction, seed } = metadata.config;
   const splits = splitDataset(pictures, { fraction, seed });
-  return picturesOf(splits.train, splits.val).hash === hash ? train : 0;
+  return picturesOf(splits.train, splits.val).hash === hash ? splits : undefined;
 }

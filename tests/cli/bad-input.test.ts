@@ -60,6 +60,7 @@ test("pictures that cannot be read are told of, counted and left out; too many e
     "evaluate",
     "mixed-run/best.safetensors",
     "mixed",
+    "--all",
   );
   assert.deepEqual([found.total, found.skipped], [119, 1]);
 

@@ -10,7 +10,7 @@ import { bindWeights, initialWeights } from "../../src/nn/index.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import { Classifier } from "../../src/tasks/index.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.ts";
-import { evaluate } from "../../src/train/evaluate.ts";
+import { type EvaluateOptions, evaluate } from "../../src/train/evaluate.ts";
 import type { TrainEvent } from "../../src/train/events.ts";
 import { exportModel } from "../../src/train/export.ts";
 import { exportTrainStep } from "../../src/train/export-step.ts";
@@ -128,30 +128,37 @@ test("an exported model that takes bytes gives the same", async () => {
 });
 
 test("a checkpoint and its export are judged alike, labels matched by name", async () => {
-  const own = await evaluate(best, data, { threads: 1, workers: 0 });
+  const own = await evaluate(best, data, { threads: 1, workers: 0, all: true });
   assert.equal(own.total, 48);
   assert.ok(own.top1 >= 0.9);
   assert.deepEqual(
     own.classes.map((c) => c.total),
     [16, 16, 16],
   );
-  const exported = await evaluate(join(run, "model.onnx"), data, { threads: 1, workers: 0 });
+  const exported = await evaluate(join(run, "model.onnx"), data, { threads: 1, workers: 0, all: true });
   assert.deepEqual(exported.confusion, own.confusion);
   assert.ok(Math.abs(exported.loss - own.loss) < 1e-5);
 });
 
-test("figures of pictures that were learnt from come with a warning", async () => {
-  const warnings = async (source: string, pictures: string | Dataset): Promise<string[]> => {
-    const found: string[] = [];
-    const onEvent = (event: TrainEvent) => void (event.type === "warning" && found.push(event.message));
-    await evaluate(source, pictures, { threads: 1, workers: 0, onEvent });
-    return found;
+test("of a run's own pictures those judge it that were set aside, unless all are asked for", async () => {
+  const judged = async (source: string, pictures: string | Dataset, options: EvaluateOptions = {}) => {
+    const warnings: string[] = [];
+    const onEvent = (event: TrainEvent) => void (event.type === "warning" && warnings.push(event.message));
+    const { total } = await evaluate(source, pictures, { threads: 1, workers: 0, onEvent, ...options });
+    return { total, warnings: warnings.join() };
   };
-  const all = await openDataset(data);
-  for (const source of [best, join(run, "model.onnx")])
-    assert.match((await warnings(source, data)).join(), /learnt from 36 of these 48 pictures/);
-  assert.deepEqual(await warnings(best, splitDataset(all, { fraction: 0.25 }).val), []);
-  assert.deepEqual(await warnings(best, await writePictures(join(home, "others"), { count: 15 })), []);
+  const some = splitDataset(await openDataset(data), { fraction: 0.25 }).val;
+  const others = await writePictures(join(home, "others"), { count: 15 });
+  for (const source of [best, join(run, "model.onnx")]) {
+    const own = await judged(source, data);
+    assert.equal(own.total, 12);
+    assert.match(own.warnings, /learnt from 36 of these 48 pictures: .* by the 12 pictures that its run set aside/);
+    const all = await judged(source, data, { all: true });
+    assert.equal(all.total, 48);
+    assert.match(all.warnings, /learnt from 36 of these 48 pictures: on others it will be right less often/);
+  }
+  assert.deepEqual(await judged(best, some), { total: 12, warnings: "" });
+  assert.deepEqual(await judged(best, others), { total: 45, warnings: "" });
 });
 
 test("numbers and words that cannot be are refused", async () => {
