@@ -16,7 +16,7 @@ export default defineCommand({
   },
   imports: true,
   flags: z.object({
-    topk: z.int().min(1).default(3).describe("classes to give for each picture"),
+    topk: z.int().min(1).default(5).describe("classes to give for each picture"),
     model: z.string().optional().describe("the model that plain weights are for"),
     classes: z.array(z.string()).optional().describe("its classes, in order"),
     ...shared,

@@ -1,4 +1,15 @@
 import type { InferenceSession, Tensor } from "onnxruntime-common";
+import { dtypeCodes } from "../graph/dtype.ts";
+import {
+  graphFields,
+  modelFields,
+  nodeFields,
+  sequenceTypeFields,
+  tensorFields,
+  tensorTypeFields,
+  typeFields,
+  valueFields,
+} from "../graph/onnx/fields.ts";
 import { ProtoWriter } from "../graph/onnx/proto.ts";
 
 // ONNX Runtime's Node binding writes outputs into the buffers that it is given, and then copies each into a new one, which is
@@ -12,14 +23,29 @@ const refusal = /non[- ]tensor type/i;
 
 /** The output in front of all others.  Messages of the protocol buffer format merge when they are joined. */
 const prefix = new ProtoWriter()
-  .message(7, (graph) => {
-    graph.message(1, (n) => n.string(1, `${halt}.item`).string(2, halt).string(3, halt).string(4, "SequenceConstruct"));
-    graph.message(5, (t) => t.int(2, 1).string(8, `${halt}.item`).bytes(9, new Uint8Array(4)));
-    graph.message(12, (value) =>
+  .message(modelFields.graph, (graph) => {
+    graph.message(graphFields.node, (node) =>
+      node
+        .string(nodeFields.input, `${halt}.item`)
+        .string(nodeFields.output, halt)
+        .string(nodeFields.name, halt)
+        .string(nodeFields.opType, "SequenceConstruct"),
+    );
+    graph.message(graphFields.initializer, (tensor) =>
+      tensor
+        .int(tensorFields.dataType, dtypeCodes.float32)
+        .string(tensorFields.name, `${halt}.item`)
+        .bytes(tensorFields.rawData, new Uint8Array(4)),
+    );
+    graph.message(graphFields.output, (value) =>
       value
-        .string(1, halt)
-        .message(2, (type) =>
-          type.message(4, (sequence) => sequence.message(1, (item) => item.message(1, (tensor) => tensor.int(1, 1)))),
+        .string(valueFields.name, halt)
+        .message(valueFields.type, (type) =>
+          type.message(typeFields.sequence, (sequence) =>
+            sequence.message(sequenceTypeFields.elemType, (item) =>
+              item.message(typeFields.tensor, (tensor) => tensor.int(tensorTypeFields.elemType, dtypeCodes.float32)),
+            ),
+          ),
         ),
     );
   })

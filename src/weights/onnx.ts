@@ -1,14 +1,9 @@
-/**
- * The weights of an ONNX model, found without reading them: the messages of its file are stepped through by their lengths.
- * Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
- */
+/** The weights of an ONNX model, found without reading them: the messages of its file are stepped through by their lengths. */
 import { OrielError } from "../base/errors.ts";
-import { tensorFields } from "../graph/onnx/model.ts";
+import { entryFields, graphFields, modelFields, tensorFields } from "../graph/onnx/fields.ts";
 import { type ByteSource, checkRange } from "./source.ts";
 import { byteLengthOf, type FileTensor, type StoredDtype } from "./stored.ts";
 
-const modelFields = { producer: 2, graph: 7, metadata: 14 } as const;
-const graphFields = { initializer: 5 } as const;
 /** Codes of `TensorProto.DataType`. */
 const dtypes: Readonly<Record<number, StoredDtype>> = {
   1: "F32",
@@ -53,14 +48,14 @@ export async function openOnnx(
   if (!graph) throw scanner.wrong("it has no graph");
   const metadata: Record<string, string> = {};
   for (const field of model) {
-    if (field.field === modelFields.producer) metadata.producer = await scanner.text(field);
-    if (field.field !== modelFields.metadata) continue;
+    if (field.field === modelFields.producerName) metadata.producer = await scanner.text(field);
+    if (field.field !== modelFields.metadataProps) continue;
     const parts = await scanner.fields(field.at, field.at + field.length);
     const text = async (n: number) => {
       const part = parts.find((entry) => entry.field === n);
       return part ? scanner.text(part) : "";
     };
-    metadata[await text(1)] = await text(2);
+    metadata[await text(entryFields.key)] = await text(entryFields.value);
   }
   const tensors = new Map<string, FileTensor>();
   // One after the other as they lie, so that none is looked for twice.
@@ -84,7 +79,7 @@ async function readTensor(
   const shape: number[] = [];
   for (const dims of fields.filter(({ field }) => field === tensorFields.dims))
     shape.push(...(dims.value === undefined ? await scanner.numbers(dims) : [dims.value]).map(Number));
-  const code = Number(last(tensorFields.dtype)?.value ?? 0n);
+  const code = Number(last(tensorFields.dataType)?.value ?? 0n);
   const dtype = dtypes[code];
   const bad = (message: string) => scanner.wrong(`weight "${name}" ${message}`);
   if (!dtype) throw bad(`is of data type ${code}, which has no place here`);
@@ -97,10 +92,11 @@ async function readTensor(
   };
   // float_data and double_data are packed as they lie in memory.
   const raw =
-    last(tensorFields.raw) ?? last(dtype === "F64" ? tensorFields.doubles : dtype === "F32" ? tensorFields.floats : -1);
+    last(tensorFields.rawData) ??
+    last(dtype === "F64" ? tensorFields.doubleData : dtype === "F32" ? tensorFields.floatData : -1);
   if (raw && raw.length !== length) throw bad(`needs ${length} bytes for [${shape}]; it has ${raw.length}`);
   if (raw) return [name, { dtype, shape, read: async () => checked(await scanner.source.read(raw.at, raw.length)) }];
-  const listed = last(dtype === "I64" ? tensorFields.int64s : tensorFields.int32s);
+  const listed = last(dtype === "I64" ? tensorFields.int64Data : tensorFields.int32Data);
   if (listed) return [name, { dtype, shape, read: async () => checked(packed(dtype, await scanner.numbers(listed))) }];
   const external = await readExternal(scanner, fields);
   const read = async () => {
@@ -122,7 +118,7 @@ async function readTensor(
 async function readExternal(scanner: Scanner, fields: readonly Field[]): Promise<{ location: string; offset: number }> {
   const pairs = new Map<string, string>();
   for (const { field, at, length } of fields) {
-    if (field !== tensorFields.external) continue;
+    if (field !== tensorFields.externalData) continue;
     const parts = await scanner.fields(at, at + length);
     const [key, value] = await Promise.all(parts.slice(0, 2).map((part) => scanner.text(part)));
     pairs.set(key, value);

@@ -1,6 +1,17 @@
 import { joinBytes } from "../../base/bytes.ts";
 import { OrielError } from "../../base/errors.ts";
 import { bytesOf, type Data, type DType, dataOf, viewAs } from "../dtype.ts";
+import {
+  attributeFields,
+  entryFields,
+  externalLocation,
+  functionFields,
+  graphFields,
+  modelFields,
+  nodeFields,
+  tensorFields,
+  valueFields,
+} from "./fields.ts";
 import type { ProtoField } from "./proto.ts";
 import { dtypeName, type ModelMetadata, messages, number, parse, readMetadata, text } from "./read.ts";
 
@@ -54,27 +65,6 @@ export interface OnnxModel extends ModelMetadata {
   at?: string;
 }
 
-// Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
-const modelFields = { graph: 7, functions: 25 } as const;
-const graphFields = { node: 1, initializer: 5, input: 11, output: 12, sparse: 15 } as const;
-const nodeFields = { input: 1, output: 2, name: 3, op: 4, attribute: 5, domain: 7 } as const;
-const attributeFields = { name: 1, f: 2, i: 3, s: 4, t: 5, g: 6, floats: 7, ints: 8, strings: 9 } as const;
-/** Of `TensorProto`. */
-export const tensorFields = {
-  dims: 1,
-  dtype: 2,
-  segment: 3,
-  floats: 4,
-  int32s: 5,
-  int64s: 7,
-  name: 8,
-  raw: 9,
-  doubles: 10,
-  uint64s: 11,
-  external: 13,
-  place: 14,
-} as const;
-
 /** Branches within branches, at most. */
 const deepest = 16;
 
@@ -85,7 +75,7 @@ export function readModel(bytes: Bytes, at?: string): OnnxModel {
   const [local] = messages(fields, modelFields.functions);
   if (local)
     throw new OrielError("onnx", {
-      message: `the model defines functions of its own, such as "${text(parse(local, at), 1)}"`,
+      message: `the model defines functions of its own, such as "${text(parse(local, at), functionFields.name)}"`,
       at,
       help: "export it with its functions inlined: in Python, onnx.inliner.inline_local_functions does",
     });
@@ -95,10 +85,11 @@ export function readModel(bytes: Bytes, at?: string): OnnxModel {
 function readGraph(bytes: Bytes, at: string | undefined, depth: number): OnnxGraph {
   if (depth > deepest) throw new OrielError("onnx", { message: `branches lie ${depth} deep in one another`, at });
   const fields = parse(bytes, at);
-  if (messages(fields, graphFields.sparse).length > 0)
+  if (messages(fields, graphFields.sparseInitializer).length > 0)
     throw new OrielError("onnx", { message: "the model has sparse weights, which are not read", at });
   const tensors = messages(fields, graphFields.initializer).map((tensor) => readTensor(tensor, at));
-  const names = (field: number): string[] => messages(fields, field).map((value) => text(parse(value, at), 1));
+  const names = (field: number): string[] =>
+    messages(fields, field).map((value) => text(parse(value, at), valueFields.name));
   return {
     nodes: messages(fields, graphFields.node).map((node) => readNode(node, at, depth)),
     initializers: new Map(tensors.map((tensor) => [tensor.name, tensor])),
@@ -111,7 +102,7 @@ function readNode(bytes: Bytes, at: string | undefined, depth: number): OnnxNode
   const fields = parse(bytes, at);
   const domain = text(fields, nodeFields.domain);
   return {
-    op: text(fields, nodeFields.op),
+    op: text(fields, nodeFields.opType),
     domain: domain === "ai.onnx" ? "" : domain,
     name: text(fields, nodeFields.name),
     inputs: texts(fields, nodeFields.input),
@@ -197,7 +188,7 @@ export function readTensor(bytes: Bytes, at?: string): OnnxTensor {
   const name = text(fields, tensorFields.name);
   const wrong = (message: string, help?: string): OrielError =>
     new OrielError("onnx", { message: `the tensor "${name}" ${message}`, at, help });
-  const code = number(fields, tensorFields.dtype) ?? 0;
+  const code = number(fields, tensorFields.dataType) ?? 0;
   const dtype = dtypeName(code);
   if (!dtype || dtype === "string") throw wrong(`is of ${unread[code] ?? `type ${code}`}, which is not read`);
   const shape = integers(fields, tensorFields.dims, at);
@@ -205,11 +196,11 @@ export function readTensor(bytes: Bytes, at?: string): OnnxTensor {
   if (shape.some((d) => d < 0) || !Number.isSafeInteger(count)) throw wrong(`has the shape [${shape}]`);
   if (fields.some((f) => f.field === tensorFields.segment)) throw wrong("is cut into segments, which are not read");
   const size = count * bytesOf(dtype);
-  if (number(fields, tensorFields.place) === 1) {
+  if (number(fields, tensorFields.dataLocation) === externalLocation) {
     const told = new Map(
-      messages(fields, tensorFields.external).map((pair): [string, string] => {
+      messages(fields, tensorFields.externalData).map((pair): [string, string] => {
         const entry = parse(pair, at);
-        return [text(entry, 1), text(entry, 2)];
+        return [text(entry, entryFields.key), text(entry, entryFields.value)];
       }),
     );
     const offset = Number(told.get("offset") ?? 0);
@@ -219,7 +210,7 @@ export function readTensor(bytes: Bytes, at?: string): OnnxTensor {
     if (length !== size) throw wrong(`needs ${size} bytes for [${shape}]; ${length} lie in another file`);
     return { name, dtype, shape, external: { location: told.get("location")!, offset, length } };
   }
-  const raw = messages(fields, tensorFields.raw).at(-1);
+  const raw = messages(fields, tensorFields.rawData).at(-1);
   if (raw) {
     if (raw.length !== size) throw wrong(`needs ${size} bytes for [${shape}]; it has ${raw.length}`);
     return new RawTensor(name, dtype, shape, raw);
@@ -266,20 +257,20 @@ const unread: Readonly<Record<number, string>> = {
 function typedData(fields: readonly ProtoField[], dtype: DType, at: string | undefined): Data {
   switch (dtype) {
     case "float32":
-      return viewAs(dtype, packed(fields, tensorFields.floats));
+      return viewAs(dtype, packed(fields, tensorFields.floatData));
     case "float64":
-      return viewAs(dtype, packed(fields, tensorFields.doubles));
+      return viewAs(dtype, packed(fields, tensorFields.doubleData));
     case "int64":
-      return BigInt64Array.from(varints(fields, tensorFields.int64s, at));
+      return BigInt64Array.from(varints(fields, tensorFields.int64Data, at));
     case "uint64":
-      return BigUint64Array.from(varints(fields, tensorFields.uint64s, at), (v) => BigInt.asUintN(64, v));
+      return BigUint64Array.from(varints(fields, tensorFields.uint64Data, at), (v) => BigInt.asUintN(64, v));
     case "uint32":
-      return dataOf(dtype, integers(fields, tensorFields.uint64s, at));
+      return dataOf(dtype, integers(fields, tensorFields.uint64Data, at));
     case "float16":
     case "bfloat16": // as their bits
-      return Uint16Array.from(integers(fields, tensorFields.int32s, at));
+      return Uint16Array.from(integers(fields, tensorFields.int32Data, at));
     default:
-      return dataOf(dtype, integers(fields, tensorFields.int32s, at));
+      return dataOf(dtype, integers(fields, tensorFields.int32Data, at));
   }
 }
 

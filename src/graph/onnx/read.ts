@@ -2,6 +2,18 @@ import { OrielError, UsageError } from "../../base/errors.ts";
 import { otherThanOnnx } from "../../base/identify.ts";
 import { type DType, dtypeCodes } from "../dtype.ts";
 import { type Dim, OpenDim } from "../shape.ts";
+import {
+  dimFields,
+  entryFields,
+  graphFields,
+  modelFields,
+  opsetFields,
+  shapeFields,
+  tensorFields,
+  tensorTypeFields,
+  typeFields,
+  valueFields,
+} from "./fields.ts";
 import { type ProtoField, readProto } from "./proto.ts";
 
 /** An input or output of a model.  An axis that only a run knows is open. */
@@ -26,10 +38,6 @@ export interface ModelMetadata {
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-// Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
-const model = { irVersion: 1, producerName: 2, graph: 7, opsetImport: 8, metadataProps: 14 } as const;
-const graph = { initializer: 5, input: 11, output: 12 } as const;
-
 /** Reads the metadata of an ONNX model.  `name` says where it came from, for errors. */
 export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
   if (!(bytes instanceof Uint8Array))
@@ -38,8 +46,8 @@ export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
       help: "of an ArrayBuffer give new Uint8Array(buffer)",
     });
   const fields = parse(bytes, name);
-  const inner = messages(fields, model.graph).at(-1);
-  const version = number(fields, model.irVersion);
+  const inner = messages(fields, modelFields.graph).at(-1);
+  const version = number(fields, modelFields.irVersion);
   if (!inner || version === undefined)
     throw new OrielError("onnx", {
       message: noModel(bytes),
@@ -48,24 +56,26 @@ export function readMetadata(bytes: Bytes, name?: string): ModelMetadata {
       help: "an exported model is one file that ends in .onnx",
     });
   const parts = parse(inner, name);
-  const given = new Set(messages(parts, graph.initializer).map((tensor) => text(parse(tensor, name), 8)));
+  const given = new Set(
+    messages(parts, graphFields.initializer).map((tensor) => text(parse(tensor, name), tensorFields.name)),
+  );
   const values = (field: number): ModelValue[] =>
     messages(parts, field).map((value) => readValue(parse(value, name), name));
   const opset = (entry: Bytes): [string, number] => {
     const id = parse(entry, name);
-    return [text(id, 1), number(id, 2) ?? 1];
+    return [text(id, opsetFields.domain), number(id, opsetFields.version) ?? 1];
   };
   const property = (entry: Bytes): [string, string] => {
     const pair = parse(entry, name);
-    return [text(pair, 1), text(pair, 2)];
+    return [text(pair, entryFields.key), text(pair, entryFields.value)];
   };
   return {
-    producer: text(fields, model.producerName),
+    producer: text(fields, modelFields.producerName),
     irVersion: version,
-    opsets: Object.fromEntries(messages(fields, model.opsetImport).map(opset)),
-    metadata: Object.fromEntries(messages(fields, model.metadataProps).map(property)),
-    inputs: values(graph.input).filter((value) => !given.has(value.name)),
-    outputs: values(graph.output),
+    opsets: Object.fromEntries(messages(fields, modelFields.opsetImport).map(opset)),
+    metadata: Object.fromEntries(messages(fields, modelFields.metadataProps).map(property)),
+    inputs: values(graphFields.input).filter((value) => !given.has(value.name)),
+    outputs: values(graphFields.output),
   };
 }
 
@@ -84,7 +94,7 @@ export function parse(bytes: Bytes, name: string | undefined): ProtoField[] {
     if (!(error instanceof RangeError)) throw error;
     // A model begins with a small version number; what breaks off after one was cut short.
     const [first] = fields;
-    const begins = first?.field === model.irVersion && typeof first.value === "bigint" && first.value < 100n;
+    const begins = first?.field === modelFields.irVersion && typeof first.value === "bigint" && first.value < 100n;
     throw new OrielError("onnx", {
       message: begins ? `the file is cut short: ${error.message}` : noModel(bytes),
       at: name,
@@ -116,26 +126,26 @@ export const dtypeName = (code: number): DType | undefined => dtypeNames.get(cod
 
 /** A ValueInfoProto: its name, and a type that must be a tensor's. */
 function readValue(fields: readonly ProtoField[], name: string | undefined): ModelValue {
-  const own = text(fields, 1);
-  const type = messages(fields, 2).at(-1);
-  const tensor = type && messages(parse(type, name), 1).at(-1);
+  const own = text(fields, valueFields.name);
+  const type = messages(fields, valueFields.type).at(-1);
+  const tensor = type && messages(parse(type, name), typeFields.tensor).at(-1);
   const parts = tensor && parse(tensor, name);
-  const dtype = parts && dtypeNames.get(number(parts, 1) ?? 0);
+  const dtype = parts && dtypeNames.get(number(parts, tensorTypeFields.elemType) ?? 0);
   if (!parts || !dtype)
     throw new OrielError("onnx", {
       message: `"${own}" is no tensor of a type that is known here`,
       at: name,
       help: "sequences, maps and optional values are not read",
     });
-  const shape = messages(parts, 2).at(-1);
-  const dims = shape ? messages(parse(shape, name), 1) : [];
+  const shape = messages(parts, tensorTypeFields.shape).at(-1);
+  const dims = shape ? messages(parse(shape, name), shapeFields.dim) : [];
   return { name: own, dtype, shape: dims.map((dim, axis) => readDim(parse(dim, name), `${own}.${axis}`)) };
 }
 
 /** A size, or the name of an open axis: "N", or "64N" as a multiple of it is written.  Some exporters write -1 for one. */
 function readDim(fields: readonly ProtoField[], unnamed: string): Dim {
-  const size = number(fields, 1);
+  const size = number(fields, dimFields.value);
   if (size !== undefined) return size < 2 ** 63 ? size : new OpenDim(unnamed);
-  const [, times, name] = /^(\d*)(.*)$/s.exec(text(fields, 2)) ?? [];
+  const [, times, name] = /^(\d*)(.*)$/s.exec(text(fields, dimFields.param)) ?? [];
   return name ? new OpenDim(name, times ? Number(times) : 1) : new OpenDim(unnamed);
 }

@@ -3,6 +3,22 @@ import { bytesView, type Data, type DType, dtypeCodes } from "../dtype.ts";
 import { Graph, rewrite, validate } from "../graph.ts";
 import { type Dim, isOpen, type Shape } from "../shape.ts";
 import { constantOp, FloatAttr, leaf, type Node, type OnnxForm, type Tensor } from "../tensor.ts";
+import {
+  attributeFields,
+  attributeTypes,
+  dimFields,
+  entryFields,
+  externalLocation,
+  graphFields,
+  modelFields,
+  nodeFields,
+  opsetFields,
+  shapeFields,
+  tensorFields,
+  tensorTypeFields,
+  typeFields,
+  valueFields,
+} from "./fields.ts";
 import { ProtoWriter } from "./proto.ts";
 
 /** Versions of ONNX's operators that can be written, and the version of the format that each came with. */
@@ -74,25 +90,34 @@ function write(
   validate(graph);
   const lowered = lower(graph);
   const names = new Names(lowered);
-  const model = new ProtoWriter().int(1, irVersions[opset]).string(2, "oriel");
-  model.message(7, (g) => {
+  const model = new ProtoWriter()
+    .int(modelFields.irVersion, irVersions[opset])
+    .string(modelFields.producerName, "oriel");
+  model.message(modelFields.graph, (g) => {
     for (const node of lowered.nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(g, node, names);
     // An output that is an input, or stands under two names, needs a node that names it.
     for (const [output, tensor] of lowered.outputs)
       if (names.of(tensor) !== output)
-        g.message(1, (n) =>
-          n.string(1, names.of(tensor)).string(2, output).string(3, `output:${output}`).string(4, "Identity"),
+        g.message(graphFields.node, (n) =>
+          n
+            .string(nodeFields.input, names.of(tensor))
+            .string(nodeFields.output, output)
+            .string(nodeFields.name, `output:${output}`)
+            .string(nodeFields.opType, "Identity"),
         );
-    g.string(2, name);
+    g.string(graphFields.name, name);
     for (const [key, { dtype, shape, data }] of names.constants)
-      g.message(5, (t) => writeTensor(t, key, dtype, shape, data, place));
-    for (const [input, tensor] of lowered.inputs) g.message(11, (v) => writeValue(v, input, tensor));
-    for (const [output, tensor] of lowered.outputs) g.message(12, (v) => writeValue(v, output, tensor));
-    for (const tensor of forgotten(lowered)) g.message(13, (v) => writeValue(v, names.of(tensor), tensor));
+      g.message(graphFields.initializer, (t) => writeTensor(t, key, dtype, shape, data, place));
+    for (const [input, tensor] of lowered.inputs) g.message(graphFields.input, (v) => writeValue(v, input, tensor));
+    for (const [output, tensor] of lowered.outputs) g.message(graphFields.output, (v) => writeValue(v, output, tensor));
+    for (const tensor of forgotten(lowered))
+      g.message(graphFields.valueInfo, (v) => writeValue(v, names.of(tensor), tensor));
   });
-  model.message(8, (o) => o.string(1, "").int(2, opset));
-  model.message(8, (o) => o.string(1, "com.microsoft").int(2, 1));
-  for (const [key, value] of Object.entries(metadata)) model.message(14, (p) => p.string(1, key).string(2, value));
+  for (const [domain, version] of Object.entries({ "": opset, "com.microsoft": 1 }))
+    model.message(modelFields.opsetImport, (o) =>
+      o.string(opsetFields.domain, domain).int(opsetFields.version, version),
+    );
+  for (const [key, value] of Object.entries(metadata)) model.message(modelFields.metadataProps, entry(key, value));
   return model.finish();
 }
 
@@ -205,39 +230,49 @@ function contentKey(data: Data): string {
 
 function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
   const form = node.op.onnx(node.attrs, node);
-  graph.message(1, (n) => {
+  graph.message(graphFields.node, (n) => {
     const inputs = node.inputs.map((x) => (x ? names.of(x) : ""));
     for (const constant of form.constants ?? []) inputs.push(constant ? names.constant(constant) : "");
     while (inputs.length > 0 && inputs[inputs.length - 1] === "") inputs.pop();
-    for (const input of inputs) n.string(1, input);
-    for (const output of node.outputs) n.string(2, names.of(output));
-    n.string(3, names.unique(`node:${names.of(node.outputs[0])}`)).string(4, node.op.name);
+    for (const input of inputs) n.string(nodeFields.input, input);
+    for (const output of node.outputs) n.string(nodeFields.output, names.of(output));
+    n.string(nodeFields.name, names.unique(`node:${names.of(node.outputs[0])}`)).string(
+      nodeFields.opType,
+      node.op.name,
+    );
     for (const [key, value] of Object.entries(form.attributes ?? {}))
-      if (value !== undefined) n.message(5, (a) => writeAttribute(a, key, value));
-    if (node.op.domain) n.string(7, node.op.domain);
+      if (value !== undefined) n.message(nodeFields.attribute, (a) => writeAttribute(a, key, value));
+    if (node.op.domain) n.string(nodeFields.domain, node.op.domain);
   });
 }
 
 type Attribute = NonNullable<OnnxForm["attributes"]>[string];
 
 function writeAttribute(a: ProtoWriter, key: string, value: Attribute): void {
-  a.string(1, key);
+  const { name, type, f, i, s, floats, ints, strings } = attributeFields;
+  a.string(name, key);
   if (value instanceof FloatAttr) {
-    if (typeof value.value === "number") a.float(2, value.value).int(20, 1);
+    if (typeof value.value === "number") a.float(f, value.value).int(type, attributeTypes.float);
     else {
-      for (const v of value.value) a.float(7, v);
-      a.int(20, 6);
+      for (const v of value.value) a.float(floats, v);
+      a.int(type, attributeTypes.floats);
     }
-  } else if (typeof value === "number") a.int(3, value).int(20, 2);
-  else if (typeof value === "string") a.string(4, value).int(20, 3);
+  } else if (typeof value === "number") a.int(i, value).int(type, attributeTypes.int);
+  else if (typeof value === "string") a.string(s, value).int(type, attributeTypes.string);
   else if (typeof value[0] === "string") {
-    for (const v of value as readonly string[]) a.string(9, v);
-    a.int(20, 8);
+    for (const v of value as readonly string[]) a.string(strings, v);
+    a.int(type, attributeTypes.strings);
   } else {
-    for (const v of value as readonly number[]) a.int(8, v);
-    a.int(20, 7);
+    for (const v of value as readonly number[]) a.int(ints, v);
+    a.int(type, attributeTypes.ints);
   }
 }
+
+/** A `StringStringEntryProto`. */
+const entry =
+  (key: string, value: string) =>
+  (e: ProtoWriter): ProtoWriter =>
+    e.string(entryFields.key, key).string(entryFields.value, value);
 
 function writeTensor(
   t: ProtoWriter,
@@ -247,30 +282,30 @@ function writeTensor(
   data: Data,
   place: Place,
 ): void {
-  for (const d of shape) t.int(1, d);
-  t.int(2, dtypeCodes[dtype]).string(8, name);
+  for (const d of shape) t.int(tensorFields.dims, d);
+  t.int(tensorFields.dataType, dtypeCodes[dtype]).string(tensorFields.name, name);
   const bytes = bytesView(data);
   const external = place(bytes);
   if (!external) {
-    t.bytes(9, bytes);
+    t.bytes(tensorFields.rawData, bytes);
     return;
   }
-  for (const [key, value] of Object.entries(external)) t.message(13, (e) => e.string(1, key).string(2, String(value)));
-  t.int(14, 1);
+  for (const [key, value] of Object.entries(external)) t.message(tensorFields.externalData, entry(key, String(value)));
+  t.int(tensorFields.dataLocation, externalLocation);
 }
 
 function writeValue(v: ProtoWriter, name: string, { dtype, shape }: { dtype: DType; shape: Shape }): void {
-  v.string(1, name).message(2, (type) =>
-    type.message(1, (tensor) => {
-      tensor.int(1, dtypeCodes[dtype]);
-      tensor.message(2, (s) => {
-        for (const d of shape) s.message(1, (dim) => writeDim(dim, d));
+  v.string(valueFields.name, name).message(valueFields.type, (type) =>
+    type.message(typeFields.tensor, (tensor) => {
+      tensor.int(tensorTypeFields.elemType, dtypeCodes[dtype]);
+      tensor.message(tensorTypeFields.shape, (s) => {
+        for (const d of shape) s.message(shapeFields.dim, (dim) => writeDim(dim, d));
       });
     }),
   );
 }
 
 function writeDim(dim: ProtoWriter, d: Dim): void {
-  if (isOpen(d)) dim.string(2, String(d));
-  else dim.int(1, d);
+  if (isOpen(d)) dim.string(dimFields.param, String(d));
+  else dim.int(dimFields.value, d);
 }
