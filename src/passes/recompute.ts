@@ -70,6 +70,7 @@ export function recompute(graph: Graph, { budget, loss = "loss" }: RecomputeOpti
 
 /** Bytes in words: whole megabytes where they are told apart from `other`, else with so many digits that they are. */
 function megabytes(bytes: number, other = 0): string {
+  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`;
   const digits = [0, 1, 2, 3, 4, 5].find((n) => Math.abs(bytes - other) * 10 ** n >= 1e6) ?? 6;
   return `${(Math.ceil((bytes * 10 ** digits) / 1e6) / 10 ** digits).toFixed(digits)} MB`;
 }

@@ -198,6 +198,9 @@ const sameClasses = ({ train, val }: Splits): Splits => ({ train, val: alignClas
 async function openData({ data, val, seed }: TrainConfig): Promise<Splits> {
   if (val === undefined) return openSplits(data, { seed });
   const train = await openDataset(data, { split: "train" });
-  if (typeof val === "number") return splitDataset(train, { fraction: val, seed });
-  return sameClasses({ train, val: await openDataset(val, { split: "val" }) });
+  return closingOnError([train], async () =>
+    typeof val === "number"
+      ? splitDataset(train, { fraction: val, seed })
+      : sameClasses({ train, val: await openDataset(val, { split: "val" }) }),
+  );
 }
