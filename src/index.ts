@@ -17,6 +17,7 @@ export { createImage, type Image } from "./data/image.ts";
 export { type EvaluateTransform, prepare, type TrainTransform, type Transform } from "./data/transform.ts";
 export { constant, Graph, input, OpenDim, printGraph, scalar, type Tensor, writeOnnx } from "./graph/index.ts";
 export {
+  binaryCrossEntropy,
   bindWeights,
   crossEntropy,
   importOnnx,

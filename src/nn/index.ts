@@ -38,7 +38,7 @@ export {
   Mlp,
 } from "./layers.ts";
 export { channelsFirst, channelsLast, LayerNorm2d, normChannels } from "./layout.ts";
-export { type CrossEntropyOptions, crossEntropy } from "./losses.ts";
+export { binaryCrossEntropy, type CrossEntropyOptions, crossEntropy } from "./losses.ts";
 export {
   buffersOf,
   initializeMatrices,

@@ -5,12 +5,13 @@ import { known, sameDim, sameShape, showShape } from "../graph/shape.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { cast, greater, oneHot, where } from "../ops/compare.ts";
 import { explained } from "../ops/define.ts";
+import { softplus } from "../ops/elementwise.ts";
 import { logSoftmax } from "../ops/norm.ts";
 
 export interface CrossEntropyOptions {
   /** Weight of the uniform distribution in the targets.  Szegedy et al. (2016), section 7. */
   smoothing?: number;
-  /** A weight for each class; where targets are class indices the mean is then taken over weights, as in PyTorch.  [classes] */
+  /** A weight for each class; cross-entropy with class indices is then a mean over weights, as in PyTorch.  [classes] */
   classWeights?: Tensor;
 }
 
@@ -20,10 +21,9 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
     checkTargets(logits, targets);
     const { smoothing = 0, classWeights } = options;
     checkNumbers({ smoothing }, isRate, "from 0 to below 1");
-    const classes = known(logits.shape[1], "the class axis");
     const hard = targets.rank === 1;
-    const wanted = hard ? labelsOf(targets, classes, logits) : targets;
-    const smooth = smoothing > 0 ? wanted.mul(1 - smoothing).add(smoothing / classes) : wanted;
+    const wanted = distributionOf(targets, logits);
+    const smooth = smoothed(wanted, smoothing);
     const logs = logSoftmax(logits).neg();
     // A class that is not wanted may be ruled out altogether, by a logit of -∞, which times 0 would be no number.
     const losses =
@@ -34,6 +34,27 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
     const weighted = losses.mul(classWeights);
     return hard ? weighted.sum().div(wanted.mul(classWeights).sum()) : weighted.sum([1]).mean();
   });
+
+/**
+ * Mean over images and classes of -t ln σ(x) - (1 - t) ln(1 - σ(x)): whether an image shows a class is asked for each class on its own.
+ * Wightman et al., "ResNet strikes back" (2021), section 2.2.  logits [N, classes]; targets int32 [N], or numbers from 0 to 1 [N, classes]
+ */
+export const binaryCrossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor =>
+  explained("binaryCrossEntropy", [logits, targets], ["logits", "targets"], () => {
+    checkTargets(logits, targets);
+    const { smoothing = 0, classWeights } = options;
+    checkNumbers({ smoothing }, isRate, "from 0 to below 1");
+    const losses = softplus(logits).sub(logits.mul(smoothed(distributionOf(targets, logits), smoothing)));
+    return (classWeights ? losses.mul(classWeights) : losses).mean();
+  });
+
+/** Labels as distributions, others as they are.  -> [N, classes] */
+const distributionOf = (targets: Tensor, logits: Tensor): Tensor =>
+  targets.rank === 1 ? labelsOf(targets, known(logits.shape[1], "the class axis"), logits) : targets;
+
+/** A share of each target spread over all classes.  [N, classes] */
+const smoothed = (wanted: Tensor, smoothing: number): Tensor =>
+  smoothing > 0 ? wanted.mul(1 - smoothing).add(smoothing / known(wanted.shape[1])) : wanted;
 
 /** The sum of the class weights of a batch's targets, over which their loss is a mean.  targets int32 [N] -> [] */
 export function weightOfTargets(targets: Tensor, classWeights: Tensor): Tensor {

@@ -1,7 +1,7 @@
 import { type Backbone, createHeads, headNames, logitsOf } from "../backbones/backbone.ts";
 import { known } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type CrossEntropyOptions, crossEntropy, weightOfTargets } from "../nn/losses.ts";
+import { binaryCrossEntropy, type CrossEntropyOptions, crossEntropy, weightOfTargets } from "../nn/losses.ts";
 import { Module } from "../nn/module.ts";
 import type { Layer } from "../nn/sequential.ts";
 import { cast, greaterOrEqual, oneHot } from "../ops/compare.ts";
@@ -28,11 +28,18 @@ export class Classifier extends Module {
   }
 }
 
-/** Learns to classify: cross-entropy against labels or soft targets, and how many of the batch were right. */
+export interface ClassificationOptions extends CrossEntropyOptions {
+  /** What the logits are judged by: all classes of an image together, by default, or each on its own. */
+  loss?: keyof typeof losses;
+}
+
+const losses = { "cross-entropy": crossEntropy, bce: binaryCrossEntropy };
+
+/** Learns to classify: a loss against labels or soft targets, and how many of the batch were right. */
 export class Classification extends Module {
   readonly model: Module & { forward(image: Tensor): Tensor };
-  readonly #options: CrossEntropyOptions;
-  constructor(model: Module & { forward(image: Tensor): Tensor }, options: CrossEntropyOptions = {}) {
+  readonly #options: ClassificationOptions;
+  constructor(model: Module & { forward(image: Tensor): Tensor }, options: ClassificationOptions = {}) {
     super();
     this.model = model;
     this.#options = options;
@@ -42,12 +49,13 @@ export class Classification extends Module {
   }
   /** image [N, 3, H, W]; target int32 [N] or a distribution [N, classes] */
   forward({ image, target }: Readonly<Record<string, Tensor>>): { loss: Tensor; correct: Tensor } {
+    const { loss = "cross-entropy", ...options } = this.#options;
     const logits = this.model.forward(image);
-    return { loss: crossEntropy(logits, target, this.#options), correct: countCorrect(logits, target) };
+    return { loss: losses[loss](logits, target, options), correct: countCorrect(logits, target) };
   }
   lossWeight({ target }: Readonly<Record<string, Tensor>>): Tensor | undefined {
-    const { classWeights } = this.#options;
-    return classWeights && target.rank === 1 ? weightOfTargets(target, classWeights) : undefined;
+    const { classWeights, loss } = this.#options;
+    return classWeights && loss !== "bce" && target.rank === 1 ? weightOfTargets(target, classWeights) : undefined;
   }
 }
 

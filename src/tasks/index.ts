@@ -1,1 +1,1 @@
-export { Classification, Classifier } from "./classify.ts";
+export { Classification, type ClassificationOptions, Classifier } from "./classify.ts";

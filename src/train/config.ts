@@ -105,6 +105,10 @@ export const trainSchema = z.strictObject({
     .lt(1)
     .default(0)
     .describe("probability of skipping the last block; falls to 0 at the first"),
+  loss: z
+    .enum(["cross-entropy", "bce"])
+    .default("cross-entropy")
+    .describe("what is minimised: the classes of a picture together, or bce, each on its own"),
   smoothing: z.number().min(0).lt(1).default(0.1).describe("share of each target spread over all classes"),
   mixup: z.number().min(0).default(0).describe("alpha of Mixup, such as 0.8; 0 for none"),
   cutmix: z.number().min(0).default(0).describe("alpha of CutMix, such as 1; 0 for none"),

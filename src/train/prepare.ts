@@ -140,7 +140,11 @@ async function draw(
     : await createModel(description, config.dropPath);
   const mixed = mixOf(config) !== undefined;
   const weights = config.classWeights ? weightsOfClasses(train) : undefined;
-  const task = new Classification(model, { smoothing: mixed ? 0 : config.smoothing, classWeights: weights });
+  const task = new Classification(model, {
+    loss: config.loss,
+    smoothing: mixed ? 0 : config.smoothing,
+    classWeights: weights,
+  });
   const step = drawStep(config, model, task, train.classes.length, { mixed, plain });
   const sizes = parametersOf(task).map((w) => staticSize(w.tensor.shape));
   const frozen = step.frozen.reduce((sum, w) => sum + staticSize(w.tensor.shape), 0);

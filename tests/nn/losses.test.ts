@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
-import { crossEntropy } from "../../src/nn/losses.ts";
+import { binaryCrossEntropy, crossEntropy } from "../../src/nn/losses.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import { numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 
@@ -38,6 +38,22 @@ test("cross-entropy against distributions, weighted and smoothed, as in PyTorch"
   close(await computed(crossEntropy(logits, targets, { classWeights })), 3.8983);
   close(await computed(crossEntropy(logits, targets, { smoothing: 0.3 })), 1.5345253);
   close(await computed(crossEntropy(logits, labels([0, 2]), { smoothing: 0.3, classWeights })), 1.5201409);
+});
+
+test("binary cross-entropy, weighted and smoothed, as in PyTorch and timm; logits of any size", async () => {
+  const logits = rows([
+    [1, 2, 3],
+    [0, 1, 0],
+  ]);
+  const targets = rows([
+    [0.5, 0.5, 0],
+    [0, 0.2, 0.8],
+  ]);
+  const classWeights = constant(Float32Array.of(1, 2, 4), [3], "float32");
+  close(await computed(binaryCrossEntropy(logits, targets)), 1.2480556);
+  close(await computed(binaryCrossEntropy(logits, targets, { classWeights })), 3.4922876);
+  close(await computed(binaryCrossEntropy(logits, labels([0, 2]), { smoothing: 0.3 })), 1.2980555);
+  close(await computed(binaryCrossEntropy(rows([[200, -200]]), labels([1]))), 200);
 });
 
 test("a class that a logit of -∞ rules out takes part in neither loss nor gradient", async () => {

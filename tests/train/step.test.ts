@@ -297,6 +297,7 @@ class Dropping extends Toy {
 for (const [name, task] of Object.entries({
   "the mean over pictures": () => new Classification(new Dropping()),
   "a mean by class weights": () => new Classification(new Dropping(), { classWeights }),
+  "each class on its own": () => new Classification(new Dropping(), { classWeights, loss: "bce" }),
 }))
   test(`parts side by side make the step of the whole: ${name}`, async () => {
     const optimizer = chain(clipNorm(0.5), adamw({ weightDecay: 0.1 }));

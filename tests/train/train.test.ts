@@ -238,7 +238,7 @@ const epochs = (run: string): unknown[] =>
     });
 
 test("a run goes on as it was told, but for what is given, and says what that changes", async () => {
-  const told = { mixup: 0.5, smoothing: 0.2, schedule: "polynomial" } as const;
+  const told = { mixup: 0.5, smoothing: 0.2, schedule: "polynomial", loss: "bce" } as const;
   await train(config("told", { ...told, epochs: 1 }));
   const out = join(home, "told");
   const { of } = await watched({ out: `${out}/`, resume: true, epochs: 2, lr: 1e-3 });
