@@ -11,8 +11,8 @@ interface Screen {
 }
 
 /** How often a line is drawn anew on a terminal, and written elsewhere, in seconds. */
-const redraw = 0.1;
-const repeat = 15;
+const redrawSeconds = 0.1;
+const repeatSeconds = 15;
 
 /**
  * Draws the event stream of long work: on a terminal one line that changes in place, elsewhere plain lines that a log can keep.
@@ -144,12 +144,12 @@ export class Progress {
     const now = this.#now();
     if (!this.#screen.isTTY) {
       if (this.#last === Number.NEGATIVE_INFINITY) this.#last = now;
-      if (now - this.#last < repeat || last) return;
+      if (now - this.#last < repeatSeconds || last) return;
       this.#last = now;
       this.#screen.write(`${text.replace(/ {2}[━╺─]+/, "")}\n`);
       return;
     }
-    if (now - this.#last < redraw && !last) return;
+    if (now - this.#last < redrawSeconds && !last) return;
     this.#last = now;
     this.#drawn = true;
     this.#screen.write(`\r${text.slice(0, (this.#screen.columns ?? 120) - 1)}\u001b[K`);

@@ -10,7 +10,10 @@ import * as init from "./init.ts";
 import { Module } from "./module.ts";
 import { currentRng, isTraining, updateBuffer } from "./trace.ts";
 
-/** x Wᵀ + b.  [...B, in] -> [...B, out], weight [out, in] as PyTorch stores it */
+/**
+ * x Wᵀ + b; unless `init` says otherwise the weights begin with a deviation of 0.02, as transformers do, the bias with 0.
+ * [...B, in] -> [...B, out], weight [out, in] as PyTorch stores it
+ */
 export class Linear extends Module {
   weight;
   bias;
@@ -39,7 +42,7 @@ export interface Conv2dOptions extends Omit<ConvOptions, "padding"> {
   init?: init.Initializer;
 }
 
-/** Convolution over a map.  [N, in, H, W] -> [N, out, H', W'] */
+/** Convolution over a map; unless `init` says otherwise kernels begin as in PyTorch, the bias with 0.  [N, in, H, W] -> [N, out, H', W'] */
 export class Conv2d extends Module {
   weight;
   bias;

@@ -15,7 +15,10 @@ export interface CrossEntropyOptions {
   classWeights?: Tensor;
 }
 
-/** Mean of -Σ target · ln softmax(logits).  logits [N, classes]; targets int32 [N], or a distribution [N, classes] */
+/**
+ * Mean of -Σ target · ln softmax(logits).  A label that is none of the classes makes it NaN.
+ * logits [N, classes]; targets int32 [N], or a distribution [N, classes]
+ */
 export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor =>
   explained("crossEntropy", [logits, targets], ["logits", "targets"], () => {
     checkTargets(logits, targets);
@@ -30,9 +33,11 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
       hard && smoothing === 0
         ? where(greater(wanted, scalar(0, wanted.dtype)), logs, scalar(0, logs.dtype))
         : logs.mul(smooth); // [N, classes]
-    if (!classWeights) return losses.sum([1]).mean();
-    const weighted = losses.mul(classWeights);
-    return hard ? weighted.sum().div(wanted.mul(classWeights).sum()) : weighted.sum([1]).mean();
+    const each = (classWeights ? losses.mul(classWeights) : losses).sum([1]); // [N]
+    if (!hard) return each.mean();
+    // A label that is no class wants nothing: 0 / 0.
+    const told = each.div(wanted.sum([1]));
+    return classWeights ? told.sum().div(wanted.mul(classWeights).sum()) : told.mean();
   });
 
 /**

@@ -55,7 +55,7 @@ export function chain(...parts: [...transforms: GradientTransform[], rule: Rule]
 
 /** Which parameters decay, and by how much the learning rate of each is scaled.  Both are chosen by path. */
 export interface PerParameter {
-  /** Weight decay, decoupled from the gradient, but in sgd, which adds it to that. */
+  /** Weight decay, decoupled from the gradient, but in sgd, which adds it to that; 0, none, unless given. */
   weightDecay?: number;
   /** Whether a parameter decays; by default matrices and kernels do, while norms, biases and what tells places apart do not. */
   decays?: (path: string, shape: readonly number[]) => boolean;
@@ -94,6 +94,7 @@ function rates({ weightDecay = 0, decays = decaysByDefault, lrScale = () => 1 }:
 }
 
 export interface SgdOptions extends PerParameter {
+  /** 0.9 unless given; 0 for none. */
   momentum?: number;
   nesterov?: boolean;
 }
@@ -120,7 +121,9 @@ export function sgd({ momentum = 0.9, nesterov = false, ...each }: SgdOptions = 
 }
 
 export interface AdamOptions extends PerParameter {
+  /** Decay of the two moments, 0.9 and 0.999 unless given. */
   betas?: readonly [number, number];
+  /** Added to the root of the second moment: 1e-8 unless given, in lamb 1e-6. */
   eps?: number;
 }
 

@@ -172,10 +172,10 @@ export class ThreadRuntime implements Runtime {
     return { dtype, shape, data: data! };
   }
 
-  dispose(tensors: readonly DeviceTensor[]): void {
+  dispose(tensors: readonly DeviceTensor[], { reuse = false } = {}): void {
     const ids = tensors.map((t) => this.#idOf(t));
     // A runtime that has failed holds nothing any more.
-    if (ids.length > 0) this.#call("dispose", { ids }).catch(() => {});
+    if (ids.length > 0) this.#call("dispose", { ids, reuse }).catch(() => {});
   }
 
   async close(): Promise<void> {

@@ -135,7 +135,7 @@ export class Engine {
     const written = new Set(Object.values(results));
     for (const id of donated) {
       if (written.has(this.#tensors.get(id)!)) this.#tensors.delete(id);
-      else this.#drop(id);
+      else this.#drop(id, true);
     }
 
     const outputs: Record<string, WireResult> = {};
@@ -203,11 +203,12 @@ export class Engine {
     return id;
   }
 
-  #drop(id: number): void {
+  /** Forgets a tensor; where its memory is ours, what the next run keeps may lie in it. */
+  #drop(id: number, reuse: boolean): void {
     const tensor = this.#tensors.get(id);
     this.#tensors.delete(id);
     if (tensor && tensor.location !== "cpu") tensor.dispose();
-    else if (tensor && this.#device.memory === "ours") {
+    else if (tensor && reuse && this.#device.memory === "ours") {
       const { buffer } = tensor.data as Data;
       const alike = this.#spare.get(buffer.byteLength);
       if (alike) alike.push(buffer);
@@ -235,8 +236,8 @@ export class Engine {
     return { tensor: { dtype: tensor.type as DType, shape: tensor.dims, data } };
   }
 
-  async dispose({ ids }: Requests["dispose"]["request"]): Promise<Requests["dispose"]["reply"]> {
-    for (const id of ids) this.#drop(id);
+  async dispose({ ids, reuse }: Requests["dispose"]["request"]): Promise<Requests["dispose"]["reply"]> {
+    for (const id of ids) this.#drop(id, reuse);
     return {};
   }
 

@@ -28,7 +28,7 @@ import { Streams } from "./streams.ts";
 export type NodeDevice = "cpu" | "webgpu" | "cuda";
 
 export interface NodeOptions {
-  /** "auto" takes CUDA or WebGPU where they are there and faster than the processor. */
+  /** "cpu" unless given; "auto" takes CUDA or WebGPU where they are there and faster than the processor. */
   device?: NodeDevice | "auto";
   /** Threads of the engine; by default one for each core. */
   threads?: number;

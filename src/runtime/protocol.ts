@@ -31,7 +31,7 @@ export interface Requests {
   };
   upload: { request: { tensor: WireTensor }; reply: { id: number } };
   read: { request: { id: number }; reply: { tensor: WireResult } };
-  dispose: { request: { ids: readonly number[] }; reply: Record<never, never> };
+  dispose: { request: { ids: readonly number[]; reuse: boolean }; reply: Record<never, never> };
   profile: { request: { program: number }; reply: { times: OpTime[] } };
   release: { request: { program: number }; reply: Record<never, never> };
 }

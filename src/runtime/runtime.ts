@@ -1,5 +1,7 @@
+import { UsageError } from "../base/errors.ts";
 import type { Data, DType } from "../graph/dtype.ts";
 import type { Graph } from "../graph/graph.ts";
+import { showShape } from "../graph/shape.ts";
 
 /** A tensor's values in this thread's memory. */
 export interface HostTensor {
@@ -24,11 +26,11 @@ export type Value = HostTensor | DeviceTensor;
 export type Feeds = Readonly<Record<string, Value>>;
 
 export interface CompileOptions {
-  /** Threads of one run; by default as many as there are cores. */
+  /** In Node, threads of one run; by default the runtime's.  In a page the engine has one number for all. */
   threads?: number;
   /** How hard the engine optimises: "all" rearranges convolutions for the processor. */
   optimize?: "none" | "basic" | "extended" | "all";
-  /** Collects the time of every operation; `Program.profile` returns it. */
+  /** In Node, collects the time of every operation; `Program.profile` returns it. */
   profile?: boolean;
   /** Fails where an operation would run on another device than asked. */
   strict?: boolean;
@@ -43,11 +45,11 @@ export interface RunOptions {
   keep?: readonly string[];
   /** Outputs to compute; by default all. */
   outputs?: readonly string[];
-  /** Device tensors that nobody will read again once the run has succeeded: their memory is used for what is kept later. */
+  /** Device tensors that nobody will read again: what is kept may be written over them while the run goes on, so a run that fails loses them. */
   donate?: readonly DeviceTensor[];
   /** Hands the memory of host feeds over instead of copying it; they are empty afterwards. */
   transfer?: boolean;
-  /** Of several streams, runs on each: what is kept, of which all make the same, is then on all of them, as what is uploaded is. */
+  /** On a runtime of several streams, runs on each: what is kept, of which all make the same, is then on all of them, as what is uploaded is. */
   everywhere?: boolean;
 }
 
@@ -91,8 +93,8 @@ export interface Runtime {
   upload(tensor: HostTensor, options?: { transfer?: boolean }): Promise<DeviceTensor>;
   /** A copy of it in this thread's memory. */
   read(tensor: DeviceTensor): Promise<HostTensor>;
-  /** Gives their memory back; they cannot be read or fed afterwards. */
-  dispose(tensors: readonly DeviceTensor[]): void;
+  /** Gives their memory back, with `reuse` to what the next run keeps; they cannot be read or fed afterwards. */
+  dispose(tensors: readonly DeviceTensor[], options?: { reuse?: boolean }): void;
   /** Ends the engine's thread; what still waits for it fails. */
   close(): Promise<void>;
 }
@@ -105,9 +107,16 @@ export interface DeviceReport {
   note?: string;
 }
 
-/** The one number of a tensor with one element. */
+/** The number of a tensor with one element. */
 export function numberOf(value: Value): number {
-  if (value === undefined) throw new TypeError("there is no such tensor: Program.outputs has their names");
-  if (value instanceof DeviceTensor) throw new TypeError("read the device tensor first");
+  if (value === undefined)
+    throw new UsageError({ message: "there is no such tensor", help: "Program.outputs has their names" });
+  if (value instanceof DeviceTensor)
+    throw new UsageError({ message: "the tensor lies on the device", help: "read it first" });
+  if (value.data.length !== 1)
+    throw new UsageError({
+      message: `a tensor ${showShape(value.shape)} is no single number`,
+      help: "read its data, or reduce it in the graph",
+    });
   return Number(value.data[0]);
 }

@@ -74,7 +74,7 @@ export class Streams implements Runtime {
     try {
       const own = this.#local(engine, feeds, donate);
       const found = await programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate });
-      for (const tensor of donate) this.#forget(tensor, engine);
+      for (const tensor of donate) this.#forget(tensor, { but: engine });
       for (const value of Object.values<Value>(found))
         if (value instanceof DeviceTensor) this.#copies.set(value, new Map([[engine, value]]));
       return found;
@@ -142,8 +142,8 @@ export class Streams implements Runtime {
   }
 
   /** Disposes of a tensor on all engines but one, which has done so. */
-  #forget(tensor: DeviceTensor, but?: Runtime): void {
-    for (const [engine, copy] of this.#copiesOf(tensor)) if (engine !== but) engine.dispose([copy]);
+  #forget(tensor: DeviceTensor, { but, reuse }: { but?: Runtime; reuse?: boolean }): void {
+    for (const [engine, copy] of this.#copiesOf(tensor)) if (engine !== but) engine.dispose([copy], { reuse });
   }
 
   async upload(tensor: HostTensor, { transfer = false } = {}): Promise<DeviceTensor> {
@@ -157,8 +157,8 @@ export class Streams implements Runtime {
     return engine.read(copy);
   }
 
-  dispose(tensors: readonly DeviceTensor[]): void {
-    for (const tensor of tensors) this.#forget(tensor);
+  dispose(tensors: readonly DeviceTensor[], { reuse = false } = {}): void {
+    for (const tensor of tensors) this.#forget(tensor, { reuse });
   }
 
   async close(): Promise<void> {

@@ -6,6 +6,7 @@ import { saveSafetensors } from "../weights/save-safetensors.ts";
 import type { StoredTensor } from "../weights/stored.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { ModelDescription } from "./model.ts";
+import { areClasses, isPreprocessing, jsonOf } from "./model-metadata.ts";
 import type { Pictures } from "./pictures.ts";
 import type { FloatTensor, Tensors } from "./step.ts";
 import { version } from "./version.ts";
@@ -69,20 +70,27 @@ export async function saveCheckpoint(
 }
 
 /** What the metadata of a safetensors file says about a run; undefined where Oriel did not write it. */
-export function readMetadata(metadata: Readonly<Record<string, string>>): CheckpointMetadata | undefined {
+export function readMetadata(metadata: Readonly<Record<string, string>>, at?: string): CheckpointMetadata | undefined {
   if (metadata.format !== "oriel") return undefined;
-  const { version, model, classes, preprocessing, config, pictures, progress } = metadata;
-  const json = (text: string | undefined): never => JSON.parse(text ?? "{}") as never;
-  const read: Partial<ResolvedConfig> = json(config);
+  const { version, model } = metadata;
+  const [classes, preprocessing, config, pictures, progress] = (
+    ["classes", "preprocessing", "config", "pictures", "progress"] as const
+  ).map((key) => jsonOf(metadata[key]));
+  if (model === undefined || !areClasses(classes) || !isPreprocessing(preprocessing))
+    throw new OrielError("malformed", {
+      message: "the checkpoint does not say what model, classes and preprocessing it is for",
+      at,
+    });
+  const told = (config ?? {}) as Partial<ResolvedConfig>;
   return {
     version,
     model,
-    ...(read.modelOptions && { modelOptions: read.modelOptions }),
-    classes: json(classes),
-    preprocessing: json(preprocessing),
-    config: read,
-    ...(pictures !== undefined && { pictures: json(pictures) }),
-    progress: json(progress),
+    ...(told.modelOptions && { modelOptions: told.modelOptions }),
+    classes,
+    preprocessing,
+    config: told,
+    ...(pictures !== undefined && { pictures: pictures as Pictures }),
+    progress: (progress ?? {}) as Progress,
   };
 }
 
@@ -112,6 +120,18 @@ export async function loadCheckpoint(path: string, only: (name: string) => boole
   }));
 }
 
+const notOurs = new Set(["foreign", "not-a-file", "not-found"]);
+
+/** The same, or undefined where the path leads to something else: a file of another format, a folder, a name on the hub. */
+export async function openIfCheckpoint(path: string): Promise<Awaited<ReturnType<typeof openCheckpoint>> | undefined> {
+  try {
+    return await openCheckpoint(path);
+  } catch (error) {
+    if (error instanceof OrielError && notOurs.has(error.code)) return undefined;
+    throw error; // one of ours that is damaged
+  }
+}
+
 /** What the weights at a path are for; `help` is what to do where they do not say it. */
 export async function describedBy(path: string, help?: string): Promise<CheckpointMetadata> {
   try {
@@ -129,7 +149,7 @@ export async function describedBy(path: string, help?: string): Promise<Checkpoi
 }
 
 function own(path: string, file: SafetensorsFile): CheckpointMetadata {
-  const metadata = readMetadata(file.metadata);
+  const metadata = readMetadata(file.metadata, path);
   if (metadata) return metadata;
   throw foreign(path);
 }

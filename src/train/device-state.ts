@@ -80,7 +80,7 @@ export class DeviceState {
       before.push(tensor);
       this.#tensors.set(name, next);
     }
-    this.#runtime.dispose(before);
+    this.#runtime.dispose(before, { reuse: true });
   }
 
   /** Reads those of some names, one after the other, each shown to `check` while the next is still to come. */

@@ -13,7 +13,7 @@ import {
   splitDataset,
 } from "../data/index.ts";
 import { isCount } from "../graph/shape.ts";
-import { openCheckpoint } from "./checkpoint.ts";
+import { openIfCheckpoint } from "./checkpoint.ts";
 import type { OnEvent } from "./events.ts";
 import { isOnnx } from "./imported.ts";
 import { evaluationBatch } from "./loaders.ts";
@@ -23,7 +23,7 @@ import { openPredictor, type PredictorOptions } from "./predictor.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { Evaluation } from "./tally.ts";
 
-export interface EvaluateOptions extends PredictorOptions {
+export interface EvaluateOptions extends Omit<PredictorOptions, "pictures"> {
   /** Pictures at once; by their size unless given. */
   batch?: number;
   /** Threads that read pictures; half the cores, at least two, unless given. */
@@ -54,7 +54,8 @@ export async function evaluate(
   const { predictor, judges } = await closingOnError(owned, async () => {
     const judges = await judgesOf(source, opened, { all, onEvent });
     const pictures = Math.min(judges.length, batch ?? Number.POSITIVE_INFINITY);
-    return { judges, predictor: await openPredictor(source, { classes: opened.classes, pictures, ...rest }) };
+    const { classes = opened.classes, ...others } = rest;
+    return { judges, predictor: await openPredictor(source, { ...others, classes, pictures }) };
   });
   try {
     const { preprocessing } = predictor;
@@ -93,10 +94,7 @@ async function judgesOf(
 async function splitsOfRun(source: string, pictures: Dataset): Promise<Splits | undefined> {
   // An exported model does not say it; its run's checkpoint, beside it, does.
   const checkpoint = isOnnx(source) ? join(dirname(source), "best.safetensors") : source;
-  const metadata = await openCheckpoint(checkpoint).then(
-    (opened) => opened.metadata,
-    () => undefined,
-  );
+  const metadata = (await openIfCheckpoint(checkpoint))?.metadata;
   if (!metadata?.pictures || typeof metadata.config.val === "string") return undefined;
   const { train, val, hash } = metadata.pictures;
   if (pictures.length !== train + val) return undefined;

@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import { OrielError } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
 import { bytesView, type DType } from "../graph/dtype.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
@@ -12,7 +13,7 @@ import { parseConfig } from "./config.ts";
 import { scheduleOf, stepSeed } from "./defaults.ts";
 import { hostBatch } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
-import { readConfigFile } from "./run-folder.ts";
+import { readConfigFile, runFolderOf } from "./run-folder.ts";
 import { openStart, type Start } from "./start.ts";
 import { boundGraph, nextName } from "./step.ts";
 
@@ -49,9 +50,9 @@ export async function exportTrainStep(
 ): Promise<StepDescription> {
   checkNumbers({ batches }, (n) => n === 0 || isCount(n), "a whole number, or 0 for none");
   const isConfig = from.endsWith(".json");
-  const config = isConfig
-    ? await readConfigFile(from)
-    : parseConfig((await openCheckpoint(from)).metadata.config, from);
+  const told = isConfig ? await readConfigFile(from) : parseConfig((await openCheckpoint(from)).metadata.config, from);
+  // What the run keeps lies in its folder, wherever that is by now.
+  const config = { ...told, out: runFolderOf(from) ?? told.out };
   const prepared = await prepareRun(config, () => {}, { plain: true });
   try {
     return await writeStep(prepared, isConfig ? undefined : from, file, batches);
@@ -130,12 +131,20 @@ async function nextBatches(
   count: number,
 ): Promise<[string, StoredTensor][]> {
   const tensors: [string, StoredTensor][] = [];
-  for (let { epoch, stepInEpoch } = progress; tensors.length < 2 * count; epoch++, stepInEpoch = 0)
+  for (let { epoch, stepInEpoch } = progress; tensors.length < 2 * count; epoch++, stepInEpoch = 0) {
+    const before = tensors.length;
     for await (const batch of loaders.train.batches({ epoch, startStep: stepInEpoch })) {
       const place = tensors.length / 2;
       for (const [name, tensor] of Object.entries(hostBatch(batch))) tensors.push([`${name}.${place}`, stored(tensor)]);
       if (tensors.length === 2 * count) break;
     }
+    // The rest of an epoch may be nothing; a whole one is not.
+    if (tensors.length === before && stepInEpoch === 0)
+      throw new OrielError("picture", {
+        message: "none of the pictures to learn from can be read",
+        help: "replace these files, or give others",
+      });
+  }
   return tensors;
 }
 

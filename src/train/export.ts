@@ -155,7 +155,10 @@ export async function exportClassifier(
     await writeFileSafely(join(checking, onnx), [parts.model]);
     const difference = await checkExport(join(checking, onnx), { plain, values, told });
     // The weights first: a model never lies there without them.
-    for (const made of names.toReversed()) await rename(join(checking, made), join(folder, made));
+    for (const made of names.toReversed())
+      await rename(join(checking, made), join(folder, made)).catch((cause) => {
+        throw failure(cause, join(folder, made));
+      });
     const files = names.map((made) => join(folder, made));
     if (target === "triton") files.push(...(await tritonFiles(file, told)));
     return { ...told, files, difference };

@@ -53,7 +53,7 @@ export function predictorOf(
 }
 
 /** A logit of -∞ rules a class out; NaN and ∞ say nothing, and would count as an answer. */
-function checkAnswer(logits: Float32Array, at?: string): Float32Array {
+export function checkAnswer(logits: Float32Array, at?: string): Float32Array {
   const wrong = logits.find((x) => !(x < Number.POSITIVE_INFINITY));
   if (wrong === undefined) return logits;
   throw new OrielError("non-finite", {
@@ -78,6 +78,11 @@ export async function openExported(
     const image: HostTensor =
       input === "uint8" ? pixelsOf(data, shape, description) : { dtype: "float32", shape, data };
     const found = await program.run({ image }, { transfer: true });
+    if (!found[output])
+      throw new OrielError("foreign", {
+        message: `the model says that it gives ${output}, but it gives ${Object.keys(found).join(", ")}`,
+        at,
+      });
     const values = found[output].data as Float32Array;
     // A softmax of logarithms gives the probabilities back.
     return output === "logits" ? values : values.map((p) => Math.log(Math.max(p, 1e-30)));

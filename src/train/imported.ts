@@ -7,6 +7,7 @@ import type { OnnxModel } from "../graph/onnx/model.ts";
 import { Classifier } from "../tasks/classify.ts";
 import { besideModel, filesBeside, openOnnxModel } from "../weights/onnx-model.ts";
 import { createModel, type ModelDescription } from "./model.ts";
+import { isPreprocessing, jsonOf } from "./model-metadata.ts";
 
 /** What a run that fine-tunes an imported model calls the copy of it in its folder, so that the original may go. */
 export const importedName = "imported.onnx";
@@ -51,22 +52,15 @@ const exists = (path: string): Promise<boolean> =>
 
 /** How the file says that pictures are prepared; ImageNet's way where it does not. */
 function preparationOf({ metadata }: OnnxModel): Preprocessing {
-  try {
-    const { input: _, output: __, ...told } = JSON.parse(metadata.preprocessing ?? "{}");
-    return { ...imagenet, ...told };
-  } catch {
-    return imagenet;
-  }
+  const { input: _, output: __, ...told } = Object(jsonOf(metadata.preprocessing));
+  const preprocessing = { ...imagenet, ...told };
+  return isPreprocessing(preprocessing) ? preprocessing : imagenet;
 }
 
 /** The labels that the file gives its outputs. */
 function labelsOf({ metadata }: OnnxModel): readonly string[] | undefined {
-  try {
-    const labels: unknown = JSON.parse(metadata.labels ?? "null");
-    return Array.isArray(labels) ? labels.map(String) : undefined;
-  } catch {
-    return undefined;
-  }
+  const labels = jsonOf(metadata.labels);
+  return Array.isArray(labels) ? labels.map(String) : undefined;
 }
 
 /** The imported model with a classifier for `classes`: its own where it is for the same, else a new one. */

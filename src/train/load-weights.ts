@@ -63,7 +63,7 @@ export interface Origin {
 export async function originOf(path: string, onEvent?: OnEvent): Promise<Origin> {
   const { metadata, close } = await openWeights(path, { onEvent });
   await close();
-  const { licence, source } = readMetadata(metadata)?.config ?? {
+  const { licence, source } = readMetadata(metadata, path)?.config ?? {
     licence: metadata.license ?? metadata.licence,
     source: metadata.source,
   };
@@ -77,7 +77,7 @@ export async function readWeights(
 ): Promise<{ tensors: Tensors; metadata?: CheckpointMetadata; format: WeightsFile["format"] }> {
   const file = await openWeights(path, { onEvent });
   try {
-    const metadata = readMetadata(file.metadata);
+    const metadata = readMetadata(file.metadata, path);
     const tensors = new Map<string, FloatTensor>();
     for (const [name, tensor] of metadata ? file.tensors : unwrapNames(file.tensors)) {
       if (metadata ? !isWeight(name) : spare.test(name)) continue;

@@ -1,6 +1,7 @@
 import type { Preprocessing } from "../backbones/index.ts";
 import { OrielError } from "../base/errors.ts";
 import { readMetadata } from "../graph/onnx/read.ts";
+import { isCount } from "../graph/shape.ts";
 import type { ModelDescription } from "./model.ts";
 
 /**
@@ -32,17 +33,57 @@ export function readModelMetadata(bytes: Uint8Array<ArrayBuffer>, at?: string): 
       at,
       help: "models that `oriel export` writes do, and those that are written with encodeModelMetadata",
     });
-  const parsed = <T>(key: string, json: string): T => {
-    try {
-      return JSON.parse(json);
-    } catch (cause) {
-      throw new OrielError("foreign", { message: `the model's metadata has ${key} that are no JSON`, at, cause });
-    }
+  const read = <T>(key: string, value: unknown, isIt: (value: unknown) => value is T): T => {
+    if (isIt(value)) return value;
+    throw new OrielError("foreign", {
+      message: `what the model's metadata has as ${key} is none`,
+      at,
+      help: "encodeModelMetadata writes it as it is read here",
+    });
   };
-  type Told = Preprocessing & { input: ExportInput; output?: ExportOutput };
-  const { input, output = "logits", ...rest } = parsed<Told>("steps of preprocessing", preprocessing);
-  const classes = parsed<string[]>("labels", labels);
-  return { model, classes, preprocessing: rest, input, output, licence: license, source };
+  const { input = "float32", output = "logits", ...steps } = Object(jsonOf(preprocessing));
+  return {
+    model,
+    classes: read("labels", jsonOf(labels), areClasses),
+    preprocessing: read("preprocessing", steps, isPreprocessing),
+    input: read("input", input, (value) => isOneOf(inputs, value)),
+    output: read("output", output, (value) => isOneOf(outputs, value)),
+    licence: license,
+    source,
+  };
+}
+
+/** The value of a JSON text; undefined where it is none. */
+export function jsonOf(text: string | undefined): unknown {
+  try {
+    return text === undefined ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const inputs: readonly ExportInput[] = ["float32", "uint8"];
+const outputs: readonly ExportOutput[] = ["logits", "probabilities"];
+const isOneOf = <T>(known: readonly T[], value: unknown): value is T => known.includes(value as T);
+const areNumbers = (told: unknown): boolean =>
+  Array.isArray(told) && told.length === 3 && told.every((x) => Number.isFinite(x));
+
+/** Whether what a file says are the names of classes. */
+export const areClasses = (told: unknown): told is string[] =>
+  Array.isArray(told) && told.length > 0 && told.every((name) => typeof name === "string");
+
+/** Whether what a file says is how pictures are prepared for a model. */
+export function isPreprocessing(told: unknown): told is Preprocessing {
+  if (typeof told !== "object" || told === null) return false;
+  const { imageSize, cropPct, cropMode, interpolation, mean, std } = told as Partial<Preprocessing>;
+  const crops = typeof cropPct === "number" && cropPct > 0 && isOneOf([undefined, "center", "squash"], cropMode);
+  return (
+    isCount(imageSize) &&
+    crops &&
+    isOneOf(["bicubic", "bilinear"], interpolation) &&
+    areNumbers(mean) &&
+    areNumbers(std)
+  );
 }
 
 /** What a model is to say of itself, as the metadata that `writeOnnx` takes. */

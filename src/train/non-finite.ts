@@ -83,10 +83,16 @@ async function firstActivation(
 }
 
 /** What stops a run whose numbers have left the floats. */
-export function nonFinite(facts: { step: number; lr: number; loss: number; where: string; kept?: string }): OrielError {
+export function nonFinite(facts: {
+  step: number;
+  lr: number;
+  loss?: number;
+  where: string;
+  kept?: string;
+}): OrielError {
   const { step, lr, loss, where, kept } = facts;
   return new OrielError("non-finite", {
-    message: `the loss is ${loss} at step ${step}, with learning rate ${lr}; the first tensor that is not finite is ${where}`,
+    message: `${loss === undefined ? "the weights are no numbers" : `the loss is ${loss}`} at step ${step}, with learning rate ${lr}; the first tensor that is not finite is ${where}`,
     details: kept === undefined ? [] : [`${kept} is the last good state`],
     help: "lower the learning rate (--lr), warm up longer (--warmup) or clip gradients (--clip 1)",
   });

@@ -18,24 +18,26 @@ export interface Pack {
 }
 
 /** Tensors of up to so many numbers are packed: of larger ones the copies take longer. */
-const most = 4096;
+const largestPacked = 4096;
 
 /**
  * Weights that follow one another, of which the small ones are packed.  As one, all of a network's would have every gradient wait for
  * the first layer's, and what they are made of stay in memory until then.
  */
-const run = 16;
+const neighbourhood = 16;
 
 /** How a state holds weights: together small neighbours of one key, which none need to have. */
 export function holding(
   weights: readonly Weight[],
   keyOf: (weight: Weight) => string | undefined = () => undefined,
 ): Held[] {
-  const runs = Array.from({ length: Math.ceil(weights.length / run) }, (_, i) => weights.slice(i * run, (i + 1) * run));
+  const runs = Array.from({ length: Math.ceil(weights.length / neighbourhood) }, (_, i) =>
+    weights.slice(i * neighbourhood, (i + 1) * neighbourhood),
+  );
   return runs.flatMap((neighbours) => {
     const groups = new Map<string | Weight, Weight[]>();
     for (const weight of neighbours) {
-      const isSmall = staticSize(weight.tensor.shape) <= most;
+      const isSmall = staticSize(weight.tensor.shape) <= largestPacked;
       const key = (isSmall ? keyOf(weight) : undefined) ?? weight;
       const group = groups.get(key);
       if (group) group.push(weight);

@@ -4,7 +4,7 @@ import { decodeNode, type Image } from "../data/index.ts";
 import type { Likely } from "./exported.ts";
 import { openPredictor, type PredictorOptions } from "./predictor.ts";
 
-export interface PredictOptions extends PredictorOptions {
+export interface PredictOptions extends Omit<PredictorOptions, "pictures"> {
   /** Labels to give for each picture; 5 unless given. */
   topk?: number;
   /** Told of a picture that cannot be read, which is then left out; without it the first one ends the work. */
@@ -28,7 +28,7 @@ export async function predict(
 ): Promise<Prediction[]> {
   if (!Array.isArray(images)) throw new UsageError({ message: "the pictures are no list", help: "give [path, …]" });
   const { topk = 5, onBroken, ...rest } = options;
-  const predictor = await openPredictor(source, { pictures: images.length, ...rest });
+  const predictor = await openPredictor(source, { ...rest, pictures: images.length });
   const look = async (image: string): Promise<Prediction | Error> => {
     const picture = await readPicture(image).catch((error: Error) => error);
     return picture instanceof Error ? picture : { image, top: await predictor.predict(picture, { topk }) };

@@ -8,7 +8,8 @@ import { targetOf } from "../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../runtime/node.ts";
 import { readWhole } from "../weights/file-source.ts";
 import { besideModel, filesBeside } from "../weights/onnx-model.ts";
-import { describedBy, openCheckpoint } from "./checkpoint.ts";
+import { openWeights } from "../weights/open-node.ts";
+import { describedBy, openIfCheckpoint } from "./checkpoint.ts";
 import { type Logits, openExported, type Predictor, predictorOf } from "./exported.ts";
 import { isOnnx, openImported, openModel } from "./imported.ts";
 import { loadWeights } from "./load-weights.ts";
@@ -39,10 +40,10 @@ export function withStreams(
 
 /** Opens a checkpoint of a run, an exported .onnx, or plain weights of a named model: then of an .onnx the weights alone. */
 export async function openPredictor(path: string, options: PredictorOptions = {}): Promise<Predictor> {
-  return isOnnx(path) && options.model === undefined ? openOnnx(path, options) : openWeights(path, options);
+  return isOnnx(path) && options.model === undefined ? ofOnnx(path, options) : ofWeights(path, options);
 }
 
-async function openWeights(
+async function ofWeights(
   path: string,
   { model: name, classes, pictures = 1, ...node }: PredictorOptions,
 ): Promise<Predictor> {
@@ -70,9 +71,9 @@ async function openWeights(
 
 async function describe(name: string, classes: readonly string[] | undefined, path: string): Promise<ModelDescription> {
   const { name: model, preprocessing } = isOnnx(name) ? { name, ...(await openImported(name)) } : await findModel(name);
-  const own = await openCheckpoint(path).catch(() => undefined); // of another format, or of a run
-  const known = own?.metadata.classes ?? classes;
+  const known = (await openIfCheckpoint(path))?.metadata.classes ?? classes;
   if (known) return { model, classes: known, preprocessing };
+  await (await openWeights(path)).close(); // of a file that cannot be opened, that is told
   throw new UsageError({
     message: "these weights do not say what their classes are",
     at: path,
@@ -80,7 +81,7 @@ async function describe(name: string, classes: readonly string[] | undefined, pa
   });
 }
 
-async function openOnnx(path: string, options: PredictorOptions): Promise<Predictor> {
+async function ofOnnx(path: string, options: PredictorOptions): Promise<Predictor> {
   const bytes = await readWhole(path);
   readModelMetadata(bytes, path); // what does not describe itself is refused before anything starts
   const folder = await folderOfWeights(bytes, path);

@@ -1,6 +1,6 @@
 import { OrielError } from "../base/errors.ts";
 import type { BrokenPictures, Dataset, Loader } from "../data/index.ts";
-import type { Logits } from "./exported.ts";
+import { checkAnswer, type Logits } from "./exported.ts";
 import { type Evaluation, Tally } from "./tally.ts";
 
 export interface RunEvaluationOptions {
@@ -26,7 +26,7 @@ export async function runEvaluation(
     upcoming = batches.next();
     upcoming.catch(() => {}); // told when its turn comes
     const { label, index, shape } = batch;
-    tally.add(await logits(batch.image, shape), label, (i) => dataset.name(index[i]));
+    tally.add(checkAnswer(await logits(batch.image, shape)), label, (i) => dataset.name(index[i]));
     onProgress?.(tally.total, dataset.length);
     if (signal?.aborted) {
       await batches.return();

@@ -1,6 +1,6 @@
-import { closeSync, existsSync, openSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, rmdirSync, writeSync } from "node:fs";
 import { access, constants, mkdir, readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { writeFileSafely } from "../weights/write-file.ts";
 import { parseConfig, type TrainConfig } from "./config.ts";
@@ -29,6 +29,8 @@ export class RunFolder {
   #metrics?: number;
   #every = 1;
   #release?: () => void;
+  /** Whether the folder was not there before. */
+  #made = false;
 
   constructor(path: string) {
     this.path = path;
@@ -50,7 +52,7 @@ export class RunFolder {
         help: "go on with it by --resume, or give another folder by --out",
       });
     try {
-      await mkdir(this.path, { recursive: true });
+      this.#made = (await mkdir(this.path, { recursive: true })) !== undefined;
       await access(this.path, constants.W_OK);
       this.#release = holdFolder(this.path);
     } catch (cause) {
@@ -133,8 +135,14 @@ export class RunFolder {
     this.#metrics = undefined;
     this.#release?.();
     this.#release = undefined;
+    // A run that never began leaves its name free.
+    if (this.#made && readdirSync(this.path).length === 0) rmdirSync(this.path);
   }
 }
+
+/** The folder of the run that a file belongs to, where it lies in one. */
+export const runFolderOf = (file: string): string | undefined =>
+  new RunFolder(dirname(file)).has("metrics") ? dirname(file) : undefined;
 
 /** The config that a run folder was made with. */
 export async function readRunConfig(folder: string): Promise<TrainConfig> {
@@ -143,8 +151,10 @@ export async function readRunConfig(folder: string): Promise<TrainConfig> {
 
 /** A config in a file of any name; `absent` is what to say where there is none. */
 export async function readConfigFile(path: string, absent = "no such file"): Promise<TrainConfig> {
-  const text = await readFile(path, "utf8").catch((cause) => {
-    throw new UsageError({ message: absent, at: path, help: "give a run's config.json", cause });
+  const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
+    const isAbsent = cause.code === "ENOENT" || cause.code === "ENOTDIR";
+    const message = isAbsent ? absent : `the config cannot be read: ${cause.message}`;
+    throw new UsageError({ message, at: path, help: "give a run's config.json", cause });
   });
   try {
     return parseConfig(JSON.parse(text), path);

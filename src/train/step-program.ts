@@ -1,3 +1,4 @@
+import { UsageError } from "../base/errors.ts";
 import type { CompileOptions, Feeds, HostTensor, OpTime, Runtime, Value } from "../runtime/runtime.ts";
 import { DeviceState } from "./device-state.ts";
 import { type CompiledStep, compileSplit, isSplit } from "./split-step.ts";
@@ -28,6 +29,8 @@ export class StepProgram {
   readonly #next: readonly string[];
   readonly #spent: readonly string[];
   #taken = 0;
+  /** Whether there are results that were not taken yet. */
+  #computed = false;
 
   constructor(step: TrainStep, program: CompiledStep, state: DeviceState) {
     this.state = state;
@@ -56,23 +59,33 @@ export class StepProgram {
     return Object.fromEntries(this.#metrics.map((name) => [name, results[name] as HostTensor]));
   }
 
-  /** A step's results, while the weights are still those before it, for whoever may have to look at them; `advance` takes the step. */
+  /**
+   * A step's results, while the weights are still those before it, for whoever may have to look at them; `advance` takes the step.  What
+   * the optimizer keeps is written over: where a step is not taken, another program begins with the state that was read before.
+   */
   async compute(
     batch: Feeds,
     { lr, step = this.#taken + 1, seed = step }: StepControls,
     { transfer = false } = {},
   ): Promise<Record<string, Value>> {
+    if (this.#computed)
+      throw new UsageError({
+        message: "the step before was computed, but not taken",
+        help: "call `advance` with its results first; what the optimizer keeps is that of the next step already",
+      });
     const controls = { lr: float(lr), step: float(step), seed: seedOf(seed) };
     const feeds = { ...this.state.feeds(this.#names), ...batch, ...controls };
     const donate = this.state.tensors(this.#spent);
     const results = await this.#program.run(feeds, { keep: this.#next, donate, transfer });
     this.#taken = step;
+    this.#computed = true;
     return results;
   }
 
   /** Puts the state that a step made in the place of that before it. */
   advance(results: Readonly<Record<string, Value>>): void {
     this.state.advance(results);
+    this.#computed = false;
   }
 
   /** Where the time went, where it was opened with `profile`. */

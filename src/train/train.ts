@@ -73,12 +73,12 @@ export async function train(
   }
 }
 
-/** The best weights exported, judged in full and reported. */
+/** The best weights judged in full, reported and exported; the report first, since it does not need what an export may lack. */
 async function finish(trainer: Trainer, folder: RunFolder, prepared: Prepared, emit: OnEvent): Promise<void> {
+  await report(await trainer.bestEvaluation(), trainer, folder, prepared, emit);
   const { epoch, step } = trainer.progress;
   await exportModel(folder.file("best"), folder.file("onnx"));
   emit({ type: "save", what: "onnx", file: folder.file("onnx"), epoch, step });
-  await report(await trainer.bestEvaluation(), trainer, folder, prepared, emit);
 }
 
 async function report(

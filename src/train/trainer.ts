@@ -216,7 +216,7 @@ export class Trainer {
     return folder.has("last") ? folder.file("last") : undefined;
   }
 
-  async #evaluate(epoch?: number): Promise<Evaluation | undefined> {
+  async #evaluate(epoch: number): Promise<Evaluation | undefined> {
     const { emit, signal } = this.#parts;
     return runEvaluation(this.#logits(this.#step.state), this.#valLoader, {
       signal,
@@ -290,7 +290,7 @@ export class Trainer {
     const lr = this.#schedule(step - 1);
     const kept = this.#kept();
     const tensors = await this.#step.state.read(undefined, (name, { data }) => {
-      if (!allFinite(data)) throw nonFinite({ step, lr, loss: Number.NaN, where: `the parameter ${name}`, kept });
+      if (!allFinite(data)) throw nonFinite({ step, lr, where: `the parameter ${name}`, kept });
     });
     const metadata = { ...description, config, pictures, progress: this.progress };
     for (const what of files) {

@@ -64,6 +64,17 @@ test("a class that a logit of -∞ rules out takes part in neither loss nor grad
   close(await computed(slope.mul(rows([[1, 2, 4]])).sum()), 0.7310586);
 });
 
+test("a label that is no class makes the loss no number", async () => {
+  const logits = rows([
+    [1, 2, 3],
+    [0, 1, 0],
+  ]);
+  const classWeights = constant(Float32Array.of(1, 2, 4), [3], "float32");
+  for (const label of [3, -1, -100])
+    for (const options of [{}, { smoothing: 0.1 }, { classWeights }])
+      assert.ok(!Number.isFinite(await computed(crossEntropy(logits, labels([0, label]), options))), `${label}`);
+});
+
 test("targets that do not fit the logits are refused", () => {
   const logits = input([4, 10]);
   for (const targets of [input([4, 1]), input([1], "int32"), input([4, 10], "int32"), input([4])])

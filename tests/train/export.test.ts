@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import * as ort from "onnxruntime-node";
@@ -172,6 +172,20 @@ test("numbers and words that cannot be are refused", async () => {
   for (const [key, value] of Object.entries(wrong))
     await assert.rejects(exportModel(best, file, { [key]: value }), new RegExp(`${key} is .*${value}.*\n.* are known`));
   assert.ok(!existsSync(file));
+});
+
+test("an exported step wants batches of pictures that can be read", async () => {
+  const broken = join(home, "broken");
+  for (const name of ["a", "b"]) {
+    mkdirSync(join(broken, name), { recursive: true });
+    for (let i = 0; i < 2; i++) writeFileSync(join(broken, name, `${i}.png`), "no picture");
+  }
+  const told = { ...small, data: broken, val: 0.5, batch: 1 };
+  writeFileSync(join(home, "broken.json"), JSON.stringify(told));
+  await assert.rejects(
+    exportTrainStep(join(home, "broken.json"), join(home, "broken.onnx"), { batches: 2 }),
+    /none of the pictures|cannot be read/,
+  );
 });
 
 test("the exported step, run by ONNX Runtime alone, gives the losses of the run", async () => {

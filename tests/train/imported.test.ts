@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { findModel } from "../../src/backbones/index.ts";
@@ -14,6 +14,7 @@ import { softmax } from "../../src/ops/norm.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import { exportModel } from "../../src/train/export.ts";
+import { exportTrainStep } from "../../src/train/export-step.ts";
 import { inferenceGraph } from "../../src/train/model.ts";
 import { readModelMetadata } from "../../src/train/model-metadata.ts";
 import { predict } from "../../src/train/predict.ts";
@@ -99,8 +100,14 @@ test("weights in a file beside the model go with it", async () => {
   assert.ok(existsSync(join(out, "apart.onnx.data")));
   rmSync(file);
   rmSync(`${file}.data`);
-  const { total } = await evaluate(join(out, "best.safetensors"), data, { threads: 1, workers: 0 });
+  const { total } = await evaluate(join(out, "best.safetensors"), data, { threads: 1, workers: 0, all: true });
   assert.equal(total, 48);
+  const moved = join(home, "moved");
+  renameSync(out, moved);
+  for (const from of ["config.json", "last.safetensors"]) {
+    const { classes } = await exportTrainStep(join(moved, from), join(home, `${from}.step.onnx`));
+    assert.equal(classes.length, 3);
+  }
 });
 
 test("exports: probabilities of bytes, weights apart, older operators, a server's folder, a page", async () => {
@@ -127,7 +134,24 @@ test("exports: probabilities of bytes, weights apart, older operators, a server'
     name: "garbled",
     metadata: { model: "garbled", labels: "cat, dog", preprocessing: "{}" },
   });
-  assert.throws(() => readModelMetadata(garbled), { code: "foreign", message: /labels that are no JSON/ });
+  assert.throws(() => readModelMetadata(garbled), { code: "foreign", message: /has as labels is none/ });
+  const steps = { imageSize: 32, cropPct: 1, interpolation: "bicubic", mean: [0, 0, 0], std: [1, 1, 1] };
+  const spoilt: Record<string, object | string>[] = [
+    { labels: {} },
+    { preprocessing: "null" },
+    { preprocessing: { ...steps, mean: 0 } },
+    { preprocessing: { ...steps, input: "int4" } },
+  ];
+  for (const wrong of spoilt) {
+    const told = { labels: ["cat"], preprocessing: steps, ...wrong };
+    const metadata = {
+      model: "garbled",
+      ...Object.fromEntries(Object.entries(told).map(([k, v]) => [k, JSON.stringify(v)])),
+    };
+    const bytes = writeOnnx(new Graph([["x", x]], [["y", x.add(1)]]), { name: "garbled", metadata });
+    const key = Object.keys(wrong)[0] === "labels" ? "labels" : "(preprocessing|input)";
+    assert.throws(() => readModelMetadata(bytes), { code: "foreign", message: new RegExp(`has as ${key} is none`) });
+  }
 
   const apart = await exportModel(best, join(home, "beside.onnx"), { externalData: true });
   assert.deepEqual(apart.files, [join(home, "beside.onnx"), join(home, "beside.onnx.data")]);

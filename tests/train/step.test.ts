@@ -360,6 +360,23 @@ test("logits that are all alike are no right answers", async () => {
   );
 });
 
+test("a step that was computed is taken before the next one", async () => {
+  const drawn = trainStep(new Classification(new Toy()), adamw(), { batch });
+  const state = initialState(drawn, initialWeights(new Classification(new Toy()), 3));
+  const program = await StepProgram.open(runtime, drawn, state);
+  const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
+  const results = await program.compute(data, { lr: 0.01 });
+  await assert.rejects(program.compute(data, { lr: 0.01 }), /computed, but not taken\n.*advance/);
+  program.advance(results);
+  const { loss } = await program.run(data, { lr: 0.01 });
+  assert.ok(numberOf(loss) < numberOf(results.loss));
+  assert.throws(
+    () => numberOf({ dtype: "float32", shape: [2], data: Float32Array.of(1, 2) }),
+    /\[2\] is no single number/,
+  );
+  await program.release();
+});
+
 test("layers below learn more slowly", async () => {
   const initial = initialWeights(new Classification(new Toy()), 3);
   const change = ({ state }: Ran, path: string): number => far(state.get(path)!, initial.get(path)!);

@@ -1,8 +1,36 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import sharp from "sharp";
+import { type Dataset, Loader } from "../../src/data/index.ts";
+import { runEvaluation } from "../../src/train/run-evaluation.ts";
 import { softmaxOf, Tally } from "../../src/train/tally.ts";
 
 const names = ["a", "b", "c", "d", "e", "f", "g"];
+
+test("an answer that is no number is an error, not a guess", async () => {
+  const dataset: Dataset = {
+    classes: ["a", "b"],
+    length: 2,
+    name: (i) => `${i}.png`,
+    label: (i) => i,
+    read: async () =>
+      sharp({ create: { width: 4, height: 4, channels: 3, background: "red" } })
+        .png()
+        .toBuffer(),
+  };
+  const transform = {
+    kind: "evaluate",
+    size: 4,
+    cropPct: 1,
+    interpolation: "bilinear",
+    mean: [0, 0, 0],
+    std: [1, 1, 1],
+  } as const;
+  await using loader = new Loader(dataset, { batchSize: 2, transform, workers: 0 });
+  const judged = (logit: number) => runEvaluation(async () => Float32Array.of(logit, 0, 0, 1), loader);
+  await assert.rejects(judged(Number.NaN), /answers with a logit of NaN/);
+  assert.equal((await judged(1))?.top1, 1);
+});
 
 test("figures of a few answers, counted by hand", () => {
   const tally = new Tally(names.slice(0, 3), { worst: 2 });

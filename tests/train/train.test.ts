@@ -339,6 +339,26 @@ test("a loss that is not a number stops the run, and says where it began", async
   assert.ok(readFileSync(join(home, "diverges", "last.safetensors")).equals(good));
 });
 
+test("a run whose export fails has its report, and says why", async () => {
+  const blocked = config("blocked", { epochs: 1 });
+  const onEvent = (event: TrainEvent) => {
+    if (event.type === "epoch") mkdirSync(join(home, "blocked", "model.onnx", "inside"), { recursive: true });
+  };
+  const error = await rejection(train(blocked, { onEvent }));
+  assert.match(error.message, /model\.onnx/);
+  for (const name of ["report.html", "evaluation.json", "best.safetensors"])
+    assert.ok(existsSync(join(home, "blocked", name)), name);
+});
+
+test("a run that cannot begin leaves its name free", async () => {
+  const other = join(home, "other-model.safetensors");
+  const { metadata } = await loadCheckpoint(join(home, "whole", "best.safetensors"));
+  const tensor = { shape: [1], data: new Float32Array(1) };
+  await saveCheckpoint(other, new Map([["elsewhere.weight", tensor]]), { ...metadata, model: "resnet20_cifar" });
+  await rejection(train(config("never", { weights: other })));
+  assert.ok(!existsSync(join(home, "never")));
+});
+
 const noFullDevice = existsSync("/dev/full") ? false : "this system has no /dev/full";
 test("a full disk while saving stops the run and leaves the checkpoint before", { skip: noFullDevice }, async () => {
   const full = config("full", { epochs: 1 });
