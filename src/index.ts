@@ -6,6 +6,8 @@ export { gradients } from "./autodiff/index.ts";
 export { modelCost, parameterCount } from "./backbones/cost.ts";
 export {
   type Backbone,
+  type BackboneOptions,
+  type Family,
   findModel,
   listModels,
   type ModelEntry,

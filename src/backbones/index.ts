@@ -1,4 +1,4 @@
-import { didYouMean, UsageError } from "../base/errors.ts";
+import { didYouMean, OrielError, UsageError } from "../base/errors.ts";
 import { initializeMatrices } from "../nn/module.ts";
 import {
   type Backbone,
@@ -78,12 +78,29 @@ export function familyModels<C>({
       create: (options = {}) => {
         checkOptions(name, options, special);
         const imageSize = options.imageSize ?? preprocessing.imageSize;
-        const backbone = create(variant.config, { ...options, imageSize });
+        const backbone = made(name, () => create(variant.config, { ...options, imageSize }));
         checkImage(name, backbone, imageSize);
         if (variant.init) initializeMatrices(backbone, variant.init);
         return backbone;
       },
     };
+  });
+}
+
+/** What a family drew, which may be somebody's own: an error names the model. */
+function made(name: string, create: () => Backbone): Backbone {
+  let backbone: Backbone | undefined;
+  try {
+    backbone = create();
+  } catch (cause) {
+    if (cause instanceof OrielError) throw cause;
+    throw new OrielError("model", { message: `${name} cannot be made: ${(cause as Error)?.message ?? cause}`, cause });
+  }
+  if (Array.isArray(backbone?.strides) && Array.isArray(backbone.channels) && typeof backbone.embed === "function")
+    return backbone;
+  throw new OrielError("model", {
+    message: `${name} is no backbone`,
+    help: "create returns a Module with channels, strides, dim, headName, forward and embed: see Backbone",
   });
 }
 
@@ -99,7 +116,19 @@ const registered = new Map<string, ModelEntry[]>();
 export function registerFamily<C>(name: string, family: Omit<Family<C>, "paper"> & { paper?: string }): void {
   if (Object.hasOwn(families, name) || registered.has(name))
     throw new UsageError({ message: `there is a family called "${name}" already`, help: "give yours another name" });
+  if (typeof family?.create !== "function" || Object.keys(family.variants ?? {}).length === 0)
+    throw new UsageError({ message: `the family "${name}" has no models`, help: "give it variants, and create" });
   const models = familyModels({ paper: "", ...family });
+  const own = new Set([...registered.values()].flat().flatMap((model) => [model.name, ...model.aliases]));
+  for (const each of models.flatMap((model) => [model.name, ...model.aliases])) {
+    if (own.has(each)) throw new UsageError(`another registered family has a model called "${each}"`);
+    // Names are folders of runs, and stand where files, addresses and names on the hub may stand.
+    if (!/^\w[\w.-]*$/.test(each) || /\.(onnx|safetensors|pth?|th|bin)$/i.test(each))
+      throw new UsageError({
+        message: `a model cannot be called "${each}"`,
+        help: "names are of letters, digits, _, - and dots, and do not end as files do",
+      });
+  }
   registered.set(
     name,
     models.map((model) => ({ ...model, family: name })),

@@ -73,7 +73,7 @@ export default defineCommand({
     out.result({ name, aliases, paper, params, macs, imageSize: size, memory, preprocessing, layers }, () =>
       [
         `${styled("bold", name)}${aliases.length > 0 ? ` (also ${aliases.join(", ")})` : ""}`,
-        paper,
+        ...(paper ? [paper] : []),
         `${count(params)} parameters, ${count(macs)} multiply-adds for one image of ${size}×${size}`,
         `activations of one image: at most ${bytes(memory.peak)} at once to predict, ${bytes(memory.total)} in all to train`,
         `pictures: ${viewOf(preprocessing, size)}`,

@@ -63,7 +63,12 @@ function addCommand(parser: Parser, command: Command, out: Out): void {
   }
   if (command.config) sub.option("--config <file>", "take flags from a JSON file, such as a run folder's config.json");
   if (command.imports)
-    sub.option("--import <file>", "a JavaScript file to load first, such as one that registers models of your own");
+    sub.option(
+      "--import <file>",
+      "a JavaScript file to load first, such as one that registers models of your own; once for each",
+      (file: string, before: string[]) => [...before, file],
+      [],
+    );
   sub.option("--json", "print the result, or what went wrong, for machines");
   sub.helpOption("-h, --help", "show help");
   sub.addHelpText(
@@ -72,8 +77,8 @@ function addCommand(parser: Parser, command: Command, out: Out): void {
   );
   sub.action(async (...given: unknown[]) => {
     const words = given.slice(0, -2);
-    const { config, import: file, ...texts } = given.at(-2) as { config?: string; import?: string };
-    if (file !== undefined) await importFile(file);
+    const { config, import: files = [], ...texts } = given.at(-2) as { config?: string; import?: string[] };
+    for (const file of files) await importFile(file);
     const asked: Record<string, unknown> = readFlags(flags, texts);
     Object.keys(command.args).forEach((name, i) => {
       if (words[i] !== undefined) asked[name] = words[i];

@@ -8,7 +8,7 @@ import { listFolder } from "./folder.ts";
 import { below, classFolders, type Listing, topDirectories } from "./listing.ts";
 import { listTar } from "./tar.ts";
 
-type SplitName = "train" | "val" | "test";
+export type SplitName = "train" | "val" | "test";
 
 /** What people call the splits; where there is no validation set, the test set is what training is judged on. */
 const splitNames: Record<SplitName, readonly string[]> = {
@@ -22,16 +22,20 @@ type Source = (options: { minClasses?: number }) => Promise<Dataset>;
 
 /**
  * Opens labelled pictures, recognising what `path` is: a folder of class folders, a `.csv` list, or a `.tar` archive of class
- * folders.  Where it holds several splits, `split` says which.  Pictures to judge by may all be of one class.
+ * folders.  Where it holds several splits, `split` says which, or of which to take the first that is there.  Pictures to judge by may
+ * all be of one class.
  */
-export async function openDataset(path: string, { split }: { split?: SplitName } = {}): Promise<Dataset> {
+export async function openDataset(
+  path: string,
+  { split = [] }: { split?: SplitName | readonly SplitName[] } = {},
+): Promise<Dataset> {
   const found = await recognise(path);
-  const options = { minClasses: split === "val" || split === "test" ? 1 : 2 };
+  const splits = [split].flat();
+  const options = { minClasses: splits[0] === "val" || splits[0] === "test" ? 1 : 2 };
   if (!(found instanceof Map)) return found(options);
-  const names = split === undefined ? [] : splitNames[split];
-  const chosen = names.find((name) => found.has(name));
+  const chosen = splits.flatMap((name) => splitNames[name]).find((name) => found.has(name));
   if (chosen === undefined) {
-    const wanted = split === undefined ? "it holds several sets" : `it holds no ${split} set`;
+    const wanted = splits.length === 0 ? "it holds several sets" : `it holds no ${splits[0]} set`;
     throw new UsageError({
       message: `${wanted}: ${[...found.keys()].join(", ")}`,
       at: path,

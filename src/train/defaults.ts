@@ -130,7 +130,7 @@ export function streamsOf(config: ResolvedConfig, weights: readonly Weight[]): n
   if (streams > 1 && saves)
     throw new UsageError({
       message: "what saves memory leaves no parts of a batch to go side by side",
-      help: "leave out --streams, or --accumulate and --memory-budget",
+      help: "give --streams 1, or leave out --accumulate and --memory-budget",
     });
   if (streams > 1 && device !== "cpu")
     throw new UsageError({ message: `${streams} streams are for the processor`, help: "leave out --streams" });

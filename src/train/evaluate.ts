@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { closingOnError } from "../base/close.ts";
 import { OrielError } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
@@ -11,6 +11,7 @@ import {
   openDataset,
   type Splits,
   splitDataset,
+  subset,
 } from "../data/index.ts";
 import { isCount } from "../graph/shape.ts";
 import { openIfCheckpoint } from "./checkpoint.ts";
@@ -49,7 +50,7 @@ export async function evaluate(
   const { batch, workers, worst, all = false, onEvent = () => {}, signal, ...rest } = options;
   if (batch !== undefined) checkNumbers({ batch }, isCount, "a whole number of at least 1");
   if (worst !== undefined) checkNumbers({ worst }, (n) => n >= 0, "a number of mistakes, or 0 for none");
-  const opened = typeof data === "string" ? await openDataset(data, { split: "val" }) : data;
+  const opened = typeof data === "string" ? await openDataset(data, { split: ["val", "train"] }) : data;
   const owned = typeof data === "string" ? [opened] : [];
   const { predictor, judges } = await closingOnError(owned, async () => {
     const judges = await judgesOf(source, opened, { all, onEvent });
@@ -82,23 +83,33 @@ async function judgesOf(
 ): Promise<Dataset> {
   const splits = await splitsOfRun(source, pictures);
   if (!splits) return pictures;
-  const learnt = `the model learnt from ${splits.train.length} of these ${pictures.length} pictures`;
-  const message = all
-    ? `${learnt}: on others it will be right less often`
-    : `${learnt}: it is judged by the ${some(splits.val.length, "picture")} that its run set aside; --all takes all`;
+  const { train, val } = splits;
+  const judges = all || val.length === 0 ? pictures : val;
+  const learnt = `the model learnt from ${train.length} of these ${some(pictures.length, "picture")}`;
+  const message =
+    judges === pictures
+      ? `${learnt}: on others it will be right less often`
+      : `${learnt}: it is judged by the ${some(val.length, "picture")} that its run set aside; --all takes all`;
   onEvent({ type: "warning", message });
-  return all ? pictures : splits.val;
+  return judges;
 }
 
-/** What a run learnt from and what it set aside, where these are its pictures. */
+/** What a model's run learnt from and what it set aside, where these are its pictures. */
 async function splitsOfRun(source: string, pictures: Dataset): Promise<Splits | undefined> {
-  // An exported model does not say it; its run's checkpoint, beside it, does.
-  const checkpoint = isOnnx(source) ? join(dirname(source), "best.safetensors") : source;
-  const metadata = (await openIfCheckpoint(checkpoint))?.metadata;
-  if (!metadata?.pictures || typeof metadata.config.val === "string") return undefined;
-  const { train, val, hash } = metadata.pictures;
-  if (pictures.length !== train + val) return undefined;
+  // A model that a run exported does not say it; the run's checkpoint, beside it, does.
+  const checkpoint = basename(source) === "model.onnx" ? join(dirname(source), "best.safetensors") : source;
+  const metadata = isOnnx(checkpoint) ? undefined : (await openIfCheckpoint(checkpoint))?.metadata;
+  const known = metadata?.pictures;
+  if (!known) return undefined;
+  const agrees = async ({ train, val }: Splits, key: "hash" | "learnt"): Promise<boolean> => {
+    const found = await picturesOf(train, val);
+    return found[key] === known[key] && (known.sample === undefined || found.sample === known.sample);
+  };
   const { val: fraction, seed } = metadata.config;
-  const splits = splitDataset(pictures, { fraction, seed });
-  return picturesOf(splits.train, splits.val).hash === hash ? splits : undefined;
+  if (pictures.length === known.train + known.val && typeof fraction !== "string") {
+    const splits = splitDataset(pictures, { fraction, seed });
+    return (await agrees(splits, "hash")) ? splits : undefined;
+  }
+  const whole = { train: pictures, val: subset(pictures, []) };
+  return pictures.length === known.train && (await agrees(whole, "learnt")) ? whole : undefined;
 }

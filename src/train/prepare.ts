@@ -157,8 +157,9 @@ async function draw(
     trained: parameters - frozen,
     imageSize: config.imageSize,
   });
+  const pictures = await picturesOf(train, val);
   const loaders = openLoaders({ config, train, val, description }, emit);
-  return { config, train, val, pictures: picturesOf(train, val), description, model, imported, task, step, loaders };
+  return { config, train, val, pictures, description, model, imported, task, step, loaders };
 }
 
 function drawStep(

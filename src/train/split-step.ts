@@ -27,6 +27,7 @@ import {
   heldNames,
   joinMetrics,
   type Named,
+  namedApart,
   partSize,
   type StepOptions,
   type Task,
@@ -94,7 +95,7 @@ export function splitStep(
   optimizer: Optimizer | Rule,
   { batch: types, parts, ...options }: SplitOptions,
 ): SplitStep {
-  const weights = weightsOf(task);
+  const weights = namedApart(weightsOf(task), types);
   const trained = trainedOf(weights, options);
   const [seed, part] = [input([], "uint32"), input([], "uint32")];
   const batch = batchInputs(partTypes(types, parts));

@@ -1,6 +1,7 @@
 import { gradientsReached } from "../autodiff/gradients.ts";
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
+import { some } from "../base/text.ts";
 import { type DType, isFloat } from "../graph/dtype.ts";
 import { Graph, substitute } from "../graph/graph.ts";
 import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../graph/shape.ts";
@@ -142,7 +143,7 @@ const emaName = (path: string): string => `ema.${path}`;
 /** Draws the training step of a task: forward, backward, update. */
 export function trainStep(task: Task, optimizer: Optimizer | Rule, options: StepOptions): TrainStep {
   const { accumulate = 1, memoryBudget } = options;
-  const weights = weightsOf(task);
+  const weights = namedApart(weightsOf(task), options.batch);
   const trained = trainedOf(weights, options);
   const seed = input([], "uint32");
   const batch = batchInputs(options.batch);
@@ -169,6 +170,20 @@ export function trainStep(task: Task, optimizer: Optimizer | Rule, options: Step
 
 export const batchInputs = (types: BatchTypes): Record<string, Tensor> =>
   Object.fromEntries(Object.entries(types).map(([name, { dtype, shape }]) => [name, input(shape as Shape, dtype)]));
+
+/** What a step and its state call what is no weight. */
+const taken = /^(?:optimizer|ema|next)\.|^(?:image|lr|step|seed|part)$/;
+
+/** The weights, whose names must be no others of a step or of a checkpoint. */
+export function namedApart(weights: readonly Weight[], batch: BatchTypes): readonly Weight[] {
+  const clashing = weights.filter(({ path }) => taken.test(path) || Object.hasOwn(batch, path));
+  if (clashing.length === 0) return weights;
+  throw new UsageError({
+    message: `${some(clashing.length, "weight")} of the model ${clashing.length === 1 ? "is" : "are"} called as something of the training step is`,
+    details: clashing.slice(0, 8).map(({ path }) => path),
+    help: "give the module's field another name",
+  });
+}
 
 /** The parameters that are not held back. */
 export function trainedOf(weights: readonly Weight[], { frozen = () => false }: Pick<StepOptions, "frozen">): Weight[] {

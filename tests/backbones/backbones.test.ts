@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { stageRates } from "../../src/backbones/backbone.ts";
-import { findModel, listModels, registerFamily } from "../../src/backbones/index.ts";
+import { type Backbone, findModel, listModels, registerFamily } from "../../src/backbones/index.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
@@ -45,7 +45,30 @@ test("a registered family is found by its names, before another's; its own name 
       ["resnet18", "mine"],
     ],
   );
+  const other = (name: string) => () =>
+    registerFamily("other", { variants: { [name]: { config: {} } }, create: () => create() });
   assert.throws(() => registerFamily("mine", { variants, create: () => create() }), /family called "mine" already/);
+  assert.throws(other("mine_s"), /another registered family has a model called "mine_s"/);
+  for (const name of ["a/b", "net.onnx", "../up", ""]) assert.throws(other(name), /a model cannot be called/);
+  assert.throws(
+    () => registerFamily("none", { variants: {}, create: () => create() }),
+    /the family "none" has no models/,
+  );
+  const odd = { odd_none: { config: undefined }, odd_fault: { config: "my own fault" } };
+  registerFamily("odd", {
+    variants: odd,
+    create: (fault: string | undefined): Backbone => {
+      if (fault) throw new Error(fault);
+      return {} as Backbone;
+    },
+  });
+  for (const [name, message] of [
+    ["odd_none", /odd_none is no backbone/],
+    ["odd_fault", /odd_fault cannot be made: my own fault/],
+  ] as const) {
+    const entry = await findModel(name);
+    assert.throws(() => entry.create(), message);
+  }
 });
 
 test("stochastic depth grows evenly over all stages, up to the rate that was asked for", () => {

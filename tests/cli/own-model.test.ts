@@ -19,7 +19,7 @@ test("it trains, and is evaluated, exported and listed", async () => {
   const { status, stderr } = await oriel(folder, "train", "pictures", ...trained, ...imported, "--out", "run");
   assert.equal(status, 0, stderr);
   assert.ok(existsSync(join(folder, "run", "report.html")));
-  const { total } = await json<{ total: number }>(folder, "evaluate", best, "pictures", ...imported);
+  const { total } = await json<{ total: number }>(folder, "evaluate", best, "pictures", "--all", ...imported);
   assert.equal(total, 24);
   await json(folder, "export", best, "own.onnx", ...imported);
   assert.equal((await json<object[]>(folder, "models", "convmixer", ...imported)).length, 2);
@@ -40,13 +40,17 @@ test("without its file it is unknown, which says what is missing; an exported on
 });
 
 test("a file that cannot be loaded is told of", async () => {
-  await refused(folder, ["models", "--import", "missing.js"], 2, /--import missing\.js: .*Cannot find/);
-  writeFileSync(join(folder, "broken.js"), "const = 1;");
-  await refused(folder, ["models", "--import", "broken.js"], 2, /--import broken\.js: /);
+  await refused(folder, ["models", "--import", "missing.js"], 2, /--import missing\.js: no such file/);
+  writeFileSync(join(folder, "broken.mjs"), "const = 1;");
+  await refused(folder, ["models", "--import", "broken.mjs"], 2, /--import broken\.mjs: Unexpected token/);
+  writeFileSync(join(folder, "empty.mjs"), "throw null;");
+  await refused(folder, ["models", ...imported, "--import", "empty.mjs"], 2, /--import empty\.mjs: null/);
+  writeFileSync(join(folder, "waits.mjs"), "await new Promise(() => {});");
+  await refused(folder, ["models", "--import", "waits.mjs"], 13, /--import waits\.mjs: it waits for something/);
   writeFileSync(
     join(folder, "taken.mjs"),
     `import { registerFamily } from ${JSON.stringify(new URL("../../src/index.js", import.meta.url).href)};
-     registerFamily("swin", { variants: {}, create: () => {} });`,
+     registerFamily("swin", { variants: { swin_x: { config: {} } }, create: () => {} });`,
   );
   await refused(folder, ["models", "--import", "taken.mjs"], 2, /there is a family called "swin" already/);
 });

@@ -159,6 +159,13 @@ test("of a run's own pictures those judge it that were set aside, unless all are
   }
   assert.deepEqual(await judged(best, some), { total: 12, warnings: "" });
   assert.deepEqual(await judged(best, others), { total: 45, warnings: "" });
+  const alike = await writePictures(join(home, "alike"), { seed: 7 });
+  assert.deepEqual(await judged(best, alike), { total: 48, warnings: "" }, "others of the same names");
+  const learnt = splitDataset(await openDataset(data), { fraction: 0.25 }).train;
+  assert.match((await judged(best, learnt)).warnings, /learnt from 36 of these 36 pictures: on others/);
+  const apart = join(home, "apart");
+  await writePictures(join(apart, "train"));
+  assert.equal((await judged(best, apart)).total, 12);
 });
 
 test("numbers and words that cannot be are refused", async () => {

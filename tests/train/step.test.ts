@@ -4,6 +4,7 @@ import { listModels } from "../../src/backbones/index.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { lower } from "../../src/graph/onnx/write.ts";
 import { constant, type Tensor } from "../../src/graph/tensor.ts";
+import { zeros } from "../../src/nn/init.ts";
 import { BatchNorm2d, Linear } from "../../src/nn/layers.ts";
 import { crossEntropy } from "../../src/nn/losses.ts";
 import { initialWeights, Module, parametersOf } from "../../src/nn/module.ts";
@@ -318,6 +319,22 @@ for (const [name, task] of Object.entries({
       await streams.close();
     }
   });
+
+test("weights called as something of the step is are refused by name", () => {
+  class Teacher extends Toy {
+    ema = new Linear(4, 4);
+    seed = this.param([2], zeros);
+  }
+  const task = () => new Classification(new Teacher());
+  for (const draw of [
+    () => trainStep(task(), adamw(), { batch }),
+    () => splitStep(task(), adamw(), { batch, parts: 2 }),
+  ])
+    assert.throws(
+      draw,
+      /^UsageError: 3 weights .*\n {2}ema\.weight\n {2}ema\.bias\n {2}seed\n {2}help: give the module's field/,
+    );
+});
 
 test("what cannot go in parts side by side is refused", async () => {
   const options = { batch, parts: 2 };
