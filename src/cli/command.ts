@@ -36,7 +36,7 @@ export interface CommandSpec<A extends Arguments, F extends z.ZodObject> {
   imports?: true;
   /** Flags that may also be written `-m`. */
   short?: Readonly<Record<string, string>>;
-  /** Takes `--config FILE` with the flags' keys, arguments among them; changes what a file gives before flags stand above it. */
+  /** Changes what `--config FILE`, which every command takes with its flags' keys, gives, before flags stand above it. */
   config?: (
     values: Readonly<Record<string, unknown>>,
     context: { file: string; asked: Readonly<Record<string, unknown>> },

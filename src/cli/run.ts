@@ -54,14 +54,20 @@ function addCommand(parser: Parser, command: Command, out: Out): void {
     sub.argument(optional ? `[${word}]` : `<${word}>`, description);
   }
   const flags = flagsOf(command.flags, Object.keys(command.args));
-  const others = [...(command.config ? ["--config"] : []), ...(command.imports ? ["--import"] : [])];
-  const all = [...flags.map((flag) => flag.name), "--json", "--help", ...others];
+  const all = [
+    ...flags.map((flag) => flag.name),
+    "--config",
+    "--json",
+    "--help",
+    ...(command.imports ? ["--import"] : []),
+  ];
   answer(sub, all, command.name);
   for (const flag of flags) {
     const short = command.short?.[flag.key];
     sub.option(short ? `-${short}, ${flag.usage}` : flag.usage, flag.description);
   }
-  if (command.config) sub.option("--config <file>", "take flags from a JSON file, such as a run folder's config.json");
+  const example = command.config ? ", such as a run folder's config.json" : "";
+  if (flags.length > 0) sub.option("--config <file>", `take flags from a JSON file${example}`);
   if (command.imports)
     sub.option(
       "--import <file>",
@@ -100,8 +106,8 @@ function readFlags(flags: readonly Flag[], texts: Readonly<Record<string, unknow
 
 /** Words and flags over those of a file, and these over what the command has below them, checked by the command's schema.  Arguments that it does not hold are taken as they are. */
 async function checkInput(command: Command, asked: Record<string, unknown>, config: string | undefined) {
-  const fromFile =
-    config !== undefined && command.config?.(await readConfig(config, command.flags), { file: config, asked });
+  const read = config === undefined ? undefined : await readConfig(config, command.flags);
+  const fromFile = read && (command.config?.(read, { file: config as string, asked }) ?? read);
   const given = { ...fromFile, ...asked };
   const own = new Set(Object.keys(command.flags.shape));
   const values = Object.entries({ ...(await command.base?.(given)), ...given });

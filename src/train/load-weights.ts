@@ -1,5 +1,5 @@
 import { lookUpModel } from "../backbones/index.ts";
-import { checkAnyLoaded, type Fit, type Fitted, fitWeights } from "../weights/fit.ts";
+import { checkAnyLoaded, type Fit, type Fitted, fitWeights, loadedShare } from "../weights/fit.ts";
 import type { WeightsFile } from "../weights/open.ts";
 import { openWeights } from "../weights/open-node.ts";
 import { type StoredDtype, toFloat32 } from "../weights/stored.ts";
@@ -43,8 +43,11 @@ export async function loadWeights(
     classes !== undefined && metadata !== undefined && metadata.classes.join("\n") !== classes.join("\n");
   const fit = fitWeights(model, tensors, { names: known?.names, otherClasses });
   const sides = { model: name, path, holds: metadata?.model };
-  if (partial) checkAnyLoaded(fit, sides);
-  else {
+  if (partial) {
+    checkAnyLoaded(fit, sides);
+    // What another model happens to share with this one is no beginning.
+    if (metadata && metadata.model !== name && loadedShare(fit) < leastShare) checkFit(fit, sides);
+  } else {
     // What is left over of an ONNX model are constants of its graph.
     const wanted = format === "onnx" ? fit.entries.filter(({ status }) => status !== "left over") : fit.entries;
     checkFit({ ...fit, entries: wanted }, sides);
@@ -52,6 +55,9 @@ export async function loadWeights(
   const reset = fit.entries.flatMap((entry) => (entry.status === "reset" ? [entry.name] : []));
   return { ...fit, reset, metadata };
 }
+
+/** The share of the parameters that a checkpoint of another model must have for this one. */
+const leastShare = 0.5;
 
 /** Whose weights a file holds, as far as it says. */
 export interface Origin {

@@ -5,6 +5,7 @@ import { closingOnError } from "../base/close.ts";
 import { UsageError } from "../base/errors.ts";
 import {
   alignClasses,
+  classCounts,
   classWeights,
   type Dataset,
   openDataset,
@@ -128,6 +129,16 @@ async function draw(
       help: "give more pictures of each class, or others by --val",
     });
   emit({ type: "load", what: "data", train: train.length, val: val.length, classes: train.classes.length });
+  const counts = classCounts(val);
+  const unjudged = train.classes.filter((_, label) => counts[label] === 0);
+  if (unjudged.length > 0) {
+    const [some, more] = [unjudged.slice(0, 8).join(", "), unjudged.length > 8 ? ", …" : ""];
+    const what = unjudged.length === 1 ? "a class" : `${unjudged.length} classes`;
+    emit({
+      type: "warning",
+      message: `nothing validates ${what}, of which there are pictures to learn from alone: ${some}${more}`,
+    });
+  }
   const out = join(asked.out ?? (await freeFolder(entry.stem)), "."); // without a slash at the end
   const resolved = resolveConfig({ ...origin, ...asked }, entry.preprocessing, train.length, out);
   const config = { ...resolved, model: imported ? asked.model : entry.name };

@@ -1,5 +1,5 @@
 import { closeSync, existsSync, openSync, readdirSync, rmdirSync, writeSync } from "node:fs";
-import { access, constants, mkdir, readdir, readFile } from "node:fs/promises";
+import { access, constants, mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { writeFileSafely } from "../weights/write-file.ts";
@@ -52,7 +52,7 @@ export class RunFolder {
         help: "go on with it by --resume, or give another folder by --out",
       });
     try {
-      this.#made = (await mkdir(this.path, { recursive: true })) !== undefined;
+      this.#made = await makeFolder(this.path);
       await access(this.path, constants.W_OK);
       this.#release = holdFolder(this.path);
     } catch (cause) {
@@ -138,6 +138,24 @@ export class RunFolder {
     // A run that never began leaves its name free.
     if (this.#made && readdirSync(this.path).length === 0) rmdirSync(this.path);
   }
+}
+
+/**
+ * Makes a folder and those that it lies in; -> whether it was not there.  Node's own recursive way never returns where a folder that is
+ * there denies having been found, as those of /proc do.
+ */
+async function makeFolder(path: string): Promise<boolean> {
+  try {
+    await mkdir(path);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && (await stat(path)).isDirectory()) return false;
+    if (code !== "ENOENT" || dirname(path) === path) throw error;
+  }
+  await makeFolder(dirname(path));
+  await mkdir(path);
+  return true;
 }
 
 /** The folder of the run that a file belongs to, where it lies in one. */

@@ -38,6 +38,7 @@ test("data that is not there, without classes, with one class", async () => {
   await refused(folder, train("picturs"), 2, /no file or folder picturs/, /pictures/);
   mkdirSync(at("empty"));
   await refused(folder, train("empty"), 2, /no pictures in empty/);
+  if (existsSync("/proc/self")) await refused(folder, train("pictures", "--out", "/proc/none"), 1, /cannot be written/);
   mkdirSync(at("loose"));
   writeFileSync(at("loose", "1.png"), await picture("red", 1).png().toBuffer());
   await refused(folder, train("loose"), 2, /1 pictures, but no class folders/, /folder of its own/);
@@ -117,7 +118,9 @@ test("predict: broken pictures are left out, and the status tells", async () => 
 
 test("validation labels: one may be missing, one that training never saw is an error", async () => {
   await classFolders(at("fewer"), 4, ["red", "blue"]);
-  await json(folder, ...train("pictures", "--val", "fewer", "--out", "fewer-run"));
+  const { status, stderr } = await oriel(folder, ...train("pictures", "--val", "fewer", "--out", "fewer-run"));
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /nothing validates a class, of which there are pictures to learn from alone: green/);
   const found = await json<{ classes: { name: string; total: number }[] }>(
     folder,
     "evaluate",
@@ -142,6 +145,13 @@ test("a checkpoint of another model: what it is for, and what is nearest", async
     /use it with --model resnet20_cifar/,
   );
   assert.match(said, /patch_embed\.proj\.weight .*is missing; nearest: /);
+  const deeper = await refused(
+    folder,
+    [...train("pictures", "--weights", "run/best.safetensors"), "--model", "resnet56_cifar"],
+    1,
+    /180 tensors differ from those of resnet56_cifar; the file says it holds resnet20_cifar/,
+  );
+  assert.equal(deeper.match(/ is not in the file/g)?.length, 180);
   await refused(
     folder,
     ["evaluate", "run/best.safetensors", "pictures", "--model", "swin_micro_32"],

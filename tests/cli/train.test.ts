@@ -161,6 +161,15 @@ test("evaluate: a checkpoint and the exported model answer alike", async () => {
   assert.match(stdout, /top-1 \d+\.\d\d % \(\d+ of 6\)[\s\S]*class[\s\S]*Taken for/);
 });
 
+test("every command takes its flags from a file", async () => {
+  writeFileSync(join(folder, "judge.json"), JSON.stringify({ batch: 7, worst: 0, all: true }));
+  const judge = ["evaluate", "run/best.safetensors", "pictures", "--config", "judge.json"];
+  const found = await json<Evaluated & { mistakes: object[] }>(folder, ...judge);
+  assert.deepEqual([found.total, found.mistakes], [60, []]);
+  writeFileSync(join(folder, "judge.json"), JSON.stringify({ epochs: 3 }));
+  await refused(folder, judge, 2, /epochs/);
+});
+
 test("predict: pictures and folders, a checkpoint and an exported model", async () => {
   const words = ["pictures/red/0.png", "pictures/blue", "--topk", "2"];
   const found = await json<{ image: string; top: { label: string; probability: number }[] }[]>(
