@@ -95,6 +95,8 @@ export interface Variant<C> {
   preprocessing?: Partial<Preprocessing>;
   /** How linear layers begin, where the published deviation of 0.02 is too little: in models narrower than 100 channels. */
   init?: Initializer;
+  /** Classes of the classifier that it was published with, 0 where it has none; 1000 unless given. */
+  classes?: number;
   /** Other names for it: an official repository's. */
   aliases?: readonly string[];
 }

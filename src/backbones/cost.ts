@@ -14,7 +14,7 @@ export interface ModelCost extends Cost {
 
 export interface ModelCostOptions {
   imageSize?: number | readonly [number, number];
-  /** Classes of the classifier that is counted with the backbone. */
+  /** Classes of the classifier that is counted with the backbone; those that the model was published with, unless given. */
   classes?: number;
   /** Options of the backbone, as its family's `create` takes them. */
   modelOptions?: BackboneOptions & Readonly<Record<string, unknown>>;
@@ -26,14 +26,15 @@ export const parameterCount = (model: Module): number =>
 
 /** What one image costs a model with its classifier, as papers count it. */
 export function modelCost(entry: ModelEntry, options: ModelCostOptions = {}): ModelCost {
-  const { imageSize = entry.preprocessing.imageSize, classes = 1000, modelOptions = {} } = options;
+  const { imageSize = entry.preprocessing.imageSize, classes = entry.classes, modelOptions = {} } = options;
   const backbone = entry.create({ ...modelOptions, imageSize });
-  const heads = createHeads(backbone, classes);
+  const heads = classes === 0 ? [] : createHeads(backbone, classes);
   const image = input([1, modelOptions.inChannels ?? 3, ...sides(imageSize)]);
-  const logits = trace(backbone, {}, () => logitsOf(backbone, image, heads)).result;
+  const answer = () => (heads.length === 0 ? backbone.embed(image) : logitsOf(backbone, image, heads));
+  const { result } = trace(backbone, {}, answer);
   return {
     params: [backbone, ...heads].reduce((sum, part) => sum + parameterCount(part), 0),
-    ...cost(new Graph([["image", image]], [["logits", logits]])),
+    ...cost(new Graph([["image", image]], [["answer", result]])),
     imageSize: sides(imageSize),
   };
 }

@@ -250,8 +250,8 @@ export const variants: Record<string, Variant<DaViTConfig>> = {
   davit_large: { config: { ...common, ...widths(192) }, preprocessing: at224 },
   davit_huge: { config: { ...common, ...widths(256) }, preprocessing: at224 },
   davit_giant: { config: { ...common, ...widths(384), depths: [1, 1, 12, 3] }, preprocessing: at224 },
-  davit_base_fl: { config: { ...common, ...widths(128), ...florence }, preprocessing: at768 },
-  davit_huge_fl: { config: { ...common, ...widths(256), ...florence }, preprocessing: at768 },
+  davit_base_fl: { config: { ...common, ...widths(128), ...florence }, preprocessing: at768, classes: 0 },
+  davit_huge_fl: { config: { ...common, ...widths(256), ...florence }, preprocessing: at768, classes: 0 },
   davit_micro_32: {
     config: { patch: 2, window: 4, dims: [32, 64, 128], depths: [1, 1, 2], heads: [1, 2, 4] },
     init: normalFanIn,

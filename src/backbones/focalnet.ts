@@ -220,6 +220,9 @@ const fl4 = { levels: 4, window: 3 };
 const at224 = { cropPct: 0.9 };
 const at384 = { imageSize: 384, cropPct: 1 };
 
+/** One more than others count. */
+const imagenet22k = 21842;
+
 /** Section 4.1 (srf and lrf: small and large receptive fields) and table 5 (fl3 and fl4: focal levels). */
 export const variants: Record<string, Variant<FocalNetConfig>> = {
   focalnet_tiny_srf: { config: { ...tiny, ...srf }, preprocessing: at224 },
@@ -228,12 +231,12 @@ export const variants: Record<string, Variant<FocalNetConfig>> = {
   focalnet_tiny_lrf: { config: { ...tiny, ...lrf }, preprocessing: at224 },
   focalnet_small_lrf: { config: { ...small, ...lrf }, preprocessing: at224 },
   focalnet_base_lrf: { config: { ...base, ...lrf }, preprocessing: at224 },
-  focalnet_large_fl3: { config: { ...large, ...fl3 }, preprocessing: at384 },
-  focalnet_large_fl4: { config: { ...large, ...fl4 }, preprocessing: at384 },
-  focalnet_xlarge_fl3: { config: { ...xlarge, ...fl3 }, preprocessing: at384 },
-  focalnet_xlarge_fl4: { config: { ...xlarge, ...fl4 }, preprocessing: at384 },
-  focalnet_huge_fl3: { config: { ...huge, ...lrf }, preprocessing: at224 },
-  focalnet_huge_fl4: { config: { ...huge, ...fl4 }, preprocessing: at224 },
+  focalnet_large_fl3: { config: { ...large, ...fl3 }, preprocessing: at384, classes: imagenet22k },
+  focalnet_large_fl4: { config: { ...large, ...fl4 }, preprocessing: at384, classes: imagenet22k },
+  focalnet_xlarge_fl3: { config: { ...xlarge, ...fl3 }, preprocessing: at384, classes: imagenet22k },
+  focalnet_xlarge_fl4: { config: { ...xlarge, ...fl4 }, preprocessing: at384, classes: imagenet22k },
+  focalnet_huge_fl3: { config: { ...huge, ...lrf }, preprocessing: at224, classes: imagenet22k },
+  focalnet_huge_fl4: { config: { ...huge, ...fl4 }, preprocessing: at224, classes: 0 },
 };
 
 export const create = (config: FocalNetConfig, options: BackboneOptions): FocalNet => new FocalNet(config, options);

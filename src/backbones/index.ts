@@ -53,6 +53,8 @@ export interface ModelEntry {
   paper: string;
   aliases: readonly string[];
   preprocessing: Preprocessing;
+  /** Classes of the classifier that it was published with; 0 where it has none. */
+  classes: number;
   /** How others call its weights: by convention, "official" or "transformers". */
   names: FamilyNames;
   /** Options that only its family knows are allowed too; unknown ones are an error. */
@@ -74,6 +76,7 @@ export function familyModels<C>({
       paper,
       aliases: variant.aliases ?? [],
       preprocessing,
+      classes: variant.classes ?? 1000,
       names: typeof names === "function" ? names(variant.config) : (names ?? {}),
       create: (options = {}) => {
         checkOptions(name, options, special);

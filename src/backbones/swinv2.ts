@@ -237,6 +237,8 @@ const window16 = { window: 16, learned: [16, 16, 16, 8] };
 const window12 = { window: 12, learned: [12, 12, 12, 6] };
 const at = (imageSize: number, cropPct = 0.9) => ({ imageSize, cropPct });
 
+const imagenet22k = 21841;
+
 /** Section 3.6; `12to16` was trained in windows of 12 and fine-tuned in windows of 16. */
 export const variants: Record<string, Variant<SwinV2Config>> = {
   swinv2_tiny_window8_256: { config: { ...tiny, ...window8 }, preprocessing: at(256) },
@@ -245,10 +247,10 @@ export const variants: Record<string, Variant<SwinV2Config>> = {
   swinv2_small_window16_256: { config: { ...small, ...window16 }, preprocessing: at(256) },
   swinv2_base_window8_256: { config: { ...base, ...window8 }, preprocessing: at(256) },
   swinv2_base_window16_256: { config: { ...base, ...window16 }, preprocessing: at(256) },
-  swinv2_base_window12_192: { config: { ...base, ...window12 }, preprocessing: at(192) },
+  swinv2_base_window12_192: { config: { ...base, ...window12 }, preprocessing: at(192), classes: imagenet22k },
   swinv2_base_window12to16_192to256: { config: { ...base, ...window12, window: 16 }, preprocessing: at(256) },
   swinv2_base_window12to24_192to384: { config: { ...base, ...window12, window: 24 }, preprocessing: at(384, 1) },
-  swinv2_large_window12_192: { config: { ...large, ...window12 }, preprocessing: at(192) },
+  swinv2_large_window12_192: { config: { ...large, ...window12 }, preprocessing: at(192), classes: imagenet22k },
   swinv2_large_window12to16_192to256: { config: { ...large, ...window12, window: 16 }, preprocessing: at(256) },
   swinv2_large_window12to24_192to384: { config: { ...large, ...window12, window: 24 }, preprocessing: at(384, 1) },
   swinv2_micro_32: {

@@ -251,17 +251,21 @@ const of21m = { dims: [96, 192, 384, 576], depths, heads: [6, 12, 18] };
 const at224 = { windows: [7, 14, 7] };
 const pictures = { cropPct: 0.95 };
 
+const imagenet22k = 21841;
+
 /** Section 4.1; the windows grow with the pictures. */
 export const variants: Record<string, Variant<TinyViTConfig>> = {
   tiny_vit_5m_224: {
     config: { dims: [64, 128, 160, 320], depths, heads: [4, 5, 10], ...at224 },
     preprocessing: pictures,
+    classes: imagenet22k,
   },
   tiny_vit_11m_224: {
     config: { dims: [64, 128, 256, 448], depths, heads: [4, 8, 14], ...at224 },
     preprocessing: pictures,
+    classes: imagenet22k,
   },
-  tiny_vit_21m_224: { config: { ...of21m, ...at224 }, preprocessing: pictures },
+  tiny_vit_21m_224: { config: { ...of21m, ...at224 }, preprocessing: pictures, classes: imagenet22k },
   tiny_vit_21m_384: { config: { ...of21m, windows: [12, 24, 12] }, preprocessing: { imageSize: 384, cropPct: 1 } },
   tiny_vit_21m_512: {
     config: { ...of21m, windows: [16, 32, 16] },

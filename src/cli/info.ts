@@ -24,7 +24,7 @@ export default defineCommand({
   imports: true,
   flags: z.object({
     imageSize: trainSchema.shape.imageSize.describe("side of the images; the model's own"),
-    classes: z.int().min(1).default(1000).describe("classes of the classifier"),
+    classes: z.int().min(1).optional().describe("classes of the classifier; as published, or 1000"),
     names: z
       .enum(["timm", "official", "transformers"])
       .optional()
@@ -39,7 +39,7 @@ export default defineCommand({
     ["oriel info model.safetensors", "the tensors in a file, and what it says of itself"],
     ["oriel info timm/resnet50.a1_in1k", "the same of weights on the model hub"],
   ],
-  async run({ model, imageSize, classes, depth, names: convention, key }, out) {
+  async run({ model, imageSize, classes: wanted, depth, names: convention, key }, out) {
     if (meansFile(model)) {
       const progress = new Progress();
       const file = await openWeights(model, { key, onEvent: progress.on });
@@ -51,6 +51,7 @@ export default defineCommand({
     }
     const entry = await findModel(model);
     const size = imageSize ?? entry.preprocessing.imageSize;
+    const classes = wanted ?? (entry.classes || 1000);
     if (convention) {
       const weights = namesIn(new Classifier(entry.create({ imageSize: size }), classes), mapOf(entry, convention));
       out.result({ name: entry.name, names: convention, weights }, () =>

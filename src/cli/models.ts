@@ -8,7 +8,7 @@ import { count, table } from "./out.ts";
 export default defineCommand({
   name: "models",
   summary: "List models: parameters, multiply-adds, input size, paper",
-  details: "Figures are for one image and a classifier of 1000 classes.",
+  details: "Figures are for one image, with the classifier that a model was published with.",
   args: { pattern: maybe("part of a name, or a whole name with * for anything") },
   imports: true,
   flags: z.object({}),

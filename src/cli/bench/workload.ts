@@ -85,7 +85,7 @@ async function openInference(
   const program = await runtime.compile(fused ? fuse(bound, { target: targetOf(runtime.device) }) : bound, { profile });
   const pieces = await Promise.all(pieceSizes(runtime, shape).map((n) => runtime.upload(pictures([n, ...picture]))));
   return {
-    macs: cost(graph).macs,
+    macs: cost(graph).products,
     step: async () => void (await Promise.all(pieces.map((image) => program.run({ image })))),
     profile: () => program.profile(),
   };
@@ -113,7 +113,7 @@ async function openTraining(
   const given: HostTensor[] = [pictures(shape), { dtype: "int32", shape: [batch], data: labels }];
   const [image, target] = parts > 1 ? given : await Promise.all(given.map((tensor) => runtime.upload(tensor)));
   return {
-    macs: 3 * cost(forward).macs,
+    macs: 3 * cost(forward).products,
     step: async () => void (await program.run({ image, target }, { lr: 1e-4 })),
     profile: () => program.profile(),
   };

@@ -2,6 +2,7 @@ import type { Graph } from "../../graph/graph.ts";
 import { staticSize } from "../../graph/shape.ts";
 import type { Node } from "../../graph/tensor.ts";
 import type { Weight } from "../../nn/module.ts";
+import { macsOf } from "../../passes/cost.ts";
 import { sizeInBytes, storageOf, views } from "../../passes/memory.ts";
 
 /** A module as the graph shows it, everything inside it included. */
@@ -53,7 +54,7 @@ export function layersOf(graph: Graph, weights: readonly Weight[], depth: number
   for (const node of activations(graph)) {
     for (const layer of within(node.scope)) {
       layer.shape = node.outputs[0].shape as readonly number[];
-      layer.macs += node.op.cost(node);
+      layer.macs += macsOf(node);
       layer.activationBytes += written(node);
     }
   }
