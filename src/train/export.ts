@@ -1,5 +1,6 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import type { Preprocessing } from "../backbones/index.ts";
 import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
@@ -120,6 +121,7 @@ export async function exportClassifier(
   const told: ModelMetadata = { model: name, classes, preprocessing, input, output, licence, source };
 
   const plain = inferenceGraph(model, preprocessing.imageSize);
+  await setImmediate(); // drawing, fusing and writing take a tenth of a second each, between which the caller has other things to do
   let graph =
     options.fuse === false
       ? bindWeights(plain, model, values)
@@ -128,6 +130,7 @@ export async function exportClassifier(
   if (output === "probabilities") graph = givingProbabilities(graph);
   graph = forOpset(graph, opset);
   if (target === "web") checkWeb(graph);
+  await setImmediate();
 
   const folder = target === "triton" ? join(file, "1") : dirname(file);
   const onnx = target === "triton" ? "model.onnx" : basename(file);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { stageRates } from "../../src/backbones/backbone.ts";
+import { parameterCount } from "../../src/backbones/cost.ts";
 import { type Backbone, findModel, listModels, registerFamily } from "../../src/backbones/index.ts";
 import { UsageError } from "../../src/base/errors.ts";
 import { openNode } from "../../src/runtime/node.ts";
@@ -79,4 +80,13 @@ test("stochastic depth grows evenly over all stages, up to the rate that was ask
   assert.deepEqual(stageRates([1], 0.5), [[0]]);
 });
 
-for (const entry of models) describe(entry.name, () => backboneSuite(entry, runtime));
+const smallest = new Map<string, { name: string; size: number }>();
+for (const { family, name, create } of models) {
+  const size = parameterCount(create());
+  if (size < (smallest.get(family)?.size ?? Number.POSITIVE_INFINITY)) smallest.set(family, { name, size });
+}
+
+for (const entry of models)
+  describe(entry.name, () =>
+    backboneSuite(entry, { runtime, isSmallest: smallest.get(entry.family)?.name === entry.name }),
+  );
