@@ -1,4 +1,5 @@
 import { UsageError } from "../base/errors.ts";
+import { some } from "../base/text.ts";
 import type { Dataset } from "./dataset.ts";
 
 /** The picture files of a folder or an archive, before anything is known about classes. */
@@ -58,8 +59,9 @@ export function classFolders(listing: Listing, { minClasses = 2 } = {}): Dataset
   const inFolders = listing.paths.flatMap((path, i) => (path.includes("/") ? [i] : []));
   const help = "put the pictures of each class into a folder of its own: cats/1.jpg, dogs/7.jpg";
   if (inFolders.length === 0) {
-    const loose = listing.paths.length > 0 ? `${listing.paths.length} pictures, but no class folders,` : "no pictures";
-    throw new UsageError({ message: `there are ${loose} in ${listing.where}`, help });
+    const { length } = listing.paths;
+    const loose = `${length === 1 ? "there is" : "there are"} ${some(length, "picture")}, but no class folders,`;
+    throw new UsageError({ message: `${length > 0 ? loose : "there are no pictures"} in ${listing.where}`, help });
   }
   const position = new Map(classes.map((name, i) => [name, i]));
   const labels = Int32Array.from(inFolders, (i) => position.get(topOf(listing.paths[i])) as number);
@@ -67,7 +69,7 @@ export function classFolders(listing: Listing, { minClasses = 2 } = {}): Dataset
   const empty = classes.filter((_, i) => !used.has(i));
   if (empty.length > 0) {
     throw new UsageError({
-      message: `${empty.length} of the ${classes.length} class folders in ${listing.where} hold no pictures`,
+      message: `${empty.length} of the ${classes.length} class folders in ${listing.where} ${empty.length === 1 ? "holds" : "hold"} no pictures`,
       details: empty.slice(0, 20),
       help: `fill them or remove them; pictures end in ${readable.join(", ")}`,
     });

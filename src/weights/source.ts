@@ -45,6 +45,6 @@ export function checkRange(source: { size: number; name?: string }, offset: numb
   throw new OrielError("truncated", {
     message: `truncated: expected at least ${offset + length} bytes, found ${source.size}`,
     at: source.name,
-    help: "the copy or download stopped early; fetch the file again",
+    help: "a copy, a download or a program that wrote it stopped early: take another copy",
   });
 }

@@ -80,7 +80,7 @@ async function findDirectory(source: ByteSource): Promise<{ offset: number; size
     throw new OrielError("truncated", {
       message: `truncated: a zip archive ends with its directory, and among the ${source.size} bytes found there is none`,
       at: source.name,
-      help: "the copy or download stopped early; fetch the file again",
+      help: "a copy, a download or a program that wrote it stopped early: take another copy",
     });
   const size = tail.getUint32(at + 12, true);
   const offset = tail.getUint32(at + 16, true);

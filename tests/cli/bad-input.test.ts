@@ -41,7 +41,7 @@ test("data that is not there, without classes, with one class", async () => {
   if (existsSync("/proc/self")) await refused(folder, train("pictures", "--out", "/proc/none"), 1, /cannot be written/);
   mkdirSync(at("loose"));
   writeFileSync(at("loose", "1.png"), await picture("red", 1).png().toBuffer());
-  await refused(folder, train("loose"), 2, /1 pictures, but no class folders/, /folder of its own/);
+  await refused(folder, train("loose"), 2, /there is 1 picture, but no class folders/, /folder of its own/);
   await classFolders(at("single"), 4, ["red"]);
   await refused(folder, train("single"), 2, /one class only, red/);
   assert.ok(!existsSync(at("never")));
