@@ -38,7 +38,16 @@ export { Classification, Classifier } from "./tasks/index.ts";
 export { type Likely, type Logits, openExported, type Predictor } from "./train/exported.ts";
 export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/model.ts";
 export { encodeModelMetadata, type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
-export { initialState, nextName, type StepOptions, type Task, type TrainStep, trainStep } from "./train/step.ts";
+export { type AnyStep, type SplitStep, splitStep } from "./train/split-step.ts";
+export {
+  initialState,
+  nextName,
+  type StepOptions,
+  type StepState,
+  type Task,
+  type TrainStep,
+  trainStep,
+} from "./train/step.ts";
 export { type StepControls, StepProgram } from "./train/step-program.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";

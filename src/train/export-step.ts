@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { OrielError } from "../base/errors.ts";
+import { internal, OrielError } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
 import { bytesView, type DType } from "../graph/dtype.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
@@ -14,6 +14,7 @@ import { scheduleOf, stepSeed } from "./defaults.ts";
 import { hostBatch } from "./loaders.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { readConfigFile, runFolderOf } from "./run-folder.ts";
+import { isSplit } from "./split-step.ts";
 import { openStart, type Start } from "./start.ts";
 import { boundGraph, nextName } from "./step.ts";
 
@@ -71,7 +72,8 @@ async function writeStep(
   const base = file.replace(/\.onnx$/i, "");
   const files = { step: `${base}.onnx`, state: `${base}.safetensors`, batches: `${base}.batches.safetensors` };
   const { step, description } = prepared;
-  const graph = boundGraph(step, start.tensors);
+  if (isSplit(step)) throw internal("a step that is exported is one graph");
+  const graph = boundGraph(step.graph, step.frozen, start.tensors);
   const names = step.state.map((entry) => entry.name);
   const metadata = { model: description.model, state: `tensor X goes in as X and comes out as ${nextName("X")}` };
   await writeFileSafely(files.step, [writeOnnx(graph, { name: `${description.model} training step`, metadata })]);

@@ -43,13 +43,14 @@ export { openPredictor, type PredictorOptions } from "./predictor.ts";
 export { type ReportOptions, writeReport } from "./report/index.ts";
 export { type ResumeInput, resumedConfig } from "./resume.ts";
 export { readRunConfig } from "./run-folder.ts";
-export { type SplitOptions, type SplitStep, splitStep } from "./split-step.ts";
+export { type AnyStep, type SplitOptions, type SplitStep, splitStep } from "./split-step.ts";
 export {
   type BatchTypes,
   initialState,
   nextName,
   type StateEntry,
   type StepOptions,
+  type StepState,
   type Task,
   type Tensors,
   type TrainStep,

@@ -36,8 +36,8 @@ import { type Loaders, openLoaders } from "./loaders.ts";
 import { createModel, type ModelDescription } from "./model.ts";
 import { type Pictures, picturesOf } from "./pictures.ts";
 import { freeFolder } from "./run-folder.ts";
-import { splitStep } from "./split-step.ts";
-import { type StepOptions, type TrainStep, trainStep } from "./step.ts";
+import { type AnyStep, splitStep } from "./split-step.ts";
+import { type StepOptions, trainStep } from "./step.ts";
 
 /** A run before anything of it runs: what it learns from, and its step as a graph. */
 export interface Prepared {
@@ -50,7 +50,7 @@ export interface Prepared {
   /** Where the model comes from a file. */
   imported?: Imported;
   task: Classification;
-  step: TrainStep;
+  step: AnyStep;
   loaders: Loaders;
   /** Ends the loaders, and closes the data that was opened for them. */
   close(): Promise<void>;
@@ -179,7 +179,7 @@ function drawStep(
   task: Classification,
   classes: number,
   { mixed, plain }: { mixed: boolean; plain: boolean },
-): TrainStep {
+): AnyStep {
   const { batch, imageSize, accumulate, ema, freeze, layerDecay, memoryBudget } = config;
   if (batch % accumulate !== 0)
     throw new UsageError({

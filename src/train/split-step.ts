@@ -21,6 +21,7 @@ import { cut, joined } from "./packs.ts";
 import {
   type BatchTypes,
   batchInputs,
+  boundGraph,
   drawPart,
   drawUpdate,
   frozenOf,
@@ -30,7 +31,9 @@ import {
   namedApart,
   partSize,
   type StepOptions,
+  type StepState,
   type Task,
+  type Tensors,
   type TrainStep,
   trainedOf,
   weightOf,
@@ -49,9 +52,9 @@ export interface SplitOptions extends Pick<StepOptions, "batch" | "frozen" | "em
  * A training step in two graphs: parts of the batch go through one side by side, on a stream each; the other makes the next state of the
  * sum of their gradients, on every stream, so that all hold the same weights.  Up to rounding it is the step of the whole batch.
  */
-export interface SplitStep extends TrainStep {
-  /** For one part: (weights, its images, seed, its number) -> (loss, metrics, gradients). */
-  graph: Graph;
+export interface SplitStep extends StepState {
+  /** Of one part: (weights, its images, seed, its number) -> (loss, metrics, gradients) */
+  part: Graph;
   /** (state, what the other graph gives of each part, lr, step) -> (next state, loss, metrics) */
   update: Graph;
   parts: number;
@@ -59,7 +62,19 @@ export interface SplitStep extends TrainStep {
   batch: readonly string[];
 }
 
-export const isSplit = (step: TrainStep): step is SplitStep => "update" in step;
+/** A training step in one graph, or in two. */
+export type AnyStep = TrainStep | SplitStep;
+
+export const isSplit = (step: AnyStep): step is SplitStep => "update" in step;
+
+/** All that is compiled of a step. */
+export const graphsOf = (step: AnyStep): Graph[] => (isSplit(step) ? [step.part, step.update] : [step.graph]);
+
+/** The step with the values of its frozen parameters. */
+export const withFrozen = (step: AnyStep, values: Tensors): AnyStep =>
+  isSplit(step)
+    ? { ...step, part: boundGraph(step.part, step.frozen, values) }
+    : { ...step, graph: boundGraph(step.graph, step.frozen, values) };
 
 export const bytesOfWeights = (weights: readonly Weight[]): number =>
   weights.reduce((sum, { tensor }) => sum + sizeInBytes(tensor), 0);
@@ -135,7 +150,7 @@ export function splitStep(
   const frozen = frozenOf(changed);
   const step = { state, packs, frozen, metrics: told.map(([name]) => name) };
   const read = new Set(heldNames(step, "parameter", "buffer"));
-  const graph = new Graph(
+  const ofOne = new Graph(
     [
       ...update.inputs.filter(([name]) => read.has(name)),
       ...frozen.map(({ path, tensor }): Named => [path, tensor]),
@@ -147,7 +162,7 @@ export function splitStep(
   );
   return {
     ...step,
-    graph,
+    part: ofOne,
     update: new Graph([...update.inputs, ...inputs, ...update.controls], [...told, ...update.outputs]),
     parts,
     batch: Object.keys(types),
@@ -173,10 +188,11 @@ function partTypes(types: BatchTypes, parts: number): BatchTypes {
 /** Compiles both graphs.  What they are together is fed, and gives, what the step of a whole batch would. */
 export async function compileSplit(
   runtime: Runtime,
-  { graph, update, parts, batch }: SplitStep,
+  step: SplitStep,
   options: CompileOptions = {},
 ): Promise<CompiledStep> {
-  const [part, next] = await Promise.all([runtime.compile(graph, options), runtime.compile(update, options)]);
+  const { parts, batch } = step;
+  const [part, next] = await Promise.all(graphsOf(step).map((graph) => runtime.compile(graph, options)));
   const [reads, readsNext] = [part, next].map(({ inputs }) => new Set(inputs.map(({ name }) => name)));
   const isBatch = new Set(batch);
   return {

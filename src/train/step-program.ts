@@ -1,8 +1,8 @@
 import { UsageError } from "../base/errors.ts";
 import type { CompileOptions, Feeds, HostTensor, OpTime, Runtime, Value } from "../runtime/runtime.ts";
 import { DeviceState } from "./device-state.ts";
-import { type CompiledStep, compileSplit, isSplit } from "./split-step.ts";
-import { boundGraph, heldNames, nextName, spentNames, type Tensors, type TrainStep } from "./step.ts";
+import { type AnyStep, type CompiledStep, compileSplit, isSplit, withFrozen } from "./split-step.ts";
+import { heldNames, nextName, type StepState, spentNames, type Tensors } from "./step.ts";
 
 /** What a step is told beside its batch. */
 export interface StepControls {
@@ -32,7 +32,7 @@ export class StepProgram {
   /** Whether there are results that were not taken yet. */
   #computed = false;
 
-  constructor(step: TrainStep, program: CompiledStep, state: DeviceState) {
+  constructor(step: StepState, program: CompiledStep, state: DeviceState) {
     this.state = state;
     this.#program = program;
     this.#metrics = step.metrics;
@@ -44,11 +44,11 @@ export class StepProgram {
   /** Compiles a step and uploads its state: `initialState`, or the tensors of a checkpoint.  Frozen parameters need values there too. */
   static async open(
     runtime: Runtime,
-    step: TrainStep,
+    step: AnyStep,
     state: Tensors,
     options: CompileOptions = {},
   ): Promise<StepProgram> {
-    const program = await compileStep(runtime, { ...step, graph: boundGraph(step, state) }, options);
+    const program = await compileStep(runtime, withFrozen(step, state), options);
     return new StepProgram(step, program, await DeviceState.upload(runtime, state, { packs: step.packs }));
   }
 
@@ -101,7 +101,7 @@ export class StepProgram {
 }
 
 /** A step's program: of a step that is split, on a runtime of as many streams as it has parts. */
-export const compileStep = (runtime: Runtime, step: TrainStep, options?: CompileOptions): Promise<CompiledStep> =>
+export const compileStep = (runtime: Runtime, step: AnyStep, options?: CompileOptions): Promise<CompiledStep> =>
   isSplit(step) ? compileSplit(runtime, step, options) : runtime.compile(step.graph, options);
 
 /** Loss and metrics by name. */

@@ -63,17 +63,21 @@ export interface StateEntry {
   shape: readonly number[];
 }
 
-/**
- * A whole training step as one graph: (state, batch, lr, step, seed) -> (next state, loss, metrics).  Frozen parameters are inputs
- * that have no successor; bind them before compiling.
- */
-export interface TrainStep {
-  graph: Graph;
+/** What a training step reads, replaces and tells, however it is drawn. */
+export interface StepState {
   state: readonly StateEntry[];
   /** Those of the state that the graph takes and gives as one vector. */
   packs: readonly Pack[];
   frozen: readonly Weight[];
   metrics: readonly string[];
+}
+
+/**
+ * A whole training step as one graph: (state, batch, lr, step, seed) -> (next state, loss, metrics).  Frozen parameters are inputs
+ * that have no successor; bind them before compiling.
+ */
+export interface TrainStep extends StepState {
+  graph: Graph;
 }
 
 /** Float32 values and their shape. */
@@ -87,8 +91,8 @@ export type Tensors = ReadonlyMap<string, FloatTensor>;
 
 export const nextName = (name: string): string => `next.${name}`;
 
-/** The step as a graph whose frozen parameters have their values. */
-export function boundGraph({ graph, frozen }: TrainStep, values: Tensors): Graph {
+/** A graph of a step whose frozen parameters have their values. */
+export function boundGraph(graph: Graph, frozen: readonly Weight[], values: Tensors): Graph {
   const missing = frozen.filter(({ path }) => !values.has(path));
   if (missing.length > 0)
     throw new OrielError("weights", {
@@ -105,7 +109,7 @@ export function boundGraph({ graph, frozen }: TrainStep, values: Tensors): Graph
 
 /** Inputs that hold the state, its tensors or packs of them; of some kinds, or all. */
 export function heldNames(
-  { state, packs }: Pick<TrainStep, "state" | "packs">,
+  { state, packs }: Pick<StepState, "state" | "packs">,
   ...kinds: StateEntry["kind"][]
 ): string[] {
   const packed = new Set(packs.flatMap(({ entries }) => entries.map(({ name }) => name)));
@@ -114,11 +118,11 @@ export function heldNames(
 }
 
 /** Those that a step may write over: optimizer slots and averages.  Weights stay, so that a failed step can be explained. */
-export const spentNames = (step: TrainStep): string[] => heldNames(step, "slot", "ema");
+export const spentNames = (step: StepState): string[] => heldNames(step, "slot", "ema");
 
 /** What a training begins with, by name: the weights given, zeros for what the optimizer keeps, and averages that are the weights. */
 export function initialState(
-  { state }: TrainStep,
+  { state }: StepState,
   weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
 ): Map<string, FloatTensor & { dtype: "float32" }> {
   const missing = state.filter(({ kind, path }) => kind !== "slot" && !weights.has(path));
@@ -213,7 +217,7 @@ export const frozenOf = ({ weights, grads }: Changed): Weight[] =>
 
 export type Named = [name: string, tensor: Tensor];
 
-interface Update extends Pick<TrainStep, "state" | "packs"> {
+interface Update extends Pick<StepState, "state" | "packs"> {
   /** The state, as the graph takes it and gives it. */
   inputs: Named[];
   outputs: Named[];

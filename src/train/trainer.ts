@@ -16,9 +16,8 @@ import { inPieces } from "./pieces.ts";
 import type { Prepared } from "./prepare.ts";
 import { runEvaluation } from "./run-evaluation.ts";
 import type { RunFolder } from "./run-folder.ts";
-import type { CompiledStep } from "./split-step.ts";
+import { type AnyStep, type CompiledStep, graphsOf, withFrozen } from "./split-step.ts";
 import type { Start } from "./start.ts";
-import { boundGraph, type TrainStep } from "./step.ts";
 import { compileStep, StepProgram, seedOf } from "./step-program.ts";
 import type { Evaluation } from "./tally.ts";
 
@@ -61,8 +60,8 @@ export class Trainer {
     const { config, step, loaders } = prepared;
     const steps = config.epochs * loaders.train.steps;
     // The engine's thread compiles while this one begins, but for frozen weights, which are part of the graph.
-    const compileTrain = (from: TrainStep): Promise<CompiledStep> =>
-      compiling("train", from, () => compileStep(runtime, from), emit);
+    const compileTrain = (from: AnyStep): Promise<CompiledStep> =>
+      compiling("train", graphsOf(from), () => compileStep(runtime, from), emit);
     const early = step.frozen.length === 0 ? compileTrain(step) : undefined;
     early?.catch(() => {}); // told below
     const start = await begin();
@@ -71,8 +70,8 @@ export class Trainer {
     // Drawn now, since drawing holds up the caller's thread, which is to be free while steps run.
     const judged = packInputs(inferenceGraph(prepared.model, config.imageSize), step.packs);
     const [program, infer] = await Promise.all([
-      early ?? compileTrain({ ...step, graph: boundGraph(step, start.tensors) }),
-      compiling("evaluate", { graph: judged }, () => runtime.compile(judged), emit),
+      early ?? compileTrain(withFrozen(step, start.tensors)),
+      compiling("evaluate", [judged], () => runtime.compile(judged), emit),
     ]);
     const state = await DeviceState.upload(runtime, start.tensors, { packs: step.packs, transfer: true });
     const trainer = new Trainer(parts, start, new StepProgram(step, program, state), infer);
@@ -328,13 +327,13 @@ interface Pace {
 /** Tells how long a program took to compile. */
 async function compiling<T>(
   program: "train" | "evaluate",
-  graphs: { graph: Graph; update?: Graph },
+  graphs: readonly Graph[],
   work: () => Promise<T>,
   emit: OnEvent,
 ): Promise<T> {
   const began = performance.now();
   const compiled = await work();
-  const nodes = graphs.graph.nodes.length + (graphs.update?.nodes.length ?? 0);
+  const nodes = graphs.reduce((sum, graph) => sum + graph.nodes.length, 0);
   emit({ type: "compile", program, nodes, seconds: (performance.now() - began) / 1000 });
   return compiled;
 }
