@@ -21,4 +21,9 @@ const session = await InferenceSession.create(identityModel("float32"), {
 await session.release();
 
 const script = new URL("./node-worker.js", import.meta.url);
-parentPort?.on("message", (birth: Birth) => new Worker(script, { workerData: birth, transferList: [birth.port] }));
+/** An engine's thread makes little garbage; without a limit it takes its time, and 25 MB, to collect it. */
+const resourceLimits = { maxYoungGenerationSizeMb: 4 };
+parentPort?.on(
+  "message",
+  (birth: Birth) => new Worker(script, { workerData: birth, transferList: [birth.port], resourceLimits }),
+);
