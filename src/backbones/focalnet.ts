@@ -220,7 +220,7 @@ const fl4 = { levels: 4, window: 3 };
 const at224 = { cropPct: 0.9 };
 const at384 = { imageSize: 384, cropPct: 1 };
 
-/** One more than others count. */
+/** As its authors count the classes: one more than others do. */
 const imagenet22k = 21842;
 
 /** Section 4.1 (srf and lrf: small and large receptive fields) and table 5 (fl3 and fl4: focal levels). */

@@ -24,7 +24,7 @@ export { type ErasingOptions, randomErase } from "./erase.ts";
 export { createImage, crop, type Decoder, flipHorizontal, flipVertical, type Image } from "./image.ts";
 export { type Batch, Loader, type LoaderOptions } from "./loader.ts";
 export { type MixOptions, mixBatch, softTargets } from "./mix.ts";
-export { openDataset, openSplits } from "./open-dataset.ts";
+export { openDataset, openSplits, type SplitName } from "./open-dataset.ts";
 export {
   parseRandAugment,
   type RandAugmentOp,

@@ -16,7 +16,7 @@ export interface CrossEntropyOptions {
 }
 
 /**
- * Mean of -Σ target · ln softmax(logits).  A label that is none of the classes makes it NaN.
+ * Mean of -Σ target · ln softmax(logits).  A label that is none of the classes makes it NaN or infinite.
  * logits [N, classes]; targets int32 [N], or a distribution [N, classes]
  */
 export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor =>
