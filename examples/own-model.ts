@@ -70,6 +70,7 @@ registerFamily("convmixer", {
     convmixer_1536_20: { config: { dim: 1536, depth: 20, kernel: 9, patch: 7 } },
     convmixer_micro_16: { config: { dim: 32, depth: 2, kernel: 3, patch: 2 }, preprocessing: { imageSize: 16 } },
   },
+  // Of the options that any model may be given, those that this one heeds.
   create: (config: ConvMixerConfig, { inChannels = 3 }) => new ConvMixer(config, inChannels),
 });
 

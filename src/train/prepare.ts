@@ -36,7 +36,7 @@ import { type Loaders, openLoaders } from "./loaders.ts";
 import { createModel, type ModelDescription } from "./model.ts";
 import { type Pictures, picturesOf } from "./pictures.ts";
 import { freeFolder } from "./run-folder.ts";
-import { type AnyStep, splitStep } from "./split-step.ts";
+import { type AnyStep, graphsOf, splitStep } from "./split-step.ts";
 import { type StepOptions, trainStep } from "./step.ts";
 
 /** A run before anything of it runs: what it learns from, and its step as a graph. */
@@ -157,6 +157,8 @@ async function draw(
     classWeights: weights,
   });
   const step = drawStep(config, model, task, train.classes.length, { mixed, plain });
+  if (config.dropPath > 0 && !drawsMasks(step))
+    emit({ type: "warning", message: `drop-path does nothing: ${entry.name} drops no blocks` });
   const sizes = parametersOf(task).map((w) => staticSize(w.tensor.shape));
   const frozen = step.frozen.reduce((sum, w) => sum + staticSize(w.tensor.shape), 0);
   const parameters = sizes.reduce((a, b) => a + b, 0);
@@ -171,6 +173,12 @@ async function draw(
   const pictures = await picturesOf(train, val);
   const loaders = openLoaders({ config, train, val, description }, emit);
   return { config, train, val, pictures, description, model, imported, task, step, loaders };
+}
+
+/** Whether anything of a step is random: whether what keys its masks is read. */
+function drawsMasks(step: AnyStep): boolean {
+  const [graph] = graphsOf(step);
+  return graph.nodes.some((node) => node === graph.inputs.get("seed")?.node);
 }
 
 function drawStep(

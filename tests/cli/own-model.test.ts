@@ -16,8 +16,10 @@ const best = join("run", "best.safetensors");
 before(() => classFolders(join(folder, "pictures"), 8));
 
 test("it trains, and is evaluated, exported and listed", async () => {
-  const { status, stderr } = await oriel(folder, "train", "pictures", ...trained, ...imported, "--out", "run");
+  const words = [...trained, ...imported, "--drop-path", "0.1", "--out", "run"];
+  const { status, stderr } = await oriel(folder, "train", "pictures", ...words);
   assert.equal(status, 0, stderr);
+  assert.match(stderr, /drop-path does nothing: convmixer_micro_16 drops no blocks/);
   assert.ok(existsSync(join(folder, "run", "report.html")));
   const { total } = await json<{ total: number }>(folder, "evaluate", best, "pictures", "--all", ...imported);
   assert.equal(total, 24);
