@@ -333,6 +333,6 @@ async function run(runtime: Runtime, graph: Graph, values: Feeds): Promise<Answe
   const outputs: Record<string, Value> = await program.run(feeds);
   await program.release();
   return Object.fromEntries(
-    Object.entries(outputs).map(([name, value]) => [name, (value as HostTensor).data as Float32Array]),
+    Object.entries(outputs).map(([name, value]) => [name, (value as HostTensor).data as Answers[string]]),
   );
 }

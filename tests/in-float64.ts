@@ -4,7 +4,7 @@ import { lower } from "../src/graph/onnx/write.ts";
 import { known, staticSize } from "../src/graph/shape.ts";
 import { constant, constantData, constantOp, input, leaf, type Node, type Tensor } from "../src/graph/tensor.ts";
 import { cast } from "../src/ops/compare.ts";
-import { type ConvAttrs, convSize, kernelPlaces, readPlace } from "../src/ops/conv.ts";
+import { type ConvAttrs, convSize, kernelPlaces, readPlace, turnedPads } from "../src/ops/conv.ts";
 import { clip } from "../src/ops/elementwise.ts";
 import { concat, padAxes, placeAlong, stack } from "../src/ops/move.ts";
 
@@ -104,7 +104,6 @@ function convTranspose(
   { strides, dilations, pads, group, outputPadding }: ConvAttrs & { outputPadding: readonly number[] },
 ): Tensor {
   const [inC, outC, ...kernel] = w.shape.map((d) => known(d));
-  const reach = kernel.map((k, i) => dilations[i] * (k - 1));
   const apart = kernel.reduce((maps, _, i) => {
     const axis = i + 2;
     return placeAlong(maps, axis, (known(x.shape[axis]) - 1) * strides[i] + 1, 0, strides[i]);
@@ -114,7 +113,7 @@ function convTranspose(
     .reshape([group, inC / group, outC, ...kernel])
     .swapAxes(1, 2)
     .reshape([group * outC, inC / group, ...kernel]);
-  const before = reach.map((r, i) => r - pads[i]);
-  const after = reach.map((r, i) => r - pads[i + kernel.length] + outputPadding[i]);
-  return conv(apart, swapped, bias, { strides: kernel.map(() => 1), dilations, pads: [...before, ...after], group });
+  const around = turnedPads(kernel, { pads, dilations });
+  const seen = around.map((p, i) => p + (outputPadding[i - kernel.length] ?? 0));
+  return conv(apart, swapped, bias, { strides: kernel.map(() => 1), dilations, pads: seen, group });
 }

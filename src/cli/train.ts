@@ -1,7 +1,7 @@
 import { basename, dirname, resolve } from "node:path";
 import { commandWord, some } from "../base/text.ts";
 import { resumedConfig, type TrainEvent, train, trainSchema } from "../train/index.ts";
-import { RunFolder } from "../train/run-folder.ts";
+import { runFolderOf } from "../train/run-folder.ts";
 import { defineCommand, maybe } from "./command.ts";
 import { importFlags } from "./import.ts";
 import { duration, percent } from "./out.ts";
@@ -11,7 +11,7 @@ import { Progress } from "./progress.ts";
 function isOfRun(file: string, out: unknown): boolean {
   const folder = dirname(file);
   if (typeof out === "string" && resolve(folder) === resolve(out)) return true;
-  return basename(file) === "config.json" && new RunFolder(folder).has("metrics");
+  return basename(file) === "config.json" && runFolderOf(file) !== undefined;
 }
 
 export default defineCommand({

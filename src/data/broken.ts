@@ -55,3 +55,7 @@ export class BrokenPictures {
 
 const warn = ({ name, reason }: BrokenPicture): void =>
   process.emitWarning(`left out ${name}: ${reason}`, { code: "ORIEL_BROKEN_PICTURE" });
+
+/** What ends work for which no picture is left; `purpose` as in "the pictures to learn from". */
+export const noneReadable = (purpose: string, help = "replace these files, or give others"): OrielError =>
+  new OrielError("picture", { message: `none of the pictures to ${purpose} can be read`, help });

@@ -2,7 +2,7 @@ export { Random } from "../base/philox.ts";
 export { type AffineOptions, affine, type Matrix, rotate, shearX, shearY, translate } from "./affine.ts";
 export { type ColorJitter, type CropMode, centerView, colorJitter, padAndCrop, randomResizedCrop } from "./augment.ts";
 export { gaussianBlur } from "./blur.ts";
-export { type BrokenPicture, BrokenPictures } from "./broken.ts";
+export { type BrokenPicture, BrokenPictures, noneReadable } from "./broken.ts";
 export { openCsv, parseCsv, type Row } from "./csv.ts";
 export { alignClasses, classCounts, classWeights, type Dataset, type Splits, splitDataset, subset } from "./dataset.ts";
 export { decodeNode } from "./decode-node.ts";

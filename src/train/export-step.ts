@@ -1,6 +1,7 @@
 import { basename } from "node:path";
-import { internal, OrielError } from "../base/errors.ts";
+import { internal } from "../base/errors.ts";
 import { checkNumbers } from "../base/options.ts";
+import { noneReadable } from "../data/index.ts";
 import { bytesView, type DType } from "../graph/dtype.ts";
 import { writeOnnx } from "../graph/onnx/write.ts";
 import { isCount } from "../graph/shape.ts";
@@ -141,11 +142,7 @@ async function nextBatches(
       if (tensors.length === 2 * count) break;
     }
     // The rest of an epoch may be nothing; a whole one is not.
-    if (tensors.length === before && stepInEpoch === 0)
-      throw new OrielError("picture", {
-        message: "none of the pictures to learn from can be read",
-        help: "replace these files, or give others",
-      });
+    if (tensors.length === before && stepInEpoch === 0) throw noneReadable("learn from");
   }
   return tensors;
 }

@@ -21,7 +21,7 @@ import { softmax } from "../ops/norm.ts";
 import { forOpset } from "../passes/for-opset.ts";
 import { refused } from "../passes/webgpu.ts";
 import type { Classifier } from "../tasks/classify.ts";
-import { failure, writeFileSafely } from "../weights/write-file.ts";
+import { failure, makeFolder, writeFileSafely } from "../weights/write-file.ts";
 import { checkExport } from "./check-export.ts";
 import { describedBy } from "./checkpoint.ts";
 import { openModel } from "./imported.ts";
@@ -146,7 +146,7 @@ export async function exportClassifier(
     : { model: writeOnnx(graph, written), data: [] };
   const checking = join(folder, `${onnx}.checking`);
   try {
-    if (target === "triton") await mkdir(folder, { recursive: true });
+    if (target === "triton") await makeFolder(folder);
     await rm(checking, { recursive: true, force: true });
     await mkdir(checking);
   } catch (cause) {

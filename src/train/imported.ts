@@ -1,4 +1,4 @@
-import { access, copyFile, mkdir } from "node:fs/promises";
+import { access, copyFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { imagenet, type Preprocessing } from "../backbones/backbone.ts";
 import { ImportedBackbone } from "../backbones/imported.ts";
@@ -6,6 +6,7 @@ import { UsageError } from "../base/errors.ts";
 import type { OnnxModel } from "../graph/onnx/model.ts";
 import { Classifier } from "../tasks/classify.ts";
 import { besideModel, filesBeside, openOnnxModel } from "../weights/onnx-model.ts";
+import { makeFolder } from "../weights/write-file.ts";
 import { createModel, type ModelDescription } from "./model.ts";
 import { isPreprocessing, jsonOf } from "./model-metadata.ts";
 
@@ -89,7 +90,7 @@ export async function keepImported({ path, model }: Imported, folder: string): P
   await copyFile(path, target);
   for (const name of filesBeside(model)) {
     const file = join(folder, name);
-    await mkdir(dirname(file), { recursive: true });
+    await makeFolder(dirname(file));
     await copyFile(await besideModel(path, name), file);
   }
 }

@@ -1,5 +1,4 @@
-import { OrielError } from "../base/errors.ts";
-import type { BrokenPictures, Dataset, Loader } from "../data/index.ts";
+import { type BrokenPictures, type Dataset, type Loader, noneReadable } from "../data/index.ts";
 import { checkAnswer, type Logits } from "./exported.ts";
 import { type Evaluation, Tally } from "./tally.ts";
 
@@ -33,11 +32,7 @@ export async function runEvaluation(
       return undefined;
     }
   }
-  if (tally.total === 0)
-    throw new OrielError("picture", {
-      message: "none of the pictures to judge by can be read",
-      help: "replace these files, or give others",
-    });
+  if (tally.total === 0) throw noneReadable("judge by");
   return tally.result(skippedOf(dataset, loader.broken, tally.total));
 }
 

@@ -1,8 +1,8 @@
 import { closeSync, existsSync, openSync, readdirSync, rmdirSync, writeSync } from "node:fs";
-import { access, constants, mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { access, constants, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OrielError, UsageError } from "../base/errors.ts";
-import { writeFileSafely } from "../weights/write-file.ts";
+import { makeFolder, writeFileSafely } from "../weights/write-file.ts";
 import { parseConfig, type TrainConfig } from "./config.ts";
 import type { ResolvedConfig } from "./defaults.ts";
 import type { TrainEvent } from "./events.ts";
@@ -138,24 +138,6 @@ export class RunFolder {
     // A run that never began leaves its name free.
     if (this.#made && readdirSync(this.path).length === 0) rmdirSync(this.path);
   }
-}
-
-/**
- * Makes a folder and those that it lies in; -> whether it was not there.  Node's own recursive way never returns where a folder that is
- * there denies having been found, as those of /proc do.
- */
-async function makeFolder(path: string): Promise<boolean> {
-  try {
-    await mkdir(path);
-    return true;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST" && (await stat(path)).isDirectory()) return false;
-    if (code !== "ENOENT" || dirname(path) === path) throw error;
-  }
-  await makeFolder(dirname(path));
-  await mkdir(path);
-  return true;
 }
 
 /** The folder of the run that a file belongs to, where it lies in one. */

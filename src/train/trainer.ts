@@ -1,5 +1,5 @@
 import { OrielError } from "../base/errors.ts";
-import type { Batch, Loader } from "../data/index.ts";
+import { type Batch, type Loader, noneReadable } from "../data/index.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Schedule } from "../optim/schedule.ts";
 import { numberOf, type Program, type Runtime } from "../runtime/runtime.ts";
@@ -118,11 +118,7 @@ export class Trainer {
       for (;;) {
         const { value: batch, done } = await this.#savedFirst(upcoming);
         if (done || !batch) {
-          if (progress.stepInEpoch === 0)
-            throw new OrielError("picture", {
-              message: "none of the pictures to learn from can be read",
-              help: "look at what was left out, above",
-            });
+          if (progress.stepInEpoch === 0) throw noneReadable("learn from", "look at what was left out, above");
           pace.seconds = (performance.now() - pace.began) / 1000;
           return pace;
         }

@@ -1,4 +1,4 @@
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { OrielError } from "../base/errors.ts";
 
@@ -79,4 +79,24 @@ export function failure(cause: unknown, path: string): unknown {
     help: reason[1],
     cause,
   });
+}
+
+/**
+ * Makes a folder and those that it lies in; -> whether it was not there.  Node's own recursive way never returns where a folder that is
+ * there denies having been found, as those of /proc do.
+ */
+export async function makeFolder(path: string): Promise<boolean> {
+  try {
+    await mkdir(path);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && (await stat(path)).isDirectory()) return false;
+    if (code !== "ENOENT" || dirname(path) === path) throw error;
+  }
+  await makeFolder(dirname(path));
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw error; // else somebody has made it in the meantime
+  });
+  return true;
 }

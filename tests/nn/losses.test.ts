@@ -22,34 +22,26 @@ async function computed(x: Tensor): Promise<number> {
   return numberOf((await program.run({})).x);
 }
 
+const logits = rows([
+  [1, 2, 3],
+  [0, 1, 0],
+]);
+const targets = rows([
+  [0.5, 0.5, 0],
+  [0, 0.2, 0.8],
+]);
+const classWeights = constant(Float32Array.of(1, 2, 4), [3], "float32");
+
 /** From PyTorch 2: torch.nn.functional.cross_entropy. */
 const close = (found: number, expected: number): void => assert.ok(Math.abs(found - expected) < 2e-5, `${found}`);
 
 test("cross-entropy against distributions, weighted and smoothed, as in PyTorch", async () => {
-  const logits = rows([
-    [1, 2, 3],
-    [0, 1, 0],
-  ]);
-  const targets = rows([
-    [0.5, 0.5, 0],
-    [0, 0.2, 0.8],
-  ]);
-  const classWeights = constant(Float32Array.of(1, 2, 4), [3], "float32");
   close(await computed(crossEntropy(logits, targets, { classWeights })), 3.8983);
   close(await computed(crossEntropy(logits, targets, { smoothing: 0.3 })), 1.5345253);
   close(await computed(crossEntropy(logits, labels([0, 2]), { smoothing: 0.3, classWeights })), 1.5201409);
 });
 
 test("binary cross-entropy, weighted and smoothed, as in PyTorch and timm; logits of any size", async () => {
-  const logits = rows([
-    [1, 2, 3],
-    [0, 1, 0],
-  ]);
-  const targets = rows([
-    [0.5, 0.5, 0],
-    [0, 0.2, 0.8],
-  ]);
-  const classWeights = constant(Float32Array.of(1, 2, 4), [3], "float32");
   close(await computed(binaryCrossEntropy(logits, targets)), 1.2480556);
   close(await computed(binaryCrossEntropy(logits, targets, { classWeights })), 3.4922876);
   close(await computed(binaryCrossEntropy(logits, labels([0, 2]), { smoothing: 0.3 })), 1.2980555);
@@ -65,11 +57,6 @@ test("a class that a logit of -∞ rules out takes part in neither loss nor grad
 });
 
 test("a label that is no class makes the loss no number", async () => {
-  const logits = rows([
-    [1, 2, 3],
-    [0, 1, 0],
-  ]);
-  const classWeights = constant(Float32Array.of(1, 2, 4), [3], "float32");
   for (const label of [3, -1, -100])
     for (const options of [{}, { smoothing: 0.1 }, { classWeights }])
       assert.ok(!Number.isFinite(await computed(crossEntropy(logits, labels([0, label]), options))), `${label}`);

@@ -8,9 +8,10 @@
  *
  * https://huggingface.co/docs/huggingface_hub/guides/manage-cache
  */
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { copyFile, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { OrielError } from "../../base/errors.ts";
+import { makeFolder } from "../write-file.ts";
 
 /** A repository's folder in the cache. */
 export class HubCache {
@@ -56,14 +57,14 @@ export class HubCache {
   async remember(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.commitOf(revision)) === commit) return;
     const path = join(this.folder, "refs", checked(revision));
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await inOneGo(path, (part) => writeFile(part, commit));
   }
 
   /** Puts a blob under a file's name: by a link, or a copy where the system has no links. */
   async link(commit: string, file: string, blob: string): Promise<string> {
     const path = this.snapshot(commit, file);
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await inOneGo(path, (part) => symlink(relative(dirname(path), blob), part).catch(() => copyFile(blob, part)));
     return path;
   }

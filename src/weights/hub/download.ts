@@ -1,11 +1,12 @@
 /** Downloads a file so that an interruption costs nothing that has arrived, and nothing wrong ever lies under its name. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { OrielError } from "../../base/errors.ts";
 import { type Answer, type HttpOptions, PassingError, retrying } from "../http.ts";
+import { makeFolder } from "../write-file.ts";
 
 export interface Download extends HttpOptions {
   /** Where the file is to lie; what has arrived of it lies beside, in a file that ends in `.incomplete`. */
@@ -33,7 +34,7 @@ export async function download(wanted: Download): Promise<void> {
 }
 
 async function start(wanted: Download): Promise<void> {
-  await mkdir(dirname(wanted.path), { recursive: true });
+  await makeFolder(dirname(wanted.path));
   const part = await claim(wanted.path, wanted.signal);
   if (!part) return;
   const resumed = await bytesOf(part);
