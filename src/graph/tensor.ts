@@ -22,7 +22,7 @@ export interface GradientContext {
 
 /** How an op is written down for ONNX: attributes, and the inputs that are constants there but attributes here. */
 export interface OnnxForm {
-  attributes?: Readonly<Record<string, number | string | readonly number[] | readonly string[] | FloatAttr>>;
+  attributes?: Readonly<Record<string, number | string | readonly number[] | readonly string[] | FloatAttr | Body>>;
   /** Constant inputs, after the tensors. `undefined` leaves a place empty. */
   constants?: readonly ({ dtype: DType; shape: readonly number[]; data: Data } | undefined)[];
 }
@@ -32,6 +32,25 @@ export class FloatAttr {
   readonly value: number | readonly number[];
   constructor(value: number | readonly number[]) {
     this.value = value;
+  }
+}
+
+/** A graph within a node, which runs it. */
+export class Body {
+  /** What each run is given. */
+  readonly inputs: readonly Tensor[];
+  /** Stand-ins for what it reads of the graph around it: the last inputs of the node, which ONNX does not write down. */
+  readonly captured: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+
+  constructor(inputs: readonly Tensor[], captured: readonly Tensor[], outputs: readonly Tensor[]) {
+    this.inputs = inputs;
+    this.captured = captured;
+    this.outputs = outputs;
+  }
+
+  toString(): string {
+    return `(${this.inputs.join(", ")}) -> (${this.outputs.join(", ")})`;
   }
 }
 

@@ -163,8 +163,9 @@ export function batchNormTraining(
     (y, _, gain) => {
       const dy = flat(y);
       const sums = dy.sum([2], true); // [N, C, 1]
-      const dBias = sums.sum([0], true);
+      // Both passes over dy follow one another: they can be made tile by tile.
       const dScale = weigh(dy, sums).div(deviation);
+      const dBias = sums.sum([0], true);
       const a = each(gain).div(deviation);
       const share = a.mul(-1 / (batch * places));
       const rest = scaled(dScale.div(deviation).mul(share), dBias.mul(share));

@@ -5,6 +5,7 @@ export { depthwiseInBlocks } from "./depthwise-in-blocks.ts";
 export { forOpset } from "./for-opset.ts";
 export { applyPatterns, type FuseOptions, fuse, type Pattern, patterns, type Target, targetOf } from "./fuse.ts";
 export { gatesInBlocks } from "./gates-in-blocks.ts";
+export { inTiles } from "./in-tiles.ts";
 export { kernelGradientsInBlocks } from "./kernel-gradients-in-blocks.ts";
 export { executionOrder, type MemoryUse, memoryUse } from "./memory.ts";
 export { poolsWithPlaces } from "./pools-with-places.ts";

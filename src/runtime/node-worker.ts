@@ -59,11 +59,11 @@ interface ProfileEvent {
   args?: { op_name?: string };
 }
 
-/** One row for each node, the largest first. */
+/** One row for each node, the largest first; a Scan's time is told by the nodes within it. */
 function sumTimes(events: readonly ProfileEvent[]): OpTime[] {
   const rows = new Map<string, OpTime>();
   for (const { cat, name, dur, args } of events) {
-    if (cat !== "Node" || !name.endsWith("_kernel_time")) continue;
+    if (cat !== "Node" || !name.endsWith("_kernel_time") || args?.op_name === "Scan") continue;
     const node = name.slice(0, -"_kernel_time".length);
     const row = rows.get(node);
     if (row) {

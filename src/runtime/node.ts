@@ -14,6 +14,7 @@ import { alignNumbers } from "../passes/align-numbers.ts";
 import { convolutionsInBlocks } from "../passes/convolutions-in-blocks.ts";
 import { depthwiseInBlocks } from "../passes/depthwise-in-blocks.ts";
 import { gatesInBlocks } from "../passes/gates-in-blocks.ts";
+import { inTiles } from "../passes/in-tiles.ts";
 import { kernelGradientsInBlocks } from "../passes/kernel-gradients-in-blocks.ts";
 import { poolsWithPlaces } from "../passes/pools-with-places.ts";
 import { productsInBlocks } from "../passes/products-in-blocks.ts";
@@ -74,7 +75,7 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
       const blocks = process.arch === "x64" ? await closingOnError([runtime], () => blockSize(runtime)) : undefined;
-      thread.prepare = (graph) => forProcessor(graph, blocks);
+      thread.prepare = (graph) => inTiles(forProcessor(graph, blocks), tileOf(threads));
     }
     return runtime;
   } catch (error) {
@@ -94,6 +95,9 @@ function forProcessor(graph: Graph, blocks?: number): Graph {
   const inference = productsInBlocks(gatesInBlocks(aligned), blocks);
   return kernelGradientsInBlocks(convolutionsInBlocks(depthwiseInBlocks(inference), blocks), blocks);
 }
+
+/** Bytes of a map that all threads together have in caches of their own, two or three at once.  0 threads are one for each core. */
+const tileOf = (threads: number): number => 800_000 * (threads || availableParallelism());
 
 /** How many channels this processor's kernels have in a block, 8 or 16: seen where the ninth value of two places comes to lie. */
 export async function blockSize(runtime: Runtime): Promise<number> {

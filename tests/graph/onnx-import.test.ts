@@ -443,9 +443,8 @@ test("a map of an open batch is resized by one operation again", async () => {
 test("every operator of the table can be read", () => {
   const fused = (name: string): boolean => name.startsWith("com.microsoft.");
   // What the engine rearranges for one processor belongs into no file, and what is drawn from others before it is written is in none.
-  const shared = [...registry].flatMap(([name, { lower }]) =>
-    name.startsWith("com.microsoft.nchwc.") || lower ? [] : [name],
-  );
+  const arranged = (name: string): boolean => name.startsWith("com.microsoft.nchwc.") || name === "Scan";
+  const shared = [...registry].flatMap(([name, { lower }]) => (arranged(name) || lower ? [] : [name]));
   const missing = shared.filter((name) => !readOperators.includes(name));
   assert.deepEqual(missing, []);
   assert.ok(readOperators.filter(fused).length >= 3);

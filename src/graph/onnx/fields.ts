@@ -45,7 +45,7 @@ export const attributeFields = {
 } as const;
 
 /** Values of `AttributeProto.AttributeType`. */
-export const attributeTypes = { float: 1, int: 2, string: 3, floats: 6, ints: 7, strings: 8 } as const;
+export const attributeTypes = { float: 1, int: 2, string: 3, graph: 5, floats: 6, ints: 7, strings: 8 } as const;
 
 export const tensorFields = {
   dims: 1,

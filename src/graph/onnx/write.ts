@@ -1,8 +1,8 @@
 import { internal, OrielError } from "../../base/errors.ts";
 import { bytesView, type Data, type DType, dtypeCodes } from "../dtype.ts";
-import { Graph, rewrite, validate } from "../graph.ts";
+import { Graph, rewrite, sortNodes, validate } from "../graph.ts";
 import { type Dim, isOpen, type Shape } from "../shape.ts";
-import { constantOp, FloatAttr, leaf, type Node, type OnnxForm, type Tensor } from "../tensor.ts";
+import { Body, constantOp, FloatAttr, leaf, type Node, type OnnxForm, type Tensor } from "../tensor.ts";
 import {
   attributeFields,
   attributeTypes,
@@ -94,7 +94,7 @@ function write(
     .int(modelFields.irVersion, irVersions[opset])
     .string(modelFields.producerName, "oriel");
   model.message(modelFields.graph, (g) => {
-    for (const node of lowered.nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(g, node, names);
+    writeNodes(g, lowered.nodes, names);
     // An output that is an input, or stands under two names, needs a node that names it.
     for (const [output, tensor] of lowered.outputs)
       if (names.of(tensor) !== output)
@@ -184,8 +184,18 @@ class Names {
       this.#names.set(tensor, name);
       return name;
     }
+    return this.name(tensor);
+  }
+
+  /** A new name, after where and what made the tensor. */
+  name(tensor: Tensor): string {
     const { op, scope } = tensor.node;
     return this.#give(tensor, this.unique(scope ? `${scope}/${op.name}` : op.name));
+  }
+
+  /** What a body reads from outside is called as it is called there. */
+  capture({ captured }: Body, outside: readonly string[]): void {
+    captured.forEach((tensor, i) => void this.#names.set(tensor, outside[i]));
   }
 
   unique(wanted: string): string {
@@ -228,10 +238,16 @@ function contentKey(data: Data): string {
   return `${bytes.length}:${a}:${b}`;
 }
 
+function writeNodes(graph: ProtoWriter, nodes: readonly Node[], names: Names): void {
+  for (const node of nodes) if (node.op !== leaf && node.op !== constantOp) writeNode(graph, node, names);
+}
+
 function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
   const form = node.op.onnx(node.attrs, node);
   graph.message(graphFields.node, (n) => {
     const inputs = node.inputs.map((x) => (x ? names.of(x) : ""));
+    for (const value of Object.values(form.attributes ?? {}))
+      if (value instanceof Body) names.capture(value, inputs.splice(inputs.length - value.captured.length));
     for (const constant of form.constants ?? []) inputs.push(constant ? names.constant(constant) : "");
     while (inputs.length > 0 && inputs[inputs.length - 1] === "") inputs.pop();
     for (const input of inputs) n.string(nodeFields.input, input);
@@ -241,17 +257,18 @@ function writeNode(graph: ProtoWriter, node: Node, names: Names): void {
       node.op.name,
     );
     for (const [key, value] of Object.entries(form.attributes ?? {}))
-      if (value !== undefined) n.message(nodeFields.attribute, (a) => writeAttribute(a, key, value));
+      if (value !== undefined) n.message(nodeFields.attribute, (a) => writeAttribute(a, key, value, names));
     if (node.op.domain) n.string(nodeFields.domain, node.op.domain);
   });
 }
 
 type Attribute = NonNullable<OnnxForm["attributes"]>[string];
 
-function writeAttribute(a: ProtoWriter, key: string, value: Attribute): void {
-  const { name, type, f, i, s, floats, ints, strings } = attributeFields;
+function writeAttribute(a: ProtoWriter, key: string, value: Attribute, names: Names): void {
+  const { name, type, f, i, s, g, floats, ints, strings } = attributeFields;
   a.string(name, key);
-  if (value instanceof FloatAttr) {
+  if (value instanceof Body) a.message(g, (b) => writeBody(b, value, names)).int(type, attributeTypes.graph);
+  else if (value instanceof FloatAttr) {
     if (typeof value.value === "number") a.float(f, value.value).int(type, attributeTypes.float);
     else {
       for (const v of value.value) a.float(floats, v);
@@ -266,6 +283,14 @@ function writeAttribute(a: ProtoWriter, key: string, value: Attribute): void {
     for (const v of value as readonly number[]) a.int(ints, v);
     a.int(type, attributeTypes.ints);
   }
+}
+
+function writeBody(graph: ProtoWriter, { inputs, outputs }: Body, names: Names): void {
+  for (const x of inputs) names.name(x);
+  writeNodes(graph, sortNodes(outputs), names);
+  graph.string(graphFields.name, "body");
+  for (const x of inputs) graph.message(graphFields.input, (v) => writeValue(v, names.of(x), x));
+  for (const y of outputs) graph.message(graphFields.output, (v) => writeValue(v, names.of(y), y));
 }
 
 /** A `StringStringEntryProto`. */
