@@ -35,10 +35,10 @@ export { adamw, chain, clipNorm, cosine, lamb, type Optimizer, sgd } from "./opt
 export { cost } from "./passes/cost.ts";
 export { DeviceTensor, type HostTensor, numberOf, type Program, type Runtime } from "./runtime/runtime.ts";
 export { Classification, Classifier } from "./tasks/index.ts";
-export { type Likely, type Logits, openExported, type Predictor } from "./train/exported.ts";
-export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/model.ts";
-export { encodeModelMetadata, type ModelMetadata, readModelMetadata } from "./train/model-metadata.ts";
-export { type AnyStep, type SplitStep, splitStep } from "./train/split-step.ts";
+export { evaluateTransform, inferenceGraph, type ModelDescription } from "./train/checkpoint/model.ts";
+export { encodeModelMetadata, type ModelMetadata, readModelMetadata } from "./train/checkpoint/model-metadata.ts";
+export { type Likely, type Logits, openExported, type Predictor } from "./train/export/exported.ts";
+export { type AnyStep, type SplitStep, splitStep } from "./train/step/split-step.ts";
 export {
   initialState,
   nextName,
@@ -47,8 +47,8 @@ export {
   type Task,
   type TrainStep,
   trainStep,
-} from "./train/step.ts";
-export { type StepControls, StepProgram } from "./train/step-program.ts";
+} from "./train/step/step.ts";
+export { type StepControls, StepProgram } from "./train/step/step-program.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
 export { encodeSafetensors, type NamedTensors } from "./weights/safetensors.ts";

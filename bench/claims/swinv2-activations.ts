@@ -12,10 +12,10 @@ import { adamw, chain, clipNorm, cosine } from "../../src/optim/index.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import { type HostTensor, numberOf, type Program } from "../../src/runtime/runtime.ts";
 import { Classification, Classifier } from "../../src/tasks/classify.ts";
-import { DeviceState } from "../../src/train/device-state.ts";
-import { hostBatch } from "../../src/train/loaders.ts";
-import { initialState, type Tensors, type TrainStep, trainStep } from "../../src/train/step.ts";
-import { StepProgram } from "../../src/train/step-program.ts";
+import { hostBatch } from "../../src/train/run/loaders.ts";
+import { DeviceState } from "../../src/train/step/device-state.ts";
+import { initialState, type Tensors, type TrainStep, trainStep } from "../../src/train/step/step.ts";
+import { StepProgram } from "../../src/train/step/step-program.ts";
 
 // Swin V2's claim that its blocks keep activations flat with depth where Swin's let them grow (Liu et al. 2022, section 3.2, figure 2):
 // the mean square of what each block returns for CIFAR-10 pictures, in nets as wide as the micro variants with twelve blocks in the last

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { findModel } from "../backbones/index.ts";
 import { type ErrorFacts, OrielError } from "../base/errors.ts";
 import type { OpTime } from "../runtime/runtime.ts";
-import { trainSchema } from "../train/config.ts";
+import { trainSchema } from "../train/run/config.ts";
 import type { Measured, MeasureOptions, Mode } from "./bench/measure.ts";
 import { arg, defineCommand, shared } from "./command.ts";
 import { nodeFlags } from "./import.ts";

@@ -4,7 +4,7 @@ import { UsageError } from "../base/errors.ts";
 import { staticSize } from "../graph/shape.ts";
 import { cost } from "../passes/cost.ts";
 import { Classifier } from "../tasks/classify.ts";
-import { trainSchema } from "../train/config.ts";
+import { trainSchema } from "../train/run/config.ts";
 import { namesIn } from "../weights/index.ts";
 import { openWeights } from "../weights/open-node.ts";
 import { arg, defineCommand } from "./command.ts";

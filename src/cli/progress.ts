@@ -1,5 +1,5 @@
 import { onOneLine, some } from "../base/text.ts";
-import type { TrainEvent } from "../train/events.ts";
+import type { TrainEvent } from "../train/run/events.ts";
 import { bytes, count, duration, percent, styled } from "./out.ts";
 import { describeWeights, weightsWarning } from "./weights-table.ts";
 

@@ -1,7 +1,7 @@
 import { basename, dirname, resolve } from "node:path";
 import { commandWord, some } from "../base/text.ts";
 import { resumedConfig, type TrainEvent, train, trainSchema } from "../train/index.ts";
-import { runFolderOf } from "../train/run-folder.ts";
+import { runFolderOf } from "../train/run/run-folder.ts";
 import { defineCommand, maybe } from "./command.ts";
 import { importFlags } from "./import.ts";
 import { duration, percent } from "./out.ts";

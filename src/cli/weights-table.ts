@@ -1,4 +1,4 @@
-import type { TrainEvent } from "../train/events.ts";
+import type { TrainEvent } from "../train/run/events.ts";
 import { count, table } from "./out.ts";
 
 type Weights = TrainEvent & { type: "load"; what: "weights" };

@@ -1,8 +1,8 @@
 import { findModel } from "../../src/backbones/index.ts";
 import type { Image } from "../../src/data/image.ts";
 import { resize } from "../../src/data/resize.ts";
-import { type Likely, openExported } from "../../src/train/exported.ts";
-import { readModelMetadata } from "../../src/train/model-metadata.ts";
+import { readModelMetadata } from "../../src/train/checkpoint/model-metadata.ts";
+import { type Likely, openExported } from "../../src/train/export/exported.ts";
 import { openWeb, readImage, type WebDevice, type WebOptions, webDevices } from "../../src/web.ts";
 import { fetchFile } from "../../src/weights/url-source.ts";
 import { runtimeCases } from "../runtime/suite.ts";

@@ -7,7 +7,7 @@ import { writeOnnx } from "../../src/graph/onnx/write.ts";
 import { bindWeights } from "../../src/nn/bind.ts";
 import { initialWeights, weightsOf } from "../../src/nn/module.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { inferenceGraph } from "../../src/train/model.ts";
+import { inferenceGraph } from "../../src/train/checkpoint/model.ts";
 import { openWeights, type StoredTensor, saveSafetensors } from "../../src/weights/index.ts";
 import { classFolders, json, oriel, picture, quick, refused, temporaryFolder } from "./helpers.ts";
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { findModel, listModels } from "../../src/backbones/index.ts";
 import { prepare } from "../../src/data/transform.ts";
-import { evaluateTransform } from "../../src/train/model.ts";
+import { evaluateTransform } from "../../src/train/checkpoint/model.ts";
 import { json, oriel, refused, temporaryFolder } from "./helpers.ts";
 
 const folder = temporaryFolder();

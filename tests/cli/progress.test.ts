@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Progress } from "../../src/cli/progress.ts";
-import type { TrainEvent } from "../../src/train/events.ts";
+import type { TrainEvent } from "../../src/train/run/events.ts";
 
 /** A run of two epochs of two steps, a second each. */
 const events: TrainEvent[] = [

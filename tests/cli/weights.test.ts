@@ -6,7 +6,7 @@ import { findModel } from "../../src/backbones/index.ts";
 import { toTheirs } from "../../src/backbones/names.ts";
 import { initialWeights, weightsOf } from "../../src/nn/module.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { readModelMetadata } from "../../src/train/model-metadata.ts";
+import { readModelMetadata } from "../../src/train/checkpoint/model-metadata.ts";
 import { type StoredTensor, saveSafetensors } from "../../src/weights/index.ts";
 import { classFolders, json, oriel, quick, refused, temporaryFolder } from "./helpers.ts";
 

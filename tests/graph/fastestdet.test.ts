@@ -14,7 +14,7 @@ import { importOnnx, type OnnxModule } from "../../src/nn/onnx-module.ts";
 import { adamw, chain } from "../../src/optim/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { numberOf } from "../../src/runtime/runtime.ts";
-import { nextName, trainStep } from "../../src/train/step.ts";
+import { nextName, trainStep } from "../../src/train/step/step.ts";
 import { fileSource } from "../../src/weights/file-source.ts";
 import { toFloat32 } from "../../src/weights/stored.ts";
 import { readTorch } from "../../src/weights/torch.ts";

@@ -12,7 +12,7 @@ import { initialWeights, type Module, parametersOf, weightsOf } from "../../src/
 import { importOnnx } from "../../src/nn/onnx-module.ts";
 import { trace } from "../../src/nn/trace.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { inferenceGraph } from "../../src/train/model.ts";
+import { inferenceGraph } from "../../src/train/checkpoint/model.ts";
 import { goldenWeight } from "../golden-check.ts";
 import { randn } from "../support/arrays.ts";
 import { as, difference, runGraph } from "../support/check.ts";

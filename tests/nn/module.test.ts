@@ -8,7 +8,7 @@ import { ones } from "../../src/nn/init.ts";
 import { Conv2d, Dropout, Linear } from "../../src/nn/layers.ts";
 import { initialWeights, Module, weightsOf } from "../../src/nn/module.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { inferenceGraph } from "../../src/train/model.ts";
+import { inferenceGraph } from "../../src/train/checkpoint/model.ts";
 
 class Doubling extends Module {
   forward(x: Tensor): Tensor {

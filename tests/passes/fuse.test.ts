@@ -8,7 +8,7 @@ import { fuse, type Target } from "../../src/passes/index.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { fusedGraph, inferenceGraph } from "../../src/train/model.ts";
+import { fusedGraph, inferenceGraph } from "../../src/train/checkpoint/model.ts";
 import { missingWebGpu } from "../runtime/software-driver.ts";
 
 const missing = await missingWebGpu();

@@ -12,7 +12,7 @@ import { initialWeights } from "../../src/nn/module.ts";
 import { adamw, chain, clipNorm } from "../../src/optim/optimizer.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { Classification, Classifier } from "../../src/tasks/classify.ts";
-import { type StepOptions, type TrainStep, trainStep } from "../../src/train/step.ts";
+import { type StepOptions, type TrainStep, trainStep } from "../../src/train/step/step.ts";
 
 const classes = 10;
 

@@ -7,8 +7,8 @@ import { initialWeights, Module } from "../../src/nn/module.ts";
 import { adamw, chain, clipNorm } from "../../src/optim/optimizer.ts";
 import { type DeviceTensor, type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { DeviceState } from "../../src/train/device-state.ts";
-import { heldNames, initialState, nextName, type Task, trainStep } from "../../src/train/step.ts";
+import { DeviceState } from "../../src/train/step/device-state.ts";
+import { heldNames, initialState, nextName, type Task, trainStep } from "../../src/train/step/step.ts";
 
 const [batch, size, classes] = [2, 32, 10];
 

@@ -3,11 +3,11 @@ import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path";
 import { test } from "node:test";
 import sharp from "sharp";
-import { parseConfig } from "../../src/train/config.ts";
+import { Tally } from "../../src/train/evaluate/tally.ts";
 import { lineChart } from "../../src/train/report/chart.ts";
 import { percent } from "../../src/train/report/html.ts";
 import { writeReport } from "../../src/train/report/index.ts";
-import { Tally } from "../../src/train/tally.ts";
+import { parseConfig } from "../../src/train/run/config.ts";
 import { temporaryFolder } from "./files.ts";
 
 const home = temporaryFolder();

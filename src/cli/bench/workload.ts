@@ -15,13 +15,13 @@ import { fuse, targetOf } from "../../passes/fuse.ts";
 import { type NodeOptions, openNode } from "../../runtime/node.ts";
 import type { HostTensor, OpTime, Program, Runtime, Value } from "../../runtime/runtime.ts";
 import { Classification } from "../../tasks/classify.ts";
-import { DeviceState } from "../../train/device-state.ts";
-import { inferenceGraph } from "../../train/model.ts";
-import { pieceSizes } from "../../train/pieces.ts";
-import { withStreams } from "../../train/predictor.ts";
-import { bytesOfWeights, partsThatPay, splitStep } from "../../train/split-step.ts";
-import { type BatchTypes, initialState, trainStep } from "../../train/step.ts";
-import { compileStep, StepProgram } from "../../train/step-program.ts";
+import { inferenceGraph } from "../../train/checkpoint/model.ts";
+import { pieceSizes } from "../../train/evaluate/pieces.ts";
+import { withStreams } from "../../train/evaluate/predictor.ts";
+import { DeviceState } from "../../train/step/device-state.ts";
+import { bytesOfWeights, partsThatPay, splitStep } from "../../train/step/split-step.ts";
+import { type BatchTypes, initialState, trainStep } from "../../train/step/step.ts";
+import { compileStep, StepProgram } from "../../train/step/step-program.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
 export interface WorkloadOptions extends Pick<NodeOptions, "device" | "threads"> {
