@@ -44,7 +44,6 @@ async function main(): Promise<number> {
   const read = await Promise.allSettled(files.map(readGolden));
   const broken = read.flatMap((r) => (r.status === "rejected" ? [r.reason] : []));
   for (const error of broken) console.error(error instanceof UsageError ? error.message : error);
-  if (broken.length > 0) return 2;
 
   const runtime = await openNode();
   const counts = { passed: 0, failed: 0, skipped: 0 };
@@ -64,6 +63,7 @@ async function main(): Promise<number> {
   }
   await runtime.close();
   console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+  if (broken.length > 0) return 2;
   return counts.failed > 0 || (strict && counts.skipped > 0) ? 1 : 0;
 }
 

@@ -1,4 +1,4 @@
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { closingOnError } from "../../base/close.ts";
 import { OrielError } from "../../base/errors.ts";
 import { checkNumbers } from "../../base/options.ts";
@@ -14,7 +14,7 @@ import {
   subset,
 } from "../../data/index.ts";
 import { isCount } from "../../graph/shape.ts";
-import { openIfCheckpoint } from "../checkpoint/checkpoint.ts";
+import { type CheckpointMetadata, openIfCheckpoint } from "../checkpoint/checkpoint.ts";
 import { isOnnx } from "../checkpoint/imported.ts";
 import { evaluateTransform } from "../checkpoint/model.ts";
 import type { OnEvent } from "../run/events.ts";
@@ -53,7 +53,7 @@ export async function evaluate(
   const opened = typeof data === "string" ? await openDataset(data, { split: ["val", "train"] }) : data;
   const owned = typeof data === "string" ? [opened] : [];
   const { predictor, judges } = await closingOnError(owned, async () => {
-    const judges = await judgesOf(source, opened, { all, onEvent });
+    const judges = await judgesOf(source, opened, { all, onEvent, from: typeof data === "string" ? data : undefined });
     const pictures = Math.min(judges.length, batch ?? Number.POSITIVE_INFINITY);
     const { classes = opened.classes, ...others } = rest;
     return { judges, predictor: await openPredictor(source, { ...others, classes, pictures }) };
@@ -79,10 +79,19 @@ export async function evaluate(
 async function judgesOf(
   source: string,
   pictures: Dataset,
-  { all, onEvent }: { all: boolean; onEvent: OnEvent },
+  { all, onEvent, from }: { all: boolean; onEvent: OnEvent; from?: string },
 ): Promise<Dataset> {
-  const splits = await splitsOfRun(source, pictures);
-  if (!splits) return pictures;
+  const run = await runOf(source);
+  const splits = run && (await splitsOf(run, pictures));
+  if (!splits) {
+    const own = run?.pictures && run.config.data;
+    if (own !== undefined && from !== undefined && resolve(from) === resolve(own))
+      onEvent({
+        type: "warning",
+        message: `the pictures of ${from} have changed since the model learnt from them: all count, those that it learnt from too`,
+      });
+    return pictures;
+  }
   const { train, val } = splits;
   const judges = all || val.length === 0 ? pictures : val;
   const learnt = `the model learnt from ${train.length} of these ${some(pictures.length, "picture")}`;
@@ -94,18 +103,24 @@ async function judgesOf(
   return judges;
 }
 
-/** What a model's run learnt from and what it set aside, where these are its pictures. */
-async function splitsOfRun(source: string, pictures: Dataset): Promise<Splits | undefined> {
+/** What is known of the run that a model comes from. */
+async function runOf(source: string): Promise<CheckpointMetadata | undefined> {
   // A model that a run exported does not say it; the run's checkpoint, beside it, does.
   const checkpoint = basename(source) === "model.onnx" ? join(dirname(source), "best.safetensors") : source;
-  const metadata = isOnnx(checkpoint) ? undefined : (await openIfCheckpoint(checkpoint))?.metadata;
-  const known = metadata?.pictures;
+  return isOnnx(checkpoint) ? undefined : (await openIfCheckpoint(checkpoint))?.metadata;
+}
+
+/** What a run learnt from and what it set aside, where these are its pictures. */
+async function splitsOf(
+  { pictures: known, config }: CheckpointMetadata,
+  pictures: Dataset,
+): Promise<Splits | undefined> {
   if (!known) return undefined;
   const agrees = async ({ train, val }: Splits, key: "hash" | "learnt"): Promise<boolean> => {
     const found = await picturesOf(train, val);
     return found[key] === known[key] && (known.sample === undefined || found.sample === known.sample);
   };
-  const { val: fraction, seed } = metadata.config;
+  const { val: fraction, seed } = config;
   if (pictures.length === known.train + known.val && typeof fraction !== "string") {
     const splits = splitDataset(pictures, { fraction, seed });
     return (await agrees(splits, "hash")) ? splits : undefined;

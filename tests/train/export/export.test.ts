@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import * as ort from "onnxruntime-node";
@@ -163,6 +163,12 @@ test("of a run's own pictures those judge it that were set aside, unless all are
   assert.deepEqual(await judged(best, alike), { total: 48, warnings: "" }, "others of the same names");
   const learnt = splitDataset(await openDataset(data), { fraction: 0.25 }).train;
   assert.match((await judged(best, learnt)).warnings, /learnt from 36 of these 36 pictures: on others/);
+  const added = join(data, "blue", "added.png");
+  copyFileSync(join(data, "blue", readdirSync(join(data, "blue"))[0]), added);
+  const changed = await judged(best, data);
+  rmSync(added);
+  assert.equal(changed.total, 49);
+  assert.match(changed.warnings, /have changed since the model learnt from them: all count/);
   const apart = join(home, "apart");
   await writePictures(join(apart, "train"));
   assert.equal((await judged(best, apart)).total, 12);
