@@ -249,6 +249,17 @@ export function positive(x: Tensor, from = 0): Tensor {
   return hardSigmoidOp(x, { alpha, beta: -alpha * from });
 }
 
+const falling = defineOp({
+  onnx: "HardSigmoid",
+  inputs: ["x"],
+  infer: same,
+  vjp: () => ({ x: null }),
+  form: () => ({ attributes: { alpha: new FloatAttr(-3e38), beta: new FloatAttr(0.5) } }),
+});
+
+/** 1 where x < 0, 1/2 where it is 0, else 0.  No gradient. */
+const before = (x: Tensor): Tensor => (x.dtype === "float32" ? falling(x) : scalar(0.5, x.dtype).sub(sign(x).mul(0.5)));
+
 /** min(max(x + 3, 0), 6) / 6 */
 export const hardSigmoid = (x: Tensor): Tensor => hardSigmoidOp(x, { alpha: 1 / 6, beta: 0.5 });
 
@@ -257,11 +268,10 @@ export const hardSwish = defineOp({
   onnx: "HardSwish",
   inputs: ["x"],
   infer: same,
-  // 2h - 1/2 between -3 and 3, 0 before, 1 behind, where h is the hard sigmoid: a half less from each of the two on.
+  // With c = min(max(x, -3), 3):  c/3 + 1/2 where x is c, -1 + 1 before, 1 + 0 behind.
   vjp: ({ x }, dy) => {
-    const h = hardSigmoid(x);
-    const steps = positive(x, -3).add(positive(x, 3));
-    return { x: dy.mul(h.add(h).sub(steps.mul(0.5))) };
+    const c = clip(x, { min: -3, max: 3 });
+    return { x: dy.mul(c.mul(1 / 3).add(before(x.sub(c)))) };
   },
 });
 

@@ -285,6 +285,7 @@ function writeAttribute(a: ProtoWriter, key: string, value: Attribute, names: Na
   }
 }
 
+/** A graph within a node.  Its constants are the whole model's. */
 function writeBody(graph: ProtoWriter, { inputs, outputs }: Body, names: Names): void {
   for (const x of inputs) names.name(x);
   writeNodes(graph, sortNodes(outputs), names);
