@@ -99,7 +99,8 @@ console.log(`# Backbones
 
 One model of each family; \`oriel models\` lists all. Parameters and multiply-adds, counted as timm does, are those of one image and 1000
 classes. Inference at batch ${batch}, float32, on the engine's CPU provider: *utilisation* is the share of the best rate of a 2048³ MatMul in the
-run, *time* that of ResNet-50 beside it, at each model's own image size. \`node dist/bench/backbones.js > docs/backbones.md\` makes this page.
+run, which convolutions in blocks can exceed, and *time* that of ResNet-50 beside it, at each model's own image size.
+\`node dist/bench/backbones.js > docs/backbones.md\` makes this page.
 
 | family | model | image | parameters, M | multiply-adds, G | utilisation | time ÷ ResNet-50 |
 | --- | --- | --- | --- | --- | --- | --- |
