@@ -146,7 +146,7 @@ function findChains(graph: Graph, bytes: number): Map<Node, Chain> {
         };
         if (tilesOf(both) > 1) chain = both;
       }
-      const begins = node.op.name !== "Reshape" && chain.largest >= large * bytes && tilesOf(chain) > 1;
+      const begins = computes(node) && chain.largest >= large * bytes && tilesOf(chain) > 1;
       if (chain.nodes.length > 1 || begins) for (const member of chain.nodes) chainOf.set(member, chain);
     }
     for (const before of read) if (before !== chainOf.get(node)) closed.add(before);

@@ -1,9 +1,11 @@
+import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
+import { OrielError } from "../../src/base/errors.ts";
 import { Random } from "../../src/base/philox.ts";
 
 /** Seen from dist/tests/train. */
@@ -24,6 +26,16 @@ export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "oriel-train-"));
   after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+/** The error that some work ends in. */
+export async function rejection(work: Promise<unknown>): Promise<OrielError> {
+  const error = await work.then(
+    () => undefined,
+    (e) => e,
+  );
+  assert.ok(error instanceof OrielError, String(error));
+  return error;
 }
 
 const colours = { blue: [40, 60, 220], green: [40, 200, 60], red: [220, 50, 40] } as const;

@@ -3,7 +3,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { findModel } from "../../../src/backbones/index.ts";
-import { OrielError } from "../../../src/base/errors.ts";
 import { initialWeights, weightsOf } from "../../../src/nn/module.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../../src/train/checkpoint/checkpoint.ts";
 import { loadWeights } from "../../../src/train/checkpoint/load-weights.ts";
@@ -12,7 +11,7 @@ import { evaluate } from "../../../src/train/evaluate/evaluate.ts";
 import type { Tensors } from "../../../src/train/step/step.ts";
 import { saveSafetensors } from "../../../src/weights/save-safetensors.ts";
 import type { StoredTensor } from "../../../src/weights/stored.ts";
-import { sharedFile, temporaryFolder } from "../files.ts";
+import { rejection, sharedFile, temporaryFolder } from "../files.ts";
 
 const home = temporaryFolder();
 
@@ -37,15 +36,6 @@ const ready = (async () =>
     config: { epochs: 3, out: "here", workers: 7 },
     progress,
   }))();
-
-const rejection = async (work: Promise<unknown>): Promise<OrielError> => {
-  const error = await work.then(
-    () => undefined,
-    (e) => e,
-  );
-  assert.ok(error instanceof OrielError, String(error));
-  return error;
-};
 
 test("a checkpoint comes back as it was saved, but for where it was made", async () => {
   await ready;

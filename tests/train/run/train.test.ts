@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
-import { OrielError, UsageError } from "../../../src/base/errors.ts";
+import { UsageError } from "../../../src/base/errors.ts";
 import { type Dataset, openDataset, splitDataset } from "../../../src/data/index.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../../src/train/checkpoint/checkpoint.ts";
 import type { TrainConfigInput } from "../../../src/train/run/config.ts";
@@ -20,7 +20,7 @@ import type { TrainEvent } from "../../../src/train/run/events.ts";
 import type { ResumeInput } from "../../../src/train/run/resume.ts";
 import { readRunConfig } from "../../../src/train/run/run-folder.ts";
 import { train } from "../../../src/train/run/train.ts";
-import { small, temporaryFolder, writePictures } from "../files.ts";
+import { rejection, small, temporaryFolder, writePictures } from "../files.ts";
 
 const home = temporaryFolder();
 const data = join(home, "pictures");
@@ -55,15 +55,6 @@ async function watched(
     events.filter((e): e is Extract<TrainEvent, { type: T }> => e.type === type);
   return { result, of, events };
 }
-
-const rejection = async (work: Promise<unknown>): Promise<OrielError> => {
-  const error = await work.then(
-    () => undefined,
-    (e) => e,
-  );
-  assert.ok(error instanceof OrielError, String(error));
-  return error;
-};
 
 test("a run learns, and leaves its folder", async () => {
   const { result, of, events } = await watched(config("learns", { epochs: 5 }));
