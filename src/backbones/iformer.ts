@@ -14,8 +14,9 @@ import { channelsFirst, channelsLast } from "../nn/layout.ts";
 import { Module } from "../nn/module.ts";
 import { conv } from "../ops/conv.ts";
 import { gelu } from "../ops/elementwise.ts";
-import { concat, expand } from "../ops/move.ts";
+import { concat } from "../ops/move.ts";
 import { averagePool, maxPool } from "../ops/pool.ts";
+import { repeatPlaces } from "../ops/resize.ts";
 import { type Backbone, type BackboneOptions, dropPathRates, sides, type Variant } from "./backbone.ts";
 
 export interface IFormerConfig {
@@ -67,18 +68,10 @@ class LowMixer extends Module {
     const small = this.#pool > 1 ? averagePool(x, { kernel: this.#pool, ceilMode: true, countPadding: false }) : x;
     const [q, k, v] = projections(this.qkv, small.reshape([batch, dim, -1]).mT, this.#heads);
     const mixed = attend(q, k, v, this.#heads).mT.reshape(small.shape);
-    return this.#pool === 1 ? mixed : repeat(mixed, this.#pool).slice(2, 0, known(height)).slice(3, 0, known(width));
+    if (this.#pool === 1) return mixed;
+    const large = repeatPlaces(mixed, { times: [this.#pool, this.#pool] });
+    return large.slice(2, 0, known(height)).slice(3, 0, known(width));
   }
-}
-
-/** Each place `times` times along both axes.  [N, C, H, W] -> [N, C, times · H, times · W] */
-function repeat(x: Tensor, times: number): Tensor {
-  const [batch, dim, height, width] = x.shape.map((d, axis) => (axis === 0 ? d : known(d)));
-  const [rows, columns] = [known(height), known(width)];
-  const each = expand(x.reshape([batch, dim, rows, 1, columns, 1]), {
-    shape: [batch, dim, rows, times, columns, times],
-  });
-  return each.reshape([batch, dim, rows * times, columns * times]);
 }
 
 /** The inception mixer (section 3.1).  [N, H, W, C] -> [N, H, W, C] */

@@ -13,7 +13,8 @@ import {
 import type { OnnxForm, Tensor } from "../graph/tensor.ts";
 import { defineOp, sameDtype } from "./define.ts";
 import { columnSums } from "./linalg.ts";
-import { padAxes, placeAlong } from "./move.ts";
+import { padAxes } from "./move.ts";
+import { spreadPlaces } from "./resize.ts";
 
 /** How a kernel walks over the spatial axes; one number for each of them. `pads` has the starts, then the ends. */
 export interface ConvAttrs {
@@ -233,27 +234,36 @@ export const turnedPads = (
 ): number[] => pads.map((p, i) => (dilations?.[i % kernel.length] ?? 1) * (kernel[i % kernel.length] - 1) - p);
 
 /** dy with zeros where a stride stepped over, so that a convolution can do what a transposed one does. */
-function apart(size: readonly number[], dy: Tensor, kernel: number[], { strides, pads, dilations }: ConvAttrs): Tensor {
-  return kernel.reduce((d, k, i) => {
-    const places = size[i] + pads[i] + pads[i + kernel.length] - dilations[i] * (k - 1);
-    return placeAlong(d, i + 2, places, 0, strides[i]);
-  }, dy);
-}
+const apart = (
+  size: readonly number[],
+  dy: Tensor,
+  kernel: number[],
+  { strides, pads, dilations }: ConvAttrs,
+): Tensor =>
+  kernel.reduce(
+    (d, k, i) => {
+      const places = size[i] + pads[i] + pads[i + kernel.length] - dilations[i] * (k - 1);
+      // The zeros behind the last place may reach past the end.
+      return d.pad(i + 2, 0, places - known(d.shape[i + 2]));
+    },
+    spreadPlaces(dy, { times: strides }),
+  );
+
+/** [N, C, ...S] -> [N, ...S, C] */
+const channelsLast = (map: Tensor): Tensor => map.permute(0, ...map.shape.slice(2).map((_, i) => i + 2), 1);
+
+/** [N, ...S, C] -> [N, C, ...S] */
+const channelsFirst = (x: Tensor): Tensor => x.permute(0, x.rank - 1, ...x.shape.slice(2).map((_, i) => i + 1));
 
 /** dx where patches do not overlap: one product, then patches back to their places. */
-function unpatch(size: readonly number[], w: Tensor, dy: Tensor, kernel: number[]): Tensor {
-  const spatial = kernel.length;
-  const sizes = kernel.map((_, i) => known(dy.shape[i + 2]));
-  const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
-  const positions = sizes.reduce((a, b) => a * b, 1);
-  const patches = w
-    .reshape([outC, -1])
-    .mT.matmul(dy.reshape([dy.shape[0], outC, positions])) // [N, C·K, P]
-    .reshape([dy.shape[0], inC, ...kernel, ...sizes]);
-  const order = [0, 1, ...sizes.flatMap((_, i) => [2 + spatial + i, 2 + i])];
-  const full = patches.permute(...order).reshape([dy.shape[0], inC, ...sizes.map((s, i) => s * kernel[i])]);
+function unpatch(size: readonly number[], w: Tensor, dy: Tensor, kernel: readonly number[]): Tensor {
+  const [sizes, outC] = [sidesOf(dy), known(w.shape[0])];
+  const patches = channelsLast(dy)
+    .reshape([-1, outC])
+    .matmul(channelsLast(w).reshape([outC, -1])); // [N · P, O] [O, K · C]
+  const map = channelsFirst(joinPatches(patches, { batch: dy.shape[0], sizes, kernel }));
   // Pixels beyond the last patch were never read.
-  return sizes.reduce((out, s, i) => out.pad(i + 2, 0, size[i] - s * kernel[i]), full);
+  return sizes.reduce((out, s, i) => out.pad(i + 2, 0, size[i] - s * kernel[i]), map);
 }
 
 /** dw of a convolution.  [N, C, ...S], [N, O, ...S'] -> [O, C / group, ...K] */
@@ -285,14 +295,41 @@ const beside = (map: Tensor): Tensor =>
 
 /** dw where patches do not overlap: one product. */
 function patchKernelGradient(x: Tensor, w: Tensor, dy: Tensor, kernel: readonly number[]): Tensor {
-  const sizes = kernel.map((_, i) => known(dy.shape[i + 2]));
-  const cut = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
-  const apart = cut.reshape([...x.shape.slice(0, 2), ...sizes.flatMap((s, i) => [s, kernel[i]])]);
-  const order = [1, ...kernel.map((_, i) => 3 + 2 * i), 0, ...kernel.map((_, i) => 2 + 2 * i)];
-  const columns = kernel.some((k) => k > 1)
-    ? apart.permute(...order).reshape([known(w.shape[1]) * kernel.reduce((a, b) => a * b, 1), -1])
-    : beside(cut);
-  return beside(dy).matmul(columns.mT).reshape(w.shape); // [O, N·P] [N·P, C·K]
+  if (kernel.every((k) => k === 1)) return beside(dy).matmul(beside(x).mT).reshape(w.shape); // [O, N · P] [N · P, C]
+  const [sizes, outC, inC] = [sidesOf(dy), known(w.shape[0]), known(w.shape[1])];
+  const read = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
+  const patches = cutPatches(channelsLast(read), { sizes, kernel });
+  const dw = channelsLast(dy).reshape([-1, outC]).mT.matmul(patches); // [O, N · P] [N · P, K · C]
+  return channelsFirst(dw.reshape([outC, ...kernel, inC]));
+}
+
+// Between maps and patches, all with their channels last, rows of k · C numbers move, ten times as fast as single ones.  The last side
+// of a patch is one axis with its channels, since the engine would otherwise make one order of this and of what brings channels there.
+
+interface Patches {
+  sizes: readonly number[];
+  kernel: readonly number[];
+}
+
+/** [N, s₁ · k₁, s₂ · k₂, C] -> [N · P, K · C] */
+function cutPatches(map: Tensor, { sizes, kernel }: Patches): Tensor {
+  const [n, channels] = [sizes.length, known(map.shape[map.rank - 1])];
+  const order = [0, ...sizes.map((_, i) => 1 + 2 * i), ...sizes.map((_, i) => 2 + 2 * i)];
+  return map
+    .reshape([map.shape[0], ...sizes.flatMap((s, i) => [s, kernel[i] * (i === n - 1 ? channels : 1)])])
+    .permute(...order)
+    .reshape([-1, kernel.reduce((a, b) => a * b, channels)]);
+}
+
+/** [N · P, K · C] -> [N, s₁ · k₁, s₂ · k₂, C] */
+function joinPatches(patches: Tensor, { batch, sizes, kernel }: Patches & { batch: Dim }): Tensor {
+  const [n, area] = [sizes.length, kernel.reduce((a, b) => a * b, 1)];
+  const channels = known(patches.shape[1]) / area;
+  const order = [0, ...sizes.flatMap((_, i) => [1 + i, 1 + n + i])];
+  return patches
+    .reshape([batch, ...sizes, ...kernel.with(n - 1, kernel[n - 1] * channels)])
+    .permute(...order)
+    .reshape([batch, ...sizes.map((s, i) => s * kernel[i]), channels]);
 }
 
 /** How a kernel walks, and its size on each axis. */

@@ -148,7 +148,7 @@ export const sliceAxes = defineOp<["x"], SliceAttrs>({
 
 /** Zeros along an axis of `size`, with x's elements at start, start + step, …: what undoes a slice. */
 export function placeAlong(x: Tensor, axis: number, size: number, start: number, step: number): Tensor {
-  const apart = step > 1 ? spread(x, axis, step) : x;
+  const apart = spread(x, axis, step);
   const length = known(apart.shape[axis]);
   const after = size - start - length;
   // The zeros that follow the last element may reach past the end.
@@ -156,7 +156,8 @@ export function placeAlong(x: Tensor, axis: number, size: number, start: number,
 }
 
 /** Puts `step - 1` zeros after each element of `axis`. */
-function spread(x: Tensor, axis: number, step: number): Tensor {
+export function spread(x: Tensor, axis: number, step: number): Tensor {
+  if (step === 1) return x;
   const split = x.reshape([...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)]).pad(axis + 1, 0, step - 1);
   return split.reshape([...x.shape.slice(0, axis), known(x.shape[axis]) * step, ...x.shape.slice(axis + 1)]);
 }

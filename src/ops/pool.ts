@@ -15,8 +15,8 @@ import {
 } from "./conv.ts";
 import { type Draw, defineMany, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
-import { expand, expandLike, placeAlong, zerosLike } from "./move.ts";
-import { checkSize } from "./resize.ts";
+import { expandLike, placeAlong, zerosLike } from "./move.ts";
+import { checkSize, repeatPlaces } from "./resize.ts";
 
 export interface PoolAttrs {
   kernel: readonly number[];
@@ -76,10 +76,14 @@ function unpoolSideBySide(taps: readonly Tensor[], x: Tensor, { kernel, pads }: 
   const spatial = kernel.length;
   const sizes = kernel.map((_, i) => known(taps[0].shape[i + 2]));
   const lead = x.shape.slice(0, 2);
-  const each = sideBySide(taps).reshape([...lead, ...(taps.length > 1 ? kernel : kernel.map(() => 1)), ...sizes]);
   const order = [0, 1, ...sizes.flatMap((_, i) => [2 + spatial + i, 2 + i])];
-  const full = expand(each.permute(...order), { shape: [...lead, ...sizes.flatMap((s, i) => [s, kernel[i]])] });
-  const map = full.reshape([...lead, ...sizes.map((s, i) => s * kernel[i])]);
+  const map =
+    taps.length === 1
+      ? repeatPlaces(taps[0], { times: kernel })
+      : sideBySide(taps)
+          .reshape([...lead, ...kernel, ...sizes])
+          .permute(...order)
+          .reshape([...lead, ...sizes.map((s, i) => s * kernel[i])]);
   return kernel.reduce((out, k, i) => {
     const end = pads[i] + known(x.shape[i + 2]);
     // Pixels beyond the last window were never read; padding was, and keeps what it got.

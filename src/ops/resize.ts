@@ -2,8 +2,9 @@ import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
 import { isCount, isOpen, known, type Shape } from "../graph/shape.ts";
 import { constant, FloatAttr, type OnnxForm, type Tensor } from "../graph/tensor.ts";
-import { defineOp, explained } from "./define.ts";
+import { type Draw, defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
+import { expand, spread } from "./move.ts";
 
 /** As PyTorch names them: "nearest" takes the pixel at or before a place, "nearest-exact" the one whose centre is closest. */
 export type ResizeMode = "nearest" | "nearest-exact" | "linear" | "cubic";
@@ -137,3 +138,48 @@ const engineAgrees = (from: readonly number[], { size, mode }: ResizeAttrs): boo
 /** Whether a pixel of the `to` has its centre where two of the `from` meet. */
 const hasCentreOnEdge = (from: number, to: number): boolean =>
   Array.from({ length: to }).some((_, i) => ((2 * i + 1) * from) % (2 * to) === 0);
+
+/** Whole factors, one for each axis of a map. */
+export interface Times {
+  times: readonly number[];
+}
+
+function manyTimes({ shape }: Tensor, { times }: Times): Shape {
+  if (shape.length !== times.length + 2 || !times.every(isCount))
+    throw new ShapeError(`${times.join(" × ")} times are for [N, C, ...${times.length} axes]`);
+  return [...shape.slice(0, 2), ...times.map((k, i) => k * known(shape[i + 2], "a repeated axis"))];
+}
+
+/**
+ * Each place `times` times along each axis, in every dtype; where the engine's Resize is faster, a pass takes that
+ * (`passes/places-by-resize.ts`).  [N, C, ...S] -> [N, C, ...S · times]
+ */
+export const repeatPlaces: Draw<["x"], Times> = defineOp({
+  onnx: "RepeatPlaces",
+  domain: "oriel",
+  inputs: ["x"],
+  infer: ({ x }, attrs) => ({ dtype: x.dtype, shape: manyTimes(x, attrs) }),
+  vjp: ({ x }, dy, { attrs: { times } }) => {
+    const windows = x.shape.slice(2).flatMap((s, i) => [s, times[i]]);
+    return { x: dy.reshape([...x.shape.slice(0, 2), ...windows]).sum(times.map((_, i) => 3 + 2 * i)) };
+  },
+  lower: ({ x }, attrs) => {
+    const [lead, map] = [x.shape.slice(0, 2), x.shape.slice(2)];
+    const each = x.reshape([...lead, ...map.flatMap((s) => [s, 1])]);
+    return expand(each, { shape: [...lead, ...map.flatMap((s, i) => [s, attrs.times[i]])] }).reshape(
+      manyTimes(x, attrs),
+    );
+  },
+});
+
+/** Each place with `times` - 1 zeros behind it along each axis.  [N, C, ...S] -> [N, C, ...S · times] */
+export const spreadPlaces: Draw<["x"], Times> = defineOp({
+  onnx: "SpreadPlaces",
+  domain: "oriel",
+  inputs: ["x"],
+  infer: ({ x }, attrs) => ({ dtype: x.dtype, shape: manyTimes(x, attrs) }),
+  vjp: (_, dy, { attrs: { times } }) => ({
+    x: times.reduce((d, k, i) => d.slice(i + 2, 0, undefined, k), dy),
+  }),
+  lower: ({ x }, { times }) => times.reduce((d, k, i) => spread(d, i + 2, k), x),
+});

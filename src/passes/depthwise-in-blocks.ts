@@ -5,6 +5,7 @@ import { blockedConv, enlargeBlocks, fromBlocks, toBlocks } from "../ops/contrib
 import type { ConvAttrs } from "../ops/conv.ts";
 import { columnSums } from "../ops/linalg.ts";
 import { concat } from "../ops/move.ts";
+import { firstOfEach } from "./places-by-resize.ts";
 
 /** The largest block of channels of any processor that has them: what it divides, the others' 8 divides too. */
 const block = 16;
@@ -53,7 +54,7 @@ export function depthwiseInBlocks(graph: Graph): Graph {
     const y = enlargeBlocks(x, { times: strides });
     const [height, width] = y.shape.slice(2).map((d) => known(d));
     const key = `${y.shape.slice(2)}:${strides}`;
-    const mask = masks.get(key) ?? toBlocks(firstOfEach([height, width], strides), { channelsLast: false });
+    const mask = masks.get(key) ?? toBlocks(firstOfEach(strides, [height, width], block), { channelsLast: false });
     masks.set(key, mask);
     const places = block * height * width;
     return y
@@ -129,14 +130,6 @@ function adjointPads(y: Tensor, x: Tensor, w: Tensor, { strides, pads, dilations
   const before = reach.map((r, i) => r - pads[i]);
   const after = reach.map((r, i) => known(y.shape[i + 2]) + r - strides[i] * known(x.shape[i + 2]) - before[i]);
   return [...before, ...after];
-}
-
-/** 1 at the first of every few places along both axes, else 0, for a block of channels.  [1, C, H, W] */
-function firstOfEach([height, width]: readonly number[], strides: readonly number[]): Tensor {
-  const map = new Float32Array(block * height * width);
-  for (let i = 0; i < map.length; i++)
-    if ((i % width) % strides[1] === 0 && (Math.floor(i / width) % height) % strides[0] === 0) map[i] = 1;
-  return constant(map, [1, block, height, width], "float32");
 }
 
 /** How many images have, together, channels that fill blocks; undefined where no number of them does. */

@@ -78,17 +78,29 @@ function drawTiled(
     const axis = firstAxis(shape as number[]);
     return (shape as number[]).with(axis, (shape[axis] as number) / tiles);
   };
-  const inside = new Map<Tensor, Tensor>();
+  // Behind a transpose, axes of length 1 are added within: outside the engine would draw it through them, and find it no fast way.
+  const sliceShape = (x: Tensor): number[] => {
+    const shape = tileShape(x);
+    return x.node.op.name === "Transpose" ? shape.slice(Math.max(0, firstAxis(shape))) : shape;
+  };
   const [slices, captured] = [new Map<Tensor, Tensor>(), new Map<Tensor, Tensor>()];
+  /** What a tile reads, and what it makes. */
+  const [read, inside] = [new Map<Tensor, Tensor>(), new Map<Tensor, Tensor>()];
+  const rowsOf = (x: Tensor): Tensor => {
+    const slice = input(sliceShape(x), x.dtype);
+    slices.set(x, slice);
+    read.set(x, slice.reshape(tileShape(x)));
+    return read.get(x)!;
+  };
+  const wholeOf = (x: Tensor): Tensor => {
+    captured.set(x, input(x.shape, x.dtype));
+    return captured.get(x)!;
+  };
   for (const node of nodes) {
     const taken = takes(node)!;
     const inputs = (node.inputs as Tensor[]).map((x, i) => {
-      if (constantData(x) && taken[i] === "whole") return x;
-      const known = inside.get(x) ?? (taken[i] === "rows" ? slices : captured).get(x);
-      if (known) return known;
-      const standIn = input(taken[i] === "rows" ? tileShape(x) : x.shape, x.dtype);
-      (taken[i] === "rows" ? slices : captured).set(x, standIn);
-      return standIn;
+      if (taken[i] === "rows") return inside.get(x) ?? read.get(x) ?? rowsOf(x);
+      return constantData(x) ? x : (captured.get(x) ?? wholeOf(x));
     });
     const made = withScope(node.scope, () =>
       node.op.name === "Reshape" ? [inputs[0].reshape(tileShape(node.outputs[0]))] : redraw(node, inputs),
@@ -100,7 +112,7 @@ function drawTiled(
     [...captured.values()],
     maps.map((y) => inside.get(y)!),
   );
-  const cut = [...slices.keys()].map((x) => current(x)!.reshape([tiles, ...tileShape(x)]));
+  const cut = [...slices.keys()].map((x) => current(x)!.reshape([tiles, ...sliceShape(x)]));
   const joined = scan([...cut, ...[...captured.keys()].map((x) => current(x)!)], { body });
   return joined.map((y, i) => y.reshape(maps[i].shape));
 }

@@ -16,9 +16,11 @@ import { depthwiseInBlocks } from "../passes/depthwise-in-blocks.ts";
 import { gatesInBlocks } from "../passes/gates-in-blocks.ts";
 import { inTiles } from "../passes/in-tiles.ts";
 import { kernelGradientsInBlocks } from "../passes/kernel-gradients-in-blocks.ts";
+import { placesByResize } from "../passes/places-by-resize.ts";
 import { poolsWithPlaces } from "../passes/pools-with-places.ts";
 import { productsInBlocks } from "../passes/products-in-blocks.ts";
 import { scaleInOnePass } from "../passes/scale-in-one-pass.ts";
+import { smallTransposes } from "../passes/small-transposes.ts";
 import { checkThreads, type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
 import type { Birth } from "./node-nursery.ts";
@@ -90,9 +92,10 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
 }
 
 function forProcessor(graph: Graph, blocks?: number): Graph {
-  const aligned = alignNumbers(scaleInOnePass(poolsWithPlaces(graph)));
-  if (blocks === undefined) return aligned;
-  const inference = productsInBlocks(gatesInBlocks(aligned), blocks);
+  const passes = [placesByResize, poolsWithPlaces, scaleInOnePass, alignNumbers, smallTransposes];
+  const done = passes.reduce((g, pass) => pass(g), graph);
+  if (blocks === undefined) return done;
+  const inference = productsInBlocks(gatesInBlocks(done), blocks);
   return kernelGradientsInBlocks(convolutionsInBlocks(depthwiseInBlocks(inference), blocks), blocks);
 }
 

@@ -62,6 +62,15 @@ second(
   steep,
 );
 second(
+  "conv in groups, two results for each channel, with a stride",
+  (x, w) => conv(x, w, undefined, { groups: 2, stride: 2, padding: 1 }),
+  [
+    [1, 2, 5, 5],
+    [4, 1, 3, 3],
+  ],
+  steep,
+);
+second(
   "patches",
   (x, w) => conv(x, w, undefined, { stride: 2 }),
   [

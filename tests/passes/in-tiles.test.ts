@@ -215,6 +215,22 @@ for (const model of ["swin_micro_32", "cswin_micro_32", "resnet20_cifar", "mobil
     assert.ok(difference(joined(got), joined(wanted)) < 1e-5);
   });
 
+test("behind a transpose, tiles of one image get its axis within", async () => {
+  const shape = [4, 8, 6, 5];
+  const x = input(shape);
+  const y = columnSums(
+    relu(x.permute(0, 3, 1, 2))
+      .mul(3)
+      .add(1),
+  );
+  const graph = new Graph([["x", x]], [["y", y]]);
+  const tiled = inTiles(graph, 768);
+  assert.deepEqual(chains(tiled), [[4, "Reshape Relu Mul Add"]]);
+  assert.deepEqual(scans(tiled)[0].inputs[0]!.shape, [4, 5, 8, 6]);
+  const feeds = randomFeeds(graph);
+  assert.ok(difference((await runGraph(tiled, feeds)).y, (await runGraph(graph, feeds)).y) < 1e-6);
+});
+
 test("the runtime does so with maps that leave the cache, and a profile tells what runs within", async () => {
   const [x, dy] = [input([1024, 1024]), input([1024, 1024])];
   const graph = new Graph(Object.entries({ x, dy }), [["out", apart(grad(gelu(x), [x], dy)[0])]]);
