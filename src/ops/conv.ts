@@ -257,10 +257,9 @@ const channelsFirst = (x: Tensor): Tensor => x.permute(0, x.rank - 1, ...x.shape
 
 /** dx where patches do not overlap: one product, then patches back to their places. */
 function unpatch(size: readonly number[], w: Tensor, dy: Tensor, kernel: readonly number[]): Tensor {
-  const [sizes, outC] = [sidesOf(dy), known(w.shape[0])];
-  const patches = channelsLast(dy)
-    .reshape([-1, outC])
-    .matmul(channelsLast(w).reshape([outC, -1])); // [N · P, O] [O, K · C]
+  const [sizes, outC, inC] = [sidesOf(dy), known(w.shape[0]), known(w.shape[1])];
+  const weights = w.reshape([outC, inC, -1]).mT.reshape([outC, -1]); // channels last, too
+  const patches = channelsLast(dy).reshape([-1, outC]).matmul(weights); // [N · P, O] [O, K · C]
   const map = channelsFirst(joinPatches(patches, { batch: dy.shape[0], sizes, kernel }));
   // Pixels beyond the last patch were never read.
   return sizes.reduce((out, s, i) => out.pad(i + 2, 0, size[i] - s * kernel[i]), map);
@@ -300,7 +299,7 @@ function patchKernelGradient(x: Tensor, w: Tensor, dy: Tensor, kernel: readonly 
   const read = sizes.reduce((out, s, i) => out.slice(i + 2, 0, s * kernel[i]), x);
   const patches = cutPatches(channelsLast(read), { sizes, kernel });
   const dw = channelsLast(dy).reshape([-1, outC]).mT.matmul(patches); // [O, N · P] [N · P, K · C]
-  return channelsFirst(dw.reshape([outC, ...kernel, inC]));
+  return dw.reshape([outC, -1, inC]).mT.reshape(w.shape);
 }
 
 // Between maps and patches, all with their channels last, rows of k · C numbers move, ten times as fast as single ones.  The last side

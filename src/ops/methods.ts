@@ -105,7 +105,10 @@ define("reshape", function (this: Tensor, shape: Shape) {
   return sameShape(shape, this.shape) ? this : move.reshape(this, shape);
 });
 define("permute", function (this: Tensor, ...order: number[]) {
-  return order.length === this.rank && order.every((p, i) => p === i) ? this : move.permute(this, { perm: order });
+  if (order.length === this.rank && order.every((p, i) => p === i)) return this;
+  const { op, attrs, inputs } = this.node;
+  const undoes = op.name === "Transpose" && order.every((p, i) => attrs.perm[p] === i);
+  return undoes && order.length === this.rank ? inputs[0]! : move.permute(this, { perm: order });
 });
 define("swapAxes", function (this: Tensor, a: number, b: number) {
   const [i, j] = [normalAxis(a, this.rank), normalAxis(b, this.rank)];

@@ -56,7 +56,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 }
 
 /** Axes in another order (ONNX Transpose). */
-export const permute: Draw<["x"], { perm: readonly number[] }> = defineOp({
+export const permute = defineOp<["x"], { perm: readonly number[] }>({
   onnx: "Transpose",
   inputs: ["x"],
   infer: ({ x }, { perm }) => {
@@ -64,7 +64,7 @@ export const permute: Draw<["x"], { perm: readonly number[] }> = defineOp({
       throw new ShapeError(`the order (${perm.join(", ")}) does not name every axis once`);
     return { dtype: x.dtype, shape: perm.map((p) => x.shape[p]) };
   },
-  vjp: (_, dy, { attrs: { perm } }) => ({ x: permute(dy, { perm: perm.map((_, i) => perm.indexOf(i)) }) }),
+  vjp: (_, dy, { attrs: { perm } }) => ({ x: dy.permute(...perm.map((_, i) => perm.indexOf(i))) }),
 });
 
 /** Repeats axes of size 1 (ONNX Expand). */
