@@ -11,7 +11,7 @@ import { logSoftmax } from "../ops/norm.ts";
 export interface CrossEntropyOptions {
   /** Weight of the uniform distribution in the targets.  Szegedy et al. (2016), section 7. */
   smoothing?: number;
-  /** A weight for each class; cross-entropy with class indices is then a mean over weights, as in PyTorch.  [classes] */
+  /** A weight for each class; cross-entropy with class indices is then a mean over weights, 0 where none has any.  [classes] */
   classWeights?: Tensor;
 }
 
@@ -37,7 +37,7 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
     if (!hard) return each.mean();
     // A label that is no class wants nothing: 0 / 0.
     const told = each.div(wanted.sum([1]));
-    return classWeights ? told.sum().div(wanted.mul(classWeights).sum()) : told.mean();
+    return classWeights ? overWeight(told.sum(), wanted.mul(classWeights).sum()) : told.mean();
   });
 
 /**
@@ -66,6 +66,10 @@ export function weightOfTargets(targets: Tensor, classWeights: Tensor): Tensor {
   const classes = known(classWeights.shape[0], "the class axis");
   return labelsOf(targets, classes, classWeights).mul(classWeights).sum();
 }
+
+/** A sum over its weight, and as it is where that is 0: nothing was summed.  [...], [] -> [...] */
+export const overWeight = (sum: Tensor, weight: Tensor): Tensor =>
+  sum.div(where(greater(weight, scalar(0, weight.dtype)), weight, scalar(1, weight.dtype)));
 
 const labelsOf = (targets: Tensor, classes: number, like: Tensor): Tensor =>
   oneHot(targets.dtype === "int64" ? cast(targets, { to: "int32" }) : targets, classes, like.dtype);

@@ -2,6 +2,7 @@ import { OrielError } from "../../base/errors.ts";
 import type { Data } from "../../graph/dtype.ts";
 import { Graph, substitute } from "../../graph/graph.ts";
 import { input, type Tensor } from "../../graph/tensor.ts";
+import { overWeight } from "../../nn/losses.ts";
 import { type Weight, weightsOf } from "../../nn/module.ts";
 import { Rng } from "../../nn/rng.ts";
 import { trace } from "../../nn/trace.ts";
@@ -137,7 +138,7 @@ export function splitStep(
   );
   const sum = (name: string): Tensor => given.map((of) => of[name]).reduce((a, b) => a.add(b));
   /** Of what has been multiplied by the parts' weights. */
-  const mean = (x: Tensor): Tensor => (weight ? x.div(sum(lossWeight)) : x);
+  const mean = (x: Tensor): Tensor => (weight ? overWeight(x, sum(lossWeight)) : x);
   const sums = cut(mean(sum(allGradients)), shapes);
   const paths = [...grads.keys()];
   const changed = { weights, grads: new Map(paths.map((path, i) => [path, sums[i]])), updates };

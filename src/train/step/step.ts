@@ -6,6 +6,7 @@ import { type DType, isFloat } from "../../graph/dtype.ts";
 import { Graph, substitute } from "../../graph/graph.ts";
 import { type Dim, known, type Shape, sameDim, showShape, staticSize } from "../../graph/shape.ts";
 import { constant, input, Tensor, withScope } from "../../graph/tensor.ts";
+import { overWeight } from "../../nn/losses.ts";
 import { type Module, type Weight, weightsOf } from "../../nn/module.ts";
 import { Rng } from "../../nn/rng.ts";
 import { trace } from "../../nn/trace.ts";
@@ -314,7 +315,7 @@ function lossAndGradients(task: Task, trained: readonly Weight[], parts: readonl
   const results: Record<string, Tensor>[] = [];
   let grads: Map<string, Tensor> | undefined;
   for (const [i, part] of parts.entries()) {
-    const share = whole ? weights[i].div(whole) : 1 / parts.length;
+    const share = whole ? overWeight(weights[i], whole) : 1 / parts.length;
     const { metrics, grads: found } = drawPart(task, trained, grads ? after(part, grads.values()) : part, share);
     const before = grads;
     grads = before ? new Map([...found].map(([path, g]) => [path, (before.get(path) as Tensor).add(g)])) : found;

@@ -102,11 +102,15 @@ test("a step in parts stays on a WebGPU device", () => {
 
 const classWeights = constant(Float32Array.of(0.2, 1, 3), [3], "float32");
 
-test("parts count by the weights of their classes", async () => {
-  const task = () => new Classification(new Toy(), { classWeights });
-  const [whole, parts] = [await run({}, { task: task() }), await run({ accumulate: 4 }, { task: task() })];
-  for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
-  for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
+test("parts count by the weights of their classes, which may be 0 in one, or in all", async () => {
+  // The labels are 0 and 1, in one part 1 alone.
+  const zeros = [Float32Array.of(3, 0, 1), Float32Array.of(0, 0, 1)].map((data) => constant(data, [3], "float32"));
+  for (const weights of [classWeights, ...zeros]) {
+    const task = () => new Classification(new Toy(), { classWeights: weights });
+    const [whole, parts] = [await run({}, { task: task() }), await run({ accumulate: 4 }, { task: task() })];
+    for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
+    for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
+  }
 });
 
 /** What a map of means over pictures is normalised by, twice: [N, 3, 2, 2] -> [N, 3] */
