@@ -10,9 +10,10 @@ type Parts = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /**
  * Writes a file beside its place and renames it there once it is on the disk, so that a reader, a kill or a full disk meets
- * the old file or the new one, whole.  A kill leaves `<path>.part` behind, which the next write replaces.
+ * the old file or the new one, whole.  A kill leaves `<path>.part` behind, which the next write replaces.  What goes wrong is told of
+ * `place`, where the file is to lie in the end.
  */
-export async function writeFileSafely(path: string, parts: Parts): Promise<void> {
+export async function writeFileSafely(path: string, parts: Parts, place = path): Promise<void> {
   const target = resolve(path);
   const before = underWay.get(target) ?? Promise.resolve();
   const write = before.catch(() => {}).then(() => writeAndRename(target, parts));
@@ -20,7 +21,7 @@ export async function writeFileSafely(path: string, parts: Parts): Promise<void>
   try {
     await write;
   } catch (cause) {
-    throw failure(cause, path);
+    throw failure(cause, place);
   } finally {
     if (underWay.get(target) === write) underWay.delete(target);
   }

@@ -18,6 +18,7 @@ import { OrielError } from "../../src/base/errors.ts";
 import { fileSource } from "../../src/weights/file-source.ts";
 import { SafetensorsFile } from "../../src/weights/safetensors.ts";
 import { saveSafetensors } from "../../src/weights/save-safetensors.ts";
+import { writeFileSafely } from "../../src/weights/write-file.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "oriel-save-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -71,6 +72,15 @@ test("a full disk leaves the previous file and says so", { skip: noFullDevice },
   assert.equal(existsSync(`${path}.part`), false);
   await saveSafetensors(path, tensors(3));
   assert.equal(await firstValue(path), 3);
+});
+
+test("a file that is first written elsewhere is named by its place", { skip: noFullDevice }, async () => {
+  const [elsewhere, place] = [join(folder, "checking.onnx"), join(folder, "model.onnx")];
+  symlinkSync("/dev/full", `${elsewhere}.part`);
+  await assert.rejects(
+    writeFileSafely(elsewhere, [Uint8Array.of(1)], place),
+    /no space left while saving .*model\.onnx;/,
+  );
 });
 
 test("a folder that is not there is named", async () => {

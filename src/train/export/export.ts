@@ -159,8 +159,8 @@ export async function exportClassifier(
   }
   try {
     const names = apart ? [onnx, data] : [onnx];
-    if (apart) await writeFileSafely(join(checking, data), parts.data);
-    await writeFileSafely(join(checking, onnx), [parts.model]);
+    if (apart) await writeFileSafely(join(checking, data), parts.data, join(folder, data));
+    await writeFileSafely(join(checking, onnx), [parts.model], join(folder, onnx));
     const difference = await checkExport(join(checking, onnx), { plain, values, told });
     // The weights first: a model never lies there without them.
     for (const made of names.toReversed())
