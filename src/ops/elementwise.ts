@@ -80,7 +80,10 @@ export const maximum = defineOp({
   onnx: "Max",
   inputs: ["a", "b"],
   infer: ({ a, b }) => elementwise(a, b),
-  vjp: ({ a, b }, dy) => ({ a: dy.mul(indicator(greaterOrEqual(a, b), dy)), b: dy.mul(indicator(less(a, b), dy)) }),
+  vjp: ({ a, b }, dy) => {
+    const db = dy.mul(positive(b.sub(a))); // nothing where both are alike
+    return { a: dy.sub(db), b: db };
+  },
 });
 
 export const minimum = defineOp({
