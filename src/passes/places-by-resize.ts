@@ -5,8 +5,8 @@ import { resize, type Times } from "../ops/resize.ts";
 
 /**
  * Places of maps that are repeated, or spread among zeros, by ONNX's Resize, which the engine has a loop of its own for: its Expand and
- * Pad take a tenth of a microsecond for each number (`docs/notes/0004-speed.md`).  For processors, in float32; where a place that is
- * spread is infinite, the zeros behind it become NaN.
+ * Pad take ten times as long (`docs/notes/0004-speed.md`).  For processors, in float32; where a place that is spread is infinite, the
+ * zeros behind it become NaN.
  */
 export function placesByResize(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, ({ op, attrs }, [x]) => {
