@@ -2,7 +2,7 @@ import { ShapeError } from "../base/errors.ts";
 import { dataOf } from "../graph/dtype.ts";
 import { isCount, isOpen, known, type Shape } from "../graph/shape.ts";
 import { constant, FloatAttr, type OnnxForm, type Tensor } from "../graph/tensor.ts";
-import { type Draw, defineOp, explained } from "./define.ts";
+import { defineOp, explained } from "./define.ts";
 import { along } from "./linalg.ts";
 import { expand, spread } from "./move.ts";
 
@@ -154,7 +154,7 @@ function manyTimes({ shape }: Tensor, { times }: Times): Shape {
  * Each place `times` times along each axis, in every dtype; where the engine's Resize is faster, a pass takes that
  * (`passes/places-by-resize.ts`).  [N, C, ...S] -> [N, C, ...S · times]
  */
-export const repeatPlaces: Draw<["x"], Times> = defineOp({
+export const repeatPlaces = defineOp<["x"], Times>({
   onnx: "RepeatPlaces",
   domain: "oriel",
   inputs: ["x"],
@@ -173,7 +173,7 @@ export const repeatPlaces: Draw<["x"], Times> = defineOp({
 });
 
 /** Each place with `times` - 1 zeros behind it along each axis.  [N, C, ...S] -> [N, C, ...S · times] */
-export const spreadPlaces: Draw<["x"], Times> = defineOp({
+export const spreadPlaces = defineOp<["x"], Times>({
   onnx: "SpreadPlaces",
   domain: "oriel",
   inputs: ["x"],
