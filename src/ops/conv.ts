@@ -14,7 +14,7 @@ import type { OnnxForm, Tensor } from "../graph/tensor.ts";
 import { defineOp, sameDtype } from "./define.ts";
 import { columnSums } from "./linalg.ts";
 import { padAxes } from "./move.ts";
-import { spreadPlaces } from "./resize.ts";
+import { spreadOver, takePlaces } from "./resize.ts";
 
 /** How a kernel walks over the spatial axes; one number for each of them. `pads` has the starts, then the ends. */
 export interface ConvAttrs {
@@ -152,6 +152,10 @@ const convAttrs = ({ strides, pads, dilations, group }: ConvAttrs): ConvAttrs =>
 const areSideBySide = (kernel: readonly number[], { strides, pads, dilations }: ConvAttrs): boolean =>
   kernel.every((k, i) => k === strides[i] && (k === 1 || dilations[i] === 1)) && pads.every((p) => p === 0);
 
+/** Whether each result is made of one place of the map alone. */
+const areSinglePlaces = (kernel: readonly number[], pads: readonly number[]): boolean =>
+  kernel.every((k) => k === 1) && pads.every((p) => p === 0);
+
 /** A map's own axes.  [N, C, ...S] -> S */
 const sidesOf = (map: Tensor): number[] => map.shape.slice(2).map((d) => known(d, "a spatial axis"));
 
@@ -189,10 +193,19 @@ function drawnInputGradient(w: Tensor, dy: Tensor, { size, ...attrs }: InputAttr
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
   if (strides.every((s) => s === 1)) return flippedConv(w, dy, kernel, attrs);
   if (areSideBySide(kernel, attrs) && group === 1) return unpatch(size, w, dy, kernel);
+  const everyStep = { ...attrs, strides: strides.map(() => 1) };
+  // The places between them were not seen.
+  if (areSinglePlaces(kernel, pads)) {
+    const seen = inputGradient(w, dy, { ...everyStep, size: sidesOf(dy) });
+    return spreadOver(seen, { times: strides, size });
+  }
   // WebGPU has no 3-D ConvTranspose, and miscounts in groups that read an even number of channels and make one.
   const miscounted = group > 1 && known(w.shape[1]) === 1 && (known(w.shape[0]) / group) % 2 === 0;
-  if (spatial === 3 || miscounted)
-    return flippedConv(w, apart(size, dy, kernel, attrs), kernel, { ...attrs, strides: strides.map(() => 1) });
+  if (spatial === 3 || miscounted) {
+    // Zeros where a stride stepped over; those behind the last place may reach past the end.
+    const places = size.map((s, i) => s + pads[i] + pads[i + spatial] - dilations[i] * (kernel[i] - 1));
+    return flippedConv(w, spreadOver(dy, { times: strides, size: places }), kernel, everyStep);
+  }
   // What the strides stepped over at the end, the transposed convolution must be told.
   const outputPadding = strides.map((stride, i) => {
     const reached = (known(dy.shape[i + 2]) - 1) * stride + dilations[i] * (kernel[i] - 1) + 1;
@@ -233,22 +246,6 @@ export const turnedPads = (
   { pads, dilations }: Partial<ConvAttrs> & Pick<ConvAttrs, "pads">,
 ): number[] => pads.map((p, i) => (dilations?.[i % kernel.length] ?? 1) * (kernel[i % kernel.length] - 1) - p);
 
-/** dy with zeros where a stride stepped over, so that a convolution can do what a transposed one does. */
-const apart = (
-  size: readonly number[],
-  dy: Tensor,
-  kernel: number[],
-  { strides, pads, dilations }: ConvAttrs,
-): Tensor =>
-  kernel.reduce(
-    (d, k, i) => {
-      const places = size[i] + pads[i] + pads[i + kernel.length] - dilations[i] * (k - 1);
-      // The zeros behind the last place may reach past the end.
-      return d.pad(i + 2, 0, places - known(d.shape[i + 2]));
-    },
-    spreadPlaces(dy, { times: strides }),
-  );
-
 /** [N, C, ...S] -> [N, ...S, C] */
 const channelsLast = (map: Tensor): Tensor => map.permute(0, ...map.shape.slice(2).map((_, i) => i + 2), 1);
 
@@ -266,9 +263,12 @@ function unpatch(size: readonly number[], w: Tensor, dy: Tensor, kernel: readonl
 }
 
 /** dw of a convolution.  [N, C, ...S], [N, O, ...S'] -> [O, C / group, ...K] */
-function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Tensor {
-  const { strides, group } = attrs;
+function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, given: ConvAttrs): Tensor {
+  const { strides, group } = given;
   const kernel = strides.map((_, i) => known(w.shape[i + 2]));
+  const attrs = { ...given, pads: padsRead(sidesOf(x), sidesOf(dy), kernel, given) };
+  if (strides.some((s) => s > 1) && areSinglePlaces(kernel, attrs.pads))
+    return kernelGradient(takePlaces(x, { times: strides }), w, dy, { ...attrs, strides: strides.map(() => 1) });
   const [outC, inC] = [known(w.shape[0]), known(w.shape[1])];
   const batch = x.shape[0];
   if (inC === 1 && outC === group && !isOpen(batch)) return depthwiseKernelGradient(x, w, dy, attrs);
@@ -280,6 +280,25 @@ function kernelGradient(x: Tensor, w: Tensor, dy: Tensor, attrs: ConvAttrs): Ten
   }
   const inMaps = group === 1 && !isOpen(batch) && kernel.length === 2 && kernel.some((k) => k > 1);
   return (inMaps ? mapKernelGradient : denseKernelGradient)(x, dy, { ...attrs, kernel });
+}
+
+/**
+ * The padding without what strides stepped over at the end.  A gradient that is a convolution with dy as its kernel would find places
+ * beyond the kernel there: 4 × 4 for a 3 × 3 kernel that halves an even map.
+ */
+function padsRead(
+  size: readonly number[],
+  steps: readonly number[],
+  kernel: readonly number[],
+  { strides, pads, dilations }: ConvAttrs,
+): number[] {
+  const spatial = kernel.length;
+  return pads.map((pad, at) => {
+    if (at < spatial) return pad;
+    const i = at - spatial;
+    const reached = (steps[i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1;
+    return Math.max(0, reached - size[i] - pads[i]);
+  });
 }
 
 /** How many places a map has.  [N, C, ...S] */
@@ -418,7 +437,7 @@ function exchangedKernelGradient(x: Tensor, dy: Tensor, { kernel, strides, pads,
   return cutToKernel(made, kernel).swapAxes(0, 1);
 }
 
-/** Pixels that the stride stepped over at the end make places beyond the kernel. */
+/** Pixels, not padding, that the stride stepped over at the end make places beyond the kernel. */
 export const cutToKernel = (made: Tensor, kernel: readonly number[]): Tensor =>
   kernel.reduce((y, size, i) => y.slice(i + 2, 0, size), made);
 

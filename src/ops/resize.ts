@@ -131,7 +131,7 @@ const engineAgrees = (from: readonly number[], { size, mode }: ResizeAttrs): boo
   // With channels last, where the engine may bring it, its cubic kernel does not shrink.
   if (mode === "cubic") return size.length === 2 && from.every((s, i) => s <= size[i]);
   // It divides by a rounded scale, and a place just short of a pixel's edge gives the pixel before: seen from 14 to 16, say.
-  if (mode === "nearest") return from.every((s, i) => size[i] % s === 0);
+  if (mode === "nearest") return from.every((s, i) => size[i] % s === 0 || Number.isInteger(Math.log2(s / size[i])));
   return from.every((s, i) => Math.fround(size[i] / s) === size[i] / s || !hasCentreOnEdge(s, size[i]));
 };
 
@@ -144,11 +144,17 @@ export interface Times {
   times: readonly number[];
 }
 
-function manyTimes({ shape }: Tensor, { times }: Times): Shape {
+/** The sides of a map that has one for each factor. */
+function sidesFor({ shape }: Tensor, { times }: Times): number[] {
   if (shape.length !== times.length + 2 || !times.every(isCount))
     throw new ShapeError(`${times.join(" × ")} times are for [N, C, ...${times.length} axes]`);
-  return [...shape.slice(0, 2), ...times.map((k, i) => k * known(shape[i + 2], "a repeated axis"))];
+  return shape.slice(2).map((s) => known(s, "an axis of a map"));
 }
+
+const manyTimes = (x: Tensor, attrs: Times): Shape => [
+  ...x.shape.slice(0, 2),
+  ...sidesFor(x, attrs).map((s, i) => s * attrs.times[i]),
+];
 
 /**
  * Each place `times` times along each axis, in every dtype; where the engine's Resize is faster, a pass takes that
@@ -178,8 +184,24 @@ export const spreadPlaces = defineOp<["x"], Times>({
   domain: "oriel",
   inputs: ["x"],
   infer: ({ x }, attrs) => ({ dtype: x.dtype, shape: manyTimes(x, attrs) }),
-  vjp: (_, dy, { attrs: { times } }) => ({
-    x: times.reduce((d, k, i) => d.slice(i + 2, 0, undefined, k), dy),
-  }),
+  vjp: (_, dy, { attrs }) => ({ x: takePlaces(dy, attrs) }),
   lower: ({ x }, { times }) => times.reduce((d, k, i) => spread(d, i + 2, k), x),
 });
+
+/** The first of every `times` places along each axis.  [N, C, ...S] -> [N, C, ...⌈S / times⌉] */
+export const takePlaces = defineOp<["x"], Times>({
+  onnx: "TakePlaces",
+  domain: "oriel",
+  inputs: ["x"],
+  infer: ({ x }, attrs) => ({
+    dtype: x.dtype,
+    shape: [...x.shape.slice(0, 2), ...sidesFor(x, attrs).map((s, i) => Math.ceil(s / attrs.times[i]))],
+  }),
+  vjp: ({ x }, dy, { attrs }) => ({ x: spreadOver(dy, { ...attrs, size: sidesFor(x, attrs) }) }),
+  lower: ({ x }, { times }) => times.reduce((d, k, i) => d.slice(i + 2, 0, undefined, k), x),
+});
+
+/** Places spread over a map of any size: zeros are cut off its ends or added there.  [N, C, ...S] -> [N, C, ...size] */
+export function spreadOver(x: Tensor, { times, size }: Times & { size: readonly number[] }): Tensor {
+  return size.reduce((y, s, i) => y.pad(i + 2, 0, s - known(y.shape[i + 2])), spreadPlaces(x, { times }));
+}

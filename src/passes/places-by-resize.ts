@@ -4,21 +4,27 @@ import { constant, type Tensor } from "../graph/tensor.ts";
 import { resize, type Times } from "../ops/resize.ts";
 
 /**
- * Places of maps that are repeated, or spread among zeros, by ONNX's Resize, which the engine has a loop of its own for: its Expand and
- * Pad take ten times as long (`docs/notes/0004-speed.md`).  For processors, in float32; where a place that is spread is infinite, the
- * zeros behind it become NaN.
+ * Places of maps that are repeated, spread among zeros, or of which one in a few is taken, by ONNX's Resize, which the engine has a loop
+ * of its own for: its Expand and Pad take ten times as long, its Slice three times (`docs/notes/0004-speed.md`).  For processors, in
+ * float32; where a place that is spread is infinite, the zeros behind it become NaN.
  */
 export function placesByResize(graph: Graph): Graph {
-  const outputs = rewrite(graph.outputs, ({ op, attrs }, [x]) => {
-    if (op.name !== "RepeatPlaces" && op.name !== "SpreadPlaces") return undefined;
+  const outputs = rewrite(graph.outputs, ({ op, attrs, outputs: [y] }, [x]) => {
     const { times } = attrs as Times;
-    if (x?.dtype !== "float32" || times.length !== 2) return undefined;
-    const size = times.map((k, i) => k * known(x.shape[i + 2]));
-    const repeated = resize(x, { size, mode: "nearest" });
-    return [op.name === "RepeatPlaces" ? repeated : repeated.mul(firstOfEach(times, size))];
+    const by = (mask?: Tensor): Tensor[] => {
+      const resized = resize(x!, { size: y.shape.slice(2) as number[], mode: "nearest" });
+      return [mask ? resized.mul(mask) : resized];
+    };
+    if (x?.dtype !== "float32" || x.rank !== 4) return undefined;
+    if (op.name === "RepeatPlaces") return by();
+    if (op.name === "SpreadPlaces") return by(firstOfEach(times, y.shape.slice(2) as number[]));
+    return op.name === "TakePlaces" && times.every((k, i) => halves(known(x.shape[i + 2]), k)) ? by() : undefined;
   });
   return new Graph(graph.inputs, outputs);
 }
+
+/** Whether the engine, which divides by a rounded scale, finds the first of every `k` places. */
+const halves = (size: number, k: number): boolean => size % k === 0 && Number.isInteger(Math.log2(k));
 
 /** 1 at the first of every few places along both axes of a map, else 0.  [1, channels, H, W] */
 export function firstOfEach(times: readonly number[], [height, width]: readonly number[], channels = 1): Tensor {

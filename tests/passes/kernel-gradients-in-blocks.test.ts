@@ -13,6 +13,7 @@ interface Case {
   stride?: number | readonly number[];
   padding?: number | readonly number[];
   dilation?: number;
+  groups?: number;
 }
 
 /** The gradient of a convolution's kernel. */
@@ -59,4 +60,17 @@ test("kernel gradients that blocks do not suit stay products", () => {
   assert.ok(
     !names(drawn({ x: [8, 64, 28, 28], w: [64, 64, 3, 3], padding: 1, stride: 2 })).includes("ConvKernelGradient"),
   );
+});
+
+test("places beyond a kernel, where strides step over padding, are not computed only to be cut off", () => {
+  const halved = { padding: 1, stride: 2 };
+  for (const each of [
+    { x: [8, 64, 28, 28], w: [64, 64, 3, 3], ...halved },
+    { x: [8, 3, 32, 32], w: [16, 3, 3, 3], ...halved },
+    { x: [8, 16, 28, 28], w: [16, 1, 3, 3], groups: 16, ...halved },
+  ]) {
+    const { nodes } = kernelGradientsInBlocks(drawn(each), 16);
+    assert.ok(nodes.some(({ op }) => op.name === "Conv"));
+    assert.ok(!nodes.some(({ op }) => op.name === "Slice"));
+  }
 });

@@ -5,7 +5,7 @@ import type { DType } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { averagePool, conv } from "../../src/ops/index.ts";
-import { repeatPlaces, spreadPlaces } from "../../src/ops/resize.ts";
+import { repeatPlaces, spreadPlaces, takePlaces } from "../../src/ops/resize.ts";
 import { placesByResize } from "../../src/passes/index.ts";
 import { numbers, randn } from "../support/arrays.ts";
 import { as, runGraph } from "../support/check.ts";
@@ -50,6 +50,26 @@ test("what Resize does not take stays as it is drawn", async () => {
     assert.deepEqual(y.shape, z.shape);
   }
 });
+
+for (const [times, by] of [
+  [[2, 4], "Resize"],
+  [[1, 3], "TakePlaces"], // the engine would round a third
+  [[3, 2], "TakePlaces"], // which does not divide the map
+] as const)
+  test(`one in ${times.join(" × ")} places of a map is taken by ${by}, whatever it holds`, async () => {
+    const [height, width] = [4, 24];
+    const data = Float32Array.from({ length: 2 * height * width }, (_, i) => [i, -Infinity, NaN, Infinity][i % 4]);
+    const map = input([1, 2, height, width]);
+    const graph = placesByResize(new Graph([["x", map]], [["y", takePlaces(map, { times })]]));
+    assert.deepEqual(named(graph).at(-1), by);
+    const { y } = await runGraph(graph, { x: { dtype: "float32", shape: [1, 2, height, width], data } });
+    const first = (at: number): boolean =>
+      (at % width) % times[1] === 0 && (Math.floor(at / width) % height) % times[0] === 0;
+    assert.deepEqual(
+      numbers(y),
+      Array.from(data).filter((_, at) => first(at)),
+    );
+  });
 
 test("gradients of pools side by side, and of strides over groups with several results, are drawn so", () => {
   const x = input([2, 4, 8, 8]);
