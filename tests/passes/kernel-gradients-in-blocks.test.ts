@@ -41,6 +41,8 @@ const cases: Record<string, Case> = {
     padding: [2, 0, 1, 1],
   },
   "pictures, in a stem": { x: [8, 3, 32, 32], w: [16, 3, 7, 7], stride: 4, padding: 2 },
+  "large maps, in parts": { x: [8, 5, 112, 100], w: [16, 5, 3, 5], padding: [1, 2] },
+  "large maps and several groups, in parts": { x: [16, 3, 128, 128], w: [16, 3, 7, 7], padding: 3, stride: 2 },
   "a dilation": { x: [16, 12, 11, 12], w: [48, 12, 3, 3], padding: 2, dilation: 2 },
 };
 
@@ -56,7 +58,7 @@ test("kernel gradients that blocks do not suit stay products", () => {
   const stays = (each: Case): void => assert.ok(names(drawn(each)).includes("ConvKernelGradient"));
   stays({ x: [24, 24, 9, 9], w: [32, 24, 3, 3], padding: 1 }); // images that do not fill groups
   stays({ x: [8, 24, 9, 9], w: [24, 24, 3, 3], padding: 1 }); // channels that do not fill blocks
-  stays({ x: [8, 64, 28, 28], w: [64, 64, 3, 3], padding: 1 }); // large maps of many channels
+  stays({ x: [8, 64, 28, 28], w: [64, 64, 3, 3], padding: 1 }); // medium maps of many channels
   assert.ok(
     !names(drawn({ x: [8, 64, 28, 28], w: [64, 64, 3, 3], padding: 1, stride: 2 })).includes("ConvKernelGradient"),
   );
@@ -73,4 +75,13 @@ test("places beyond a kernel, where strides step over padding, are not computed 
     assert.ok(nodes.some(({ op }) => op.name === "Conv"));
     assert.ok(!nodes.some(({ op }) => op.name === "Slice"));
   }
+});
+
+test("large maps come in parts that divide their rows, medium ones whole", () => {
+  const groups = (each: Case): number =>
+    kernelGradientsInBlocks(drawn(each), 16).nodes.find(({ op }) => op.name === "Conv")!.attrs.group;
+  const halved = { padding: 1, stride: 2 };
+  assert.equal(groups({ x: [8, 16, 224, 224], w: [16, 16, 3, 3], ...halved }), 8);
+  assert.equal(groups({ x: [8, 16, 112, 112], w: [16, 16, 3, 3], ...halved }), 1);
+  assert.equal(groups({ x: [8, 16, 226, 226], w: [16, 16, 3, 3], ...halved }), 1); // 113 rows
 });
