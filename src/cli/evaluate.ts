@@ -64,7 +64,7 @@ function describe({ total, correct, top1, top5, skipped, classes, confusion, mis
       ]),
     ),
   ];
-  if (classes.length <= mostColumns) {
+  if (confusion && classes.length <= mostColumns) {
     const names = classes.map(({ name }) => onOneLine(name));
     parts.push(`Taken for (a row for what they are)\n${matrix(names, confusion)}`);
   }

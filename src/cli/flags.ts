@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { didYouMean, nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
+import { describeIssue } from "../base/faults.ts";
 import { kebabCase } from "../base/options.ts";
 
 /** What is needed of JSON Schema to turn words into values. */
@@ -144,44 +145,3 @@ function nameOf(path: readonly PropertyKey[], file: string | undefined, args: re
   const [key, ...rest] = path.map(String);
   return [file ? key : args.includes(key) ? `<${key}>` : flagName(key), ...rest].join(".");
 }
-
-/** "is -3, expected at least 1" */
-function describeIssue(issue: z.core.$ZodIssue, values: object): string {
-  const came = issue.path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], values);
-  const got = came === undefined ? "nothing" : JSON.stringify(came);
-  if (typeof came === "number" && !Number.isFinite(came)) return `is ${came}, expected a finite number`; // JSON has no ∞
-  switch (issue.code) {
-    case "invalid_type":
-      return came === undefined ? "is missing" : `is ${got}, expected ${article(issue.expected)}`;
-    case "invalid_union": {
-      const kinds = issue.errors.flat().flatMap((e) => (e.code === "invalid_type" ? [article(e.expected)] : []));
-      return `is ${got}, expected ${[...new Set(kinds)].join(" or ")}`;
-    }
-    case "too_small":
-      if (came === "") return "is empty";
-      return `is ${got}, expected ${sized(came)}${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
-    case "too_big":
-      return `is ${got}, expected ${sized(came)}${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`;
-    case "invalid_value": {
-      const choices = issue.values.map(String);
-      const close = typeof came === "string" && choices.length > 6 ? nearest(came, choices) : choices;
-      return `is ${got}, expected ${close.length > 1 ? "one of " : ""}${close.join(", ")}`;
-    }
-    default:
-      return `is ${got}: ${issue.message}`;
-  }
-}
-
-const sized = (value: unknown): string => (Array.isArray(value) ? "a length of " : "");
-
-/** Types whose names say less than this. */
-const plainly: Readonly<Record<string, string>> = {
-  int: "a whole number",
-  record: "pairs such as key=value,…",
-  string: "text",
-  boolean: "true or false",
-  array: "a list",
-  tuple: "a list",
-};
-
-const article = (type: string): string => plainly[type] ?? (/^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`);

@@ -32,17 +32,21 @@ export interface Evaluation {
   /** Pictures that could not be read. */
   skipped: number;
   classes: ClassFigures[];
-  /** Row: what it is; column: what it was taken for.  [classes][classes] */
-  confusion: number[][];
+  /** Row: what it is; column: what it was taken for.  [classes][classes]; not told of more than 2,000 classes, for its size. */
+  confusion?: number[][];
   /** The wrong answers with the largest loss, the worst first. */
   mistakes: Mistake[];
 }
+
+/** Classes up to which each is counted against each: 2,000 take 32 MB, ImageNet-21k's would take 4 GB. */
+const mostConfused = 2000;
 
 /** Counts answers as they come. */
 export class Tally {
   readonly #classes: readonly string[];
   readonly #worst: number;
-  readonly #confusion: number[][];
+  readonly #figures: ClassFigures[];
+  readonly #confusion?: number[][];
   readonly #mistakes: Mistake[] = [];
   #total = 0;
   #correct = 0;
@@ -52,7 +56,8 @@ export class Tally {
   constructor(classes: readonly string[], { worst = 24 }: { worst?: number } = {}) {
     this.#classes = classes;
     this.#worst = worst;
-    this.#confusion = classes.map(() => classes.map(() => 0));
+    this.#figures = classes.map((name) => ({ name, total: 0, correct: 0, predicted: 0 }));
+    if (classes.length <= mostConfused) this.#confusion = classes.map(() => classes.map(() => 0));
   }
 
   /** Answers to a batch.  logits [N, classes], labels [N]; `name` is asked for the i-th picture of the batch only where it is told of. */
@@ -72,9 +77,16 @@ export class Tally {
     this.#total++;
     this.#loss += loss;
     if (before < 5) this.#inTop5++;
-    this.#confusion[label][best]++;
-    if (best === label) this.#correct++;
-    else if (this.#mistakes.length < this.#worst || loss > (this.#mistakes.at(-1)?.loss ?? Number.POSITIVE_INFINITY))
+    this.#figures[label].total++;
+    this.#figures[best].predicted++;
+    if (this.#confusion) this.#confusion[label][best]++;
+    if (best === label) {
+      this.#figures[label].correct++;
+      this.#correct++;
+    } else if (
+      this.#mistakes.length < this.#worst ||
+      loss > (this.#mistakes.at(-1)?.loss ?? Number.POSITIVE_INFINITY)
+    ) {
       this.#note({
         image: name(i),
         label: this.#classes[label],
@@ -82,6 +94,7 @@ export class Tally {
         probability: Math.exp(logits[best] - rest),
         loss,
       });
+    }
   }
 
   #note(mistake: Mistake): void {
@@ -105,12 +118,7 @@ export class Tally {
       top5: share(this.#inTop5),
       loss: share(this.#loss),
       skipped,
-      classes: this.#classes.map((name, i) => ({
-        name,
-        total: this.#confusion[i].reduce((a, b) => a + b, 0),
-        correct: this.#confusion[i][i],
-        predicted: this.#confusion.reduce((sum, row) => sum + row[i], 0),
-      })),
+      classes: this.#figures.map((figures) => ({ ...figures })),
       confusion: this.#confusion,
       mistakes: [...this.#mistakes],
     };

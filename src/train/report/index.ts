@@ -168,7 +168,7 @@ function classTable({ classes }: Evaluation): string {
 const mostClasses = 150;
 
 function matrixSection({ classes, confusion }: Evaluation): string {
-  if (classes.length > mostClasses) return "";
+  if (!confusion || classes.length > mostClasses) return "";
   const names = classes.map((c) => c.name);
   return `<h2>What is taken for what</h2><p>A row is what pictures are, a column what they were taken for; the diagonal is right. The stronger the colour, the larger the share of the row.</p>${confusionMatrix(names, confusion)}`;
 }

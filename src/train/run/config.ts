@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { didYouMean, UsageError } from "../../base/errors.ts";
-import { camelCase, kebabCase } from "../../base/options.ts";
+import { describeIssue } from "../../base/faults.ts";
+import { camelCase } from "../../base/options.ts";
 
 const whole = (least: number) => z.number().int().min(least);
 const positive = () => z.number().gt(0);
@@ -16,7 +17,7 @@ export const trainSchema = z.strictObject({
     .min(1)
     .describe("training pictures: a folder of class folders, a .csv list or a .tar archive; it may hold train and val"),
   val: z
-    .union([z.number().gt(0).lt(1), z.string().min(1)])
+    .union([z.number().gt(0).lt(1), z.string().min(1)], "a path, or a fraction between 0 and 1")
     .optional()
     .describe("validation pictures, or the fraction of every class to set aside (0.1 where data holds no val)"),
   model: z
@@ -168,9 +169,10 @@ export type ConfigKey = keyof TrainConfig;
 export function parseConfig(given: Readonly<Record<string, unknown>>, where?: string): TrainConfig {
   if (typeof given !== "object" || given === null || Array.isArray(given))
     throw new UsageError({ message: "a config is an object of keys and values", at: where });
-  const parsed = trainSchema.safeParse(Object.fromEntries(Object.entries(given).map(([k, v]) => [camelCase(k), v])));
+  const values = Object.fromEntries(Object.entries(given).map(([k, v]) => [camelCase(k), v]));
+  const parsed = trainSchema.safeParse(values);
   if (parsed.success) return parsed.data;
-  const details = parsed.error.issues.flatMap((issue) => explain(issue, given));
+  const details = parsed.error.issues.flatMap((issue) => explain(issue, values));
   if (details.length === 1) throw new UsageError({ message: details[0].message, at: where, help: details[0].help });
   throw new UsageError({
     message: `${details.length} things in the config are wrong`,
@@ -193,42 +195,6 @@ function explain(issue: z.core.$ZodIssue, given: Readonly<Record<string, unknown
     }));
   }
   const key = String(issue.path[0]);
-  const value = given[key] ?? given[kebabCase(key)];
-  const help = trainSchema.shape[key as ConfigKey]?.description;
-  if (value === undefined) return { message: `${key} is missing`, help };
-  // JSON has no ∞
-  if (typeof value === "number" && !Number.isFinite(value))
-    return { message: `${key} is ${value}; expected a finite number`, help };
-  return { message: `${key} is ${JSON.stringify(value)}; expected ${expected(issue, key)}`, help };
+  const message = `${issue.path.map(String).join(".")} ${describeIssue(issue, given)}`;
+  return { message, help: trainSchema.shape[key as ConfigKey]?.description };
 }
-
-function expected(issue: z.core.$ZodIssue, key: string): string {
-  if (key === "val") return "a path, or a fraction between 0 and 1";
-  if ("origin" in issue && issue.origin === "array") return kinds.tuple;
-  switch (issue.code) {
-    case "invalid_value":
-      return issue.values
-        .map(String)
-        .join(", ")
-        .replace(/, ([^,]*)$/, " or $1");
-    case "too_small":
-      return issue.origin === "string"
-        ? "some text"
-        : `a number ${issue.inclusive ? "of at least" : "above"} ${issue.minimum}`;
-    case "too_big":
-      return `a number ${issue.inclusive ? "of at most" : "below"} ${issue.maximum}`;
-    case "invalid_type":
-      return kinds[issue.expected] ?? issue.expected;
-    default:
-      return issue.message;
-  }
-}
-
-const kinds: Readonly<Record<string, string>> = {
-  int: "a whole number",
-  number: "a number",
-  string: "text",
-  boolean: "true or false",
-  array: "a list of text",
-  tuple: "two numbers",
-};

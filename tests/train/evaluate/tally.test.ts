@@ -71,6 +71,19 @@ test("top-5 looks at the rank of the label, and equal logits do not help it", ()
   assert.equal(tally.result().top5, 1 / 3);
 });
 
+test("of very many classes each has its figures, but not each against each", () => {
+  const names = Array.from({ length: 21_841 }, (_, i) => `class ${i}`);
+  const tally = new Tally(names);
+  const logits = new Float32Array(names.length);
+  logits[20_000] = 1;
+  tally.add(logits, Int32Array.of(20_000), () => "right");
+  tally.add(logits, Int32Array.of(3), () => "wrong");
+  const { classes, confusion, top1 } = tally.result();
+  assert.deepEqual([top1, confusion], [0.5, undefined]);
+  assert.deepEqual(classes[20_000], { name: "class 20000", total: 1, correct: 1, predicted: 2 });
+  assert.deepEqual(classes[3], { name: "class 3", total: 1, correct: 0, predicted: 0 });
+});
+
 test("only the worst mistakes are kept, the worst first", () => {
   const tally = new Tally(["a", "b"], { worst: 3 });
   const wrong = [0.5, 3, 1, 2, 0.1, 4];

@@ -46,19 +46,20 @@ test("keys may be written as flags are", () => {
 test("a memory budget is a number and a unit", () => {
   assert.deepEqual(["1.5GB", "800 mb", "12kB", "7B"].map(bytesOfText), [1.5e9, 8e8, 12e3, 7]);
   assert.equal(parseConfig({ ...least, memoryBudget: "1.5GB" }).memoryBudget, "1.5GB");
-  assert.match(refusal({ memoryBudget: "much" }), /memoryBudget is "much"; expected a size such as 1.5GB/);
+  assert.match(refusal({ memoryBudget: "much" }), /memoryBudget is "much", expected a size such as 1.5GB/);
 });
 
 test("a wrong key or value is named, with what was expected", () => {
   assert.match(refusal({ epoch: 3 }), /there is no key "epoch"\n {2}help: did you mean epochs\?/);
-  assert.match(refusal({ epochs: 0 }), /epochs is 0; expected a number of at least 1/);
-  assert.match(refusal({ epochs: 1.5 }), /epochs is 1.5; expected a whole number/);
-  assert.match(refusal({ lr: "fast" }), /lr is "fast"; expected a number/);
-  assert.match(refusal({ smoothing: 1 }), /smoothing is 1; expected a number below 1/);
-  assert.match(refusal({ lr: Number.POSITIVE_INFINITY }), /lr is Infinity; expected a finite number/);
-  assert.match(refusal({ betas: [0.9] }), /betas is \[0.9\]; expected two numbers/);
-  assert.match(refusal({ optimizer: "adam" }), /optimizer is "adam"; expected adamw, sgd or lamb/);
-  assert.match(refusal({ val: 1.5 }), /val is 1.5; expected a path, or a fraction between 0 and 1/);
+  assert.match(refusal({ epochs: 0 }), /epochs is 0, expected at least 1/);
+  assert.match(refusal({ epochs: 1.5 }), /epochs is 1.5, expected a whole number/);
+  assert.match(refusal({ lr: "fast" }), /lr is "fast", expected a number/);
+  assert.match(refusal({ smoothing: 1 }), /smoothing is 1, expected less than 1/);
+  assert.match(refusal({ lr: Number.POSITIVE_INFINITY }), /lr is Infinity, expected a finite number/);
+  assert.match(refusal({ betas: [0.9] }), /betas is \[0.9\], expected a length of at least 2/);
+  assert.match(refusal({ optimizer: "adam" }), /optimizer is "adam", expected one of adamw, sgd, lamb/);
+  assert.match(refusal({ val: 1.5 }), /val is 1.5, expected less than 1\n.*fraction of every class/);
+  assert.match(refusal({ val: true }), /val is true, expected a path, or a fraction between 0 and 1/);
   assert.match(refusal({ data: undefined }), /data is missing/);
   assert.match(refusal({ epochs: -1, sead: 3 }), /2 things in the config are wrong\n(.|\n)*epochs is -1(.|\n)*seed/);
 });
