@@ -1,5 +1,5 @@
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
-import { type Dim, isOpen, known, type Shape, sameShape, sizeOf } from "../graph/shape.ts";
+import { type Dim, isOpen, known, type Shape, sameShape, sizeOf, staticSize } from "../graph/shape.ts";
 import { constant, constantData, type Node, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import { kernelInBlocks, turnedKernelInBlocks, wide } from "./convolutions-in-blocks.ts";
@@ -204,11 +204,24 @@ interface Layout {
   rows(map: Tensor, shape: Shape): Tensor;
 }
 
-/** Maps of as many places as the last axis but one, of any number. */
+/** Places that are enough: the kernels take six at once and what is left one by one, and of more what they read leaves the cache. */
+const enough = 96;
+
+/** Maps of as few places as are enough and divide those of one row of the first axis; where a later axis is open, of the last one's. */
 const mapsByRows: Layout = {
-  placed: (rows) => rows.reshape([-1, 1, ...rows.shape.slice(-2)]),
+  placed: (rows) => {
+    const between = rows.shape.slice(1, -1);
+    const places = between.length > 0 && !between.some(isOpen) ? divisorFor(staticSize(between)) : rows.shape.at(-2)!;
+    return rows.reshape([-1, 1, places, rows.shape.at(-1)!]);
+  },
   rows: (map, shape) => map.reshape(shape),
 };
+
+/** The least divisor that is enough, or all. */
+function divisorFor(places: number): number {
+  for (let d = enough; 2 * d <= places; d++) if (places % d === 0) return d;
+  return places;
+}
 
 /** One map of all rows, so that a convolution can sum over them: completed to blocks, as channels are. */
 const oneMap = (size: number): Layout => ({

@@ -38,6 +38,19 @@ test("the layers of an MLP are convolutions in blocks, reordered once before and
   }
 });
 
+test("maps have as few places as are enough for the kernels, of however many pictures", () => {
+  const batch = new OpenDim("N");
+  const placesOf = (...between: number[]): unknown => {
+    const x = input([batch, ...between, 32]);
+    const { nodes } = productsInBlocks(new Graph([["x", x]], [["y", mlp(x, [32, 48]).y]]), 16);
+    return nodes.find(({ op }) => op.name === "ReorderInput")!.inputs[0]!.shape.at(-2);
+  };
+  assert.equal(placesOf(7, 7), 49);
+  assert.equal(placesOf(28, 28), 98);
+  assert.equal(placesOf(784), 98);
+  assert.equal(placesOf(197), 197);
+});
+
 test("what lies between can be read too", { skip: process.arch !== "x64" }, async () => {
   const x = input([80, 32]);
   const { inner, y } = mlp(x, [32, 64]);
