@@ -233,6 +233,26 @@ export const gelu = defineOp({
   },
 });
 
+const geluTanhOp = defineOp<["x"], { approximate: "tanh" }>({
+  onnx: "Gelu",
+  inputs: ["x"],
+  infer: same,
+  // (1 + tanh(u)) / 2 = σ(2u).  With σ of x (k + k c x²):  dx = dy σ (1 + x (1 - σ) (k + 3 k c x²)).
+  vjp: ({ x }, dy) => {
+    const [k, c, square] = [Math.sqrt(8 / Math.PI), 0.044715, x.mul(x)];
+    const s = sigmoid(x.mul(square.mul(k * c).add(k)));
+    const bend = square
+      .mul(3 * k * c)
+      .add(k)
+      .mul(x)
+      .mul(scalar(1, x.dtype).sub(s));
+    return { x: dy.mul(s).mul(bend.add(1)) };
+  },
+});
+
+/** x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the approximation of GELU that some checkpoints were trained with. */
+export const geluTanh = (x: Tensor): Tensor => geluTanhOp(x, { approximate: "tanh" });
+
 /** x σ(x), also called swish. */
 export const silu = (x: Tensor): Tensor => x.mul(sigmoid(x));
 
@@ -306,10 +326,3 @@ export const mish = (x: Tensor): Tensor => x.mul(tanh(softplus(x)));
 
 /** x where x > 0, else slope · x, with a slope that broadcasts.  He et al., "Delving Deep into Rectifiers" (2015). */
 export const prelu = (x: Tensor, slope: Tensor): Tensor => relu(x).sub(relu(x.neg()).mul(slope));
-
-/** x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the approximation of GELU that some checkpoints were trained with. */
-export const geluTanh = (x: Tensor): Tensor =>
-  tanh(x.add(x.mul(x).mul(x).mul(0.044715)).mul(Math.sqrt(2 / Math.PI)))
-    .add(1)
-    .mul(x)
-    .mul(0.5);

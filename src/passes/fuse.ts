@@ -235,6 +235,7 @@ function withoutBias(y: Tensor, once: Around["once"]): { y: Tensor; bias: Tensor
 }
 
 function biasAndGelu(node: Node, { once }: Around): readonly Tensor[] | undefined {
+  if (node.attrs.approximate) return undefined; // it knows the exact form alone
   const found = withoutBias(node.inputs[0]!, once);
   return found && [biasGelu(found.y, found.bias)];
 }

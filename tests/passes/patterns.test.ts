@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { Graph } from "../../src/graph/graph.ts";
 import { constant, constantOp, input, leaf, scalar, type Tensor } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/conv.ts";
-import { gelu } from "../../src/ops/elementwise.ts";
+import { gelu, geluTanh } from "../../src/ops/elementwise.ts";
 import { linear } from "../../src/ops/linalg.ts";
 import { batchNorm, layerNorm, softmax } from "../../src/ops/norm.ts";
 import { fuse, targetOf } from "../../src/passes/fuse.ts";
@@ -67,6 +67,13 @@ const cases: readonly [string, number[], (x: Tensor) => Tensor, string, string?]
     [2, 4, 8],
     (x) => gelu(linear(x, weights(6, 8), weights(6))),
     "Reshape Gemm Reshape BiasGelu",
+    "Reshape Gemm Reshape Gelu",
+  ],
+  [
+    "a bias does not join GELU by tanh",
+    [2, 4, 8],
+    (x) => geluTanh(linear(x, weights(6, 8), weights(6))),
+    "Reshape Gemm Reshape Gelu",
     "Reshape Gemm Reshape Gelu",
   ],
   [

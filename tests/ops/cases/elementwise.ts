@@ -145,6 +145,7 @@ export const cases: OpCase[] = [
     randn([9]),
     ops.geluTanh,
     (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+    float32,
   ),
   // The engine fuses it to QuickGelu, which it has in float32 alone.
   unary("silu", randn([5]), ops.silu, (x) => x * sigmoid(x), float32),
