@@ -36,6 +36,10 @@ const form = ({ strides, pads, dilations, group }: ConvAttrs): OnnxForm => ({
 export const convSize = (size: number, k: number, stride: number, pads: number, dilation: number): number =>
   Math.floor((size + pads - dilation * (k - 1) - 1) / stride) + 1;
 
+/** How many places of an axis a kernel of size k sees in so many steps, from the first to the last. */
+export const placesSeen = (steps: number, k: number, stride: number, dilation: number): number =>
+  (steps - 1) * stride + dilation * (k - 1) + 1;
+
 interface Window {
   kernel?: readonly number[];
   strides: readonly number[];
@@ -128,8 +132,7 @@ export const convTransposeOp = defineOp<["x", "w", "bias?"], TransposedAttrs>({
           message: `an output padding of ${outputPadding[i]} is not less than the stride, ${stride}`,
           help: "take it from the padding at the ends, or pad the result",
         });
-      const full =
-        (known(x.shape[i + 2], "a spatial axis") - 1) * stride + dilations[i] * (known(w.shape[i + 2]) - 1) + 1;
+      const full = placesSeen(known(x.shape[i + 2], "a spatial axis"), known(w.shape[i + 2]), stride, dilations[i]);
       const size = full + outputPadding[i] - pads[i] - pads[i + strides.length];
       if (size < 1) throw new ShapeError(`the padding leaves nothing of a map of ${full}`);
       return size;
@@ -208,8 +211,7 @@ function drawnInputGradient(w: Tensor, dy: Tensor, { size, ...attrs }: InputAttr
   }
   // What the strides stepped over at the end, the transposed convolution must be told.
   const outputPadding = strides.map((stride, i) => {
-    const reached = (known(dy.shape[i + 2]) - 1) * stride + dilations[i] * (kernel[i] - 1) + 1;
-    return size[i] + pads[i] + pads[i + spatial] - reached;
+    return size[i] + pads[i] + pads[i + spatial] - placesSeen(known(dy.shape[i + 2]), kernel[i], stride, dilations[i]);
   });
   return convTransposeOp(dy, w, undefined, { ...attrs, outputPadding });
 }
@@ -296,8 +298,7 @@ function padsRead(
   return pads.map((pad, at) => {
     if (at < spatial) return pad;
     const i = at - spatial;
-    const reached = (steps[i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1;
-    return Math.max(0, reached - size[i] - pads[i]);
+    return Math.max(0, placesSeen(steps[i], kernel[i], strides[i], dilations[i]) - size[i] - pads[i]);
   });
 }
 

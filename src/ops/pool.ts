@@ -10,6 +10,7 @@ import {
   convTransposeOp,
   eachAxis,
   kernelPlaces,
+  placesSeen,
   readPlace,
   turnedPads,
 } from "./conv.ts";
@@ -42,7 +43,7 @@ const form = ({ kernel, strides, pads }: PoolAttrs): OnnxForm => ({
 
 /** How far the windows reach over an axis, padding at its start included. */
 const reachOf = (y: Tensor, { kernel, strides }: PoolAttrs, i: number): number =>
-  (known(y.shape[i + 2]) - 1) * strides[i] + kernel[i];
+  placesSeen(known(y.shape[i + 2]), kernel[i], strides[i], 1);
 
 /** Puts gradients back where the windows read: one for each place of a window, or one for all.  [N, C, ...S'] -> [N, C, ...S] */
 function unpool(taps: readonly Tensor[], x: Tensor, attrs: PoolAttrs): Tensor {

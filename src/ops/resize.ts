@@ -131,9 +131,13 @@ const engineAgrees = (from: readonly number[], { size, mode }: ResizeAttrs): boo
   // With channels last, where the engine may bring it, its cubic kernel does not shrink.
   if (mode === "cubic") return size.length === 2 && from.every((s, i) => s <= size[i]);
   // It divides by a rounded scale, and a place just short of a pixel's edge gives the pixel before: seen from 14 to 16, say.
-  if (mode === "nearest") return from.every((s, i) => size[i] % s === 0 || Number.isInteger(Math.log2(s / size[i])));
+  if (mode === "nearest") return from.every((s, i) => findsNearest(s, size[i]));
   return from.every((s, i) => Math.fround(size[i] / s) === size[i] / s || !hasCentreOnEdge(s, size[i]));
 };
+
+/** Whether the engine, which divides by a rounded scale, finds the pixel at or before each of `to` places. */
+export const findsNearest = (from: number, to: number): boolean =>
+  to % from === 0 || Number.isInteger(Math.log2(from / to));
 
 /** Whether a pixel of the `to` has its centre where two of the `from` meet. */
 const hasCentreOnEdge = (from: number, to: number): boolean =>

@@ -2,7 +2,7 @@ import { Graph, rewrite } from "../graph/graph.ts";
 import { known } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
-import { cutToKernel, type KernelAttrs } from "../ops/conv.ts";
+import { cutToKernel, type KernelAttrs, placesSeen } from "../ops/conv.ts";
 import { concat, padAxes } from "../ops/move.ts";
 
 /**
@@ -57,9 +57,15 @@ function drawn([x, dy]: readonly Tensor[], { kernel, strides, pads, dilations }:
     .permute(3, 0, 2, 1, 4)
     .reshape([groups * outC, images, rows, width]);
   const padded = padAxes(x.swapAxes(0, 1), { before: [0, 0, ...pads.slice(0, 2)], after: [0, 0, ...pads.slice(2)] });
-  const [step, seen] = [rows * strides[0], (rows - 1) * strides[0] + (kernel[0] - 1) * dilations[0] + 1];
-  const read = Array.from({ length: parts }, (_, i) => padded.slice(2, i * step, i * step + seen));
-  const map = parts === 1 ? padded : concat(read, 1); // [C, parts · N, H, W]
+  const [step, seen] = [rows * strides[0], placesSeen(rows, kernel[0], strides[0], dilations[0])];
+  const read = (part: number): Tensor => padded.slice(2, part * step, part * step + seen);
+  const map =
+    parts === 1
+      ? padded
+      : concat(
+          Array.from({ length: parts }, (_, i) => read(i)),
+          1,
+        ); // [C, parts · N, H, W]
   const attrs = { strides: dilations, pads: [0, 0, 0, 0], dilations: strides, group: groups };
   // As it lies, channels of x first and blocks within, it is cut, summed and turned in long pieces.
   const made = blockedConv(map, filter, undefined, attrs);

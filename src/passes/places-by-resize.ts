@@ -1,7 +1,7 @@
 import { Graph, rewrite } from "../graph/graph.ts";
 import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
-import { resize, type Times } from "../ops/resize.ts";
+import { findsNearest, resize, type Times } from "../ops/resize.ts";
 
 /**
  * Places of maps that are repeated, spread among zeros, or of which one in a few is taken, by ONNX's Resize, which the engine has a loop
@@ -18,13 +18,13 @@ export function placesByResize(graph: Graph): Graph {
     if (x?.dtype !== "float32" || x.rank !== 4) return undefined;
     if (op.name === "RepeatPlaces") return by();
     if (op.name === "SpreadPlaces") return by(firstOfEach(times, y.shape.slice(2) as number[]));
-    return op.name === "TakePlaces" && times.every((k, i) => halves(known(x.shape[i + 2]), k)) ? by() : undefined;
+    return op.name === "TakePlaces" && times.every((k, i) => isTaken(known(x.shape[i + 2]), k)) ? by() : undefined;
   });
   return new Graph(graph.inputs, outputs);
 }
 
-/** Whether the engine, which divides by a rounded scale, finds the first of every `k` places. */
-const halves = (size: number, k: number): boolean => size % k === 0 && Number.isInteger(Math.log2(k));
+/** Whether Resize takes the first of every `k` places, no others. */
+const isTaken = (size: number, k: number): boolean => size % k === 0 && findsNearest(size, size / k);
 
 /** 1 at the first of every few places along both axes of a map, else 0.  [1, channels, H, W] */
 export function firstOfEach(times: readonly number[], [height, width]: readonly number[], channels = 1): Tensor {

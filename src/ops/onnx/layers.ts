@@ -2,7 +2,7 @@ import { dataOf } from "../../graph/dtype.ts";
 import { type Dim, isOpen, known, sameShape, sizeOf } from "../../graph/shape.ts";
 import { constant, scalar, type Tensor } from "../../graph/tensor.ts";
 import { cast, greater, where } from "../compare.ts";
-import { convOp, convTransposeOp } from "../conv.ts";
+import { convOp, convTransposeOp, placesSeen } from "../conv.ts";
 import * as elementwise from "../elementwise.ts";
 import { along, einsum, gemm } from "../linalg.ts";
 import { expand } from "../move.ts";
@@ -47,7 +47,7 @@ function padsOf(
   const each = kernel.map((k, i) => {
     const size = known(x.shape[i + 2], "a map's axis");
     const places = Math.ceil(size / strides[i]);
-    return Math.max(0, (places - 1) * strides[i] + dilations[i] * (k - 1) + 1 - size);
+    return Math.max(0, placesSeen(places, k, strides[i], dilations[i]) - size);
   });
   const [few, rest] = [each.map((p) => Math.floor(p / 2)), each.map((p) => Math.ceil(p / 2))];
   return auto === "SAME_UPPER" ? [...few, ...rest] : [...rest, ...few];
