@@ -54,7 +54,7 @@ export const skipLayerNorm = defineMany<{ epsilon: number }>({
  * The layout NCHWc: maps whose channels lie in blocks of as many as the processor computes at once, 8 or 16, which the engine's fastest
  * convolutions read.  Shapes stay those of [N, C, H, W]; only what is written here and in `blockedConv` may read the values.
  */
-const blocked = "com.microsoft.nchwc";
+export const blocked = "com.microsoft.nchwc";
 
 /** A map, of channels before or after the places, in blocks.  [N, C, H, W] or [N, H, W, C] -> [N, C, H, W] */
 export const toBlocks = defineOp<["x"], { channelsLast: boolean }>({

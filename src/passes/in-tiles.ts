@@ -1,8 +1,10 @@
 import { Graph, readersOf, redraw } from "../graph/graph.ts";
 import { lower } from "../graph/onnx/write.ts";
-import { isOpen } from "../graph/shape.ts";
+import { type Dim, divDim, isOpen, known, OpenDim, type Shape, sameDim } from "../graph/shape.ts";
 import { Body, constantData, input, type Node, type Tensor, withScope } from "../graph/tensor.ts";
+import { blocked } from "../ops/contrib.ts";
 import { scan } from "../ops/scan.ts";
+import { engineBlocks } from "./engine-blocks.ts";
 import { sizeInBytes, storageOf } from "./memory.ts";
 
 /** Operations that work on each value alone. */
@@ -17,6 +19,9 @@ const sums = new Set(["ReduceSum", "ReduceMean", "ReduceSumSquare"]);
 
 /** Maps that are so many times as large as a tile do not lie in the cache that all cores share. */
 const large = 5;
+
+/** Of how many images a map is judged where their number is open. */
+const images = 8;
 
 /**
  * Chains of operations on large maps, tile by tile: all of them for the first rows, then for the next, so that what one hands to
@@ -52,7 +57,7 @@ export function inTiles(graph: Graph, bytes: number): Graph {
 /** Operations that run together, in order, and the number of tiles. */
 interface Chain {
   nodes: Node[];
-  tiles: number;
+  tiles: Dim;
 }
 
 /** What is read outside: results, each of which is written once, and reshapes, which cost nothing there, but a copy within. */
@@ -75,8 +80,8 @@ function drawTiled(
   current: (x: Tensor) => Tensor | undefined,
 ): Tensor[] {
   const tileShape = ({ shape }: Tensor): number[] => {
-    const axis = firstAxis(shape as number[]);
-    return (shape as number[]).with(axis, (shape[axis] as number) / tiles);
+    const axis = firstAxis(shape);
+    return shape.map((d, i) => known(i === axis ? divDim(d, tiles)! : d));
   };
   // Behind a transpose, axes of length 1 are added within: outside the engine would draw it through them, and find it no fast way.
   const sliceShape = (x: Tensor): number[] => {
@@ -98,12 +103,13 @@ function drawTiled(
   };
   for (const node of nodes) {
     const taken = takes(node)!;
-    const inputs = (node.inputs as Tensor[]).map((x, i) => {
+    const inputs = node.inputs.map((x, i) => {
+      if (!x) return x;
       if (taken[i] === "rows") return inside.get(x) ?? read.get(x) ?? rowsOf(x);
       return constantData(x) ? x : (captured.get(x) ?? wholeOf(x));
     });
     const made = withScope(node.scope, () =>
-      node.op.name === "Reshape" ? [inputs[0].reshape(tileShape(node.outputs[0]))] : redraw(node, inputs),
+      node.op.name === "Reshape" ? [inputs[0]!.reshape(tileShape(node.outputs[0]))] : redraw(node, inputs),
     );
     node.outputs.forEach((y, i) => void inside.set(y, made[i]));
   }
@@ -120,9 +126,11 @@ function drawTiled(
 /** A chain that may still grow. */
 interface Growing {
   nodes: Node[];
-  /** What a number of tiles has to divide. */
+  /** What a number of tiles has to divide: for as many images as there may be, of each. */
   rows: number;
-  /** Bytes of its largest map. */
+  /** The axis that is cut, where its size is not known. */
+  open?: string;
+  /** Bytes of its largest map, or of an image's. */
   largest: number;
 }
 
@@ -135,16 +143,20 @@ function findChains(graph: Graph, bytes: number): Map<Node, Chain> {
   const chainOf = new Map<Node, Growing>();
   const closed = new Set<Growing>();
   const tilesOf = ({ rows, largest }: Growing): number => nearestDivisor(rows, largest / bytes);
+  const isLarge = (x: Tensor): boolean => sizeInBytes(x) * (x.shape.some(isOpen) ? images : 1) >= large * bytes;
+  const inBlocks = engineBlocks();
 
   for (const node of graph.nodes) {
     const read = new Set(node.inputs.flatMap((x) => (x && chainOf.get(x.node)) ?? []));
     // What the graph gives is written by one operation into the memory that waits for it.
-    const taken = node.outputs.some((y) => outputs.has(y)) ? undefined : takes(node);
+    const taken = node.outputs.some((y) => outputs.has(y) || inBlocks(y)) ? undefined : takes(node);
     if (taken) {
       const maps = [node.outputs[0], ...node.inputs.filter((_, i) => taken[i] === "rows")] as Tensor[];
+      const cut = maps.map(({ shape }) => shape[firstAxis(shape)]);
       let chain: Growing = {
         nodes: [node],
-        rows: maps.map(({ shape }) => (shape as number[])[firstAxis(shape as number[])]).reduce(gcd),
+        rows: cut.map((d) => (isOpen(d) ? d.times : d)).reduce(gcd),
+        open: cut.find(isOpen)?.name,
         largest: Math.max(...maps.map(sizeInBytes)),
       };
       const isWhole = (other: Growing): boolean =>
@@ -152,13 +164,14 @@ function findChains(graph: Graph, bytes: number): Map<Node, Chain> {
       for (const before of read) {
         if (closed.has(before) || isWhole(before)) continue;
         const both = {
+          ...chain,
           nodes: [...before.nodes, ...chain.nodes],
           rows: gcd(before.rows, chain.rows),
           largest: Math.max(before.largest, chain.largest),
         };
         if (tilesOf(both) > 1) chain = both;
       }
-      const begins = computes(node) && chain.largest >= large * bytes && tilesOf(chain) > 1;
+      const begins = computes(node) && maps.some(isLarge) && tilesOf(chain) > 1;
       if (chain.nodes.length > 1 || begins) for (const member of chain.nodes) chainOf.set(member, chain);
     }
     for (const before of read) if (before !== chainOf.get(node)) closed.add(before);
@@ -168,14 +181,18 @@ function findChains(graph: Graph, bytes: number): Map<Node, Chain> {
     const seen = new Set<Tensor>();
     return nodes.filter(computes).some(({ inputs, outputs }) => {
       const again = inputs.some((x) => x && seen.has(storageOf(x)));
-      for (const x of [...inputs, ...outputs]) if (x && sizeInBytes(x) >= large * bytes) seen.add(storageOf(x));
+      for (const x of [...inputs, ...outputs]) if (x && isLarge(x)) seen.add(storageOf(x));
       return again;
     });
   };
   const found = [...new Set(chainOf.values())].filter(saves);
   return new Map(
     found.flatMap((chain) => {
-      const done = { nodes: chain.nodes.sort((a, b) => a.id - b.id), tiles: tilesOf(chain) };
+      const tiles = tilesOf(chain);
+      const done = {
+        nodes: chain.nodes.sort((a, b) => a.id - b.id),
+        tiles: chain.open === undefined ? tiles : new OpenDim(chain.open, tiles),
+      };
       return done.nodes.map((node): [Node, Chain] => [node, done]);
     }),
   );
@@ -188,14 +205,20 @@ const computes = ({ op }: Node): boolean => op.name !== "Reshape";
  * same rows, or the whole.  undefined: it cannot be.
  */
 function takes({ op, attrs, inputs, outputs }: Node): ("rows" | "whole")[] | undefined {
-  if (op.domain !== "" || inputs.length === 0 || inputs.some((x) => !x || x.shape.some(isOpen))) return undefined;
-  const shape = outputs[0].shape as number[];
+  const { shape } = outputs[0];
   const axis = firstAxis(shape);
-  if (axis < 0) return undefined;
-  const hasRows = (x: Tensor): boolean => firstAxis(x.shape as number[]) === axis && x.shape[axis] === shape[axis];
+  if (axis < 0 || inputs.length === 0 || [...inputs, outputs[0]].some((x) => x && !isCuttable(x.shape)))
+    return undefined;
   const [x, y] = inputs as Tensor[];
+  const hasRows = (x: Tensor): boolean => firstAxis(x.shape) === axis && sameDim(x.shape[axis], shape[axis]);
+  // Maps of images in blocks of channels, and what a convolution with constant weights makes of them.
+  if (op.domain === blocked && axis === 0 && hasRows(x)) {
+    if (op.name === "ReorderInput" || op.name === "ReorderOutput") return ["rows"];
+    if (op.name === "Conv" && constantData(y)) return inputs.map((_, i) => (i === 0 ? "rows" : "whole"));
+  }
+  if (op.domain !== "") return undefined;
   if (onEachValue.has(op.name))
-    return (inputs as Tensor[]).map((x) => (x.shape[axis - shape.length + x.rank] === shape[axis] ? "rows" : "whole"));
+    return inputs.map((x) => (x && hasSize(x.shape[axis - shape.length + x.rank], shape[axis]) ? "rows" : "whole"));
   if (op.name === "Reshape") return ["rows"];
   if (op.name === "Softmax") return attrs.axis > axis ? ["rows"] : undefined;
   if (op.name === "LayerNormalization")
@@ -209,7 +232,13 @@ function takes({ op, attrs, inputs, outputs }: Node): ("rows" | "whole")[] | und
   return undefined;
 }
 
-const firstAxis = (shape: readonly number[]): number => shape.findIndex((d) => d > 1);
+const hasSize = (d: Dim | undefined, size: Dim): boolean => d !== undefined && sameDim(d, size);
+
+/** The first axis that is longer than 1. */
+const firstAxis = (shape: Shape): number => shape.findIndex((d) => isOpen(d) || d > 1);
+
+/** Whether no axis but the one that is cut has an unknown size. */
+const isCuttable = (shape: Shape): boolean => shape.every((d, i) => !isOpen(d) || i === firstAxis(shape));
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 

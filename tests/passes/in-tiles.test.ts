@@ -6,33 +6,36 @@ import { Graph, sortNodes } from "../../src/graph/graph.ts";
 import { isGraph, readModel } from "../../src/graph/onnx/model.ts";
 import { writeOnnx } from "../../src/graph/onnx/write.ts";
 import { printGraph } from "../../src/graph/print.ts";
-import { OpenDim } from "../../src/graph/shape.ts";
-import { type Body, input, type Node, scalar, type Tensor } from "../../src/graph/tensor.ts";
+import { type Dim, OpenDim } from "../../src/graph/shape.ts";
+import { type Body, constant, input, type Node, scalar, type Tensor } from "../../src/graph/tensor.ts";
 import {
   batchNormTraining,
   columnSums,
+  conv,
   gelu,
   greater,
   hardSwish,
   layerNorm,
+  linear,
   relu,
   softmax,
   tanh,
   where,
 } from "../../src/ops/index.ts";
-import { inTiles } from "../../src/passes/index.ts";
+import { inTiles, productsInBlocks } from "../../src/passes/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
-import { numbers } from "../support/arrays.ts";
-import { as, difference, randomFeeds, runGraph, runtime } from "../support/check.ts";
+import { numbers, randn } from "../support/arrays.ts";
+import { as, difference, randomFeeds, runGraph, runtime, withoutWideBlocks } from "../support/check.ts";
 import { openStep } from "./step.ts";
 
+const weights = (...shape: number[]): Tensor => constant(as(randn(shape), "float32").data, shape, "float32");
 const scans = (graph: Graph): Node[] => graph.nodes.filter(({ op }) => op.name === "Scan");
 
 /** For each chain its tiles and, in order, what it runs in each. */
-const chains = (graph: Graph): [tiles: number, operations: string][] =>
+const chains = (graph: Graph): [tiles: Dim, operations: string][] =>
   scans(graph).map(({ inputs: [x], attrs }) => {
     const nodes = sortNodes((attrs.body as Body).outputs).filter(({ inputs }) => inputs.length > 0);
-    return [x!.shape[0] as number, nodes.map(({ op }) => op.name).join(" ")];
+    return [x!.shape[0], nodes.map(({ op }) => op.name).join(" ")];
   });
 
 /** Runs what `draw` draws as it is and in tiles of 1 kB: nothing may change.  What runs in tiles, as `chains` has it. */
@@ -40,7 +43,7 @@ async function inSmallTiles(
   shapes: readonly (readonly number[])[],
   draw: (...xs: Tensor[]) => Record<string, Tensor>,
   dtype: "float32" | "float64" = "float32",
-): Promise<[number, string][]> {
+): Promise<[Dim, string][]> {
   const xs = shapes.map((shape) => input(shape, dtype));
   const named = xs.map((x, i): [string, Tensor] => [`x${i}`, x]);
   const graph = new Graph(named, Object.entries(draw(...xs)));
@@ -153,13 +156,51 @@ test("a chain ends where something outside reads it, and begins anew behind", as
   ]);
 });
 
-test("small maps, rows that do not divide, results of the graph and open axes stay as they are", async () => {
+test("small maps, rows that do not divide, results of the graph and images that are no rows stay as they are", async () => {
   const twice = (x: Tensor): Tensor => relu(x).mul(2);
   assert.deepEqual(await inSmallTiles([[8, 16]], (x) => ({ out: apart(twice(x)) })), []);
   assert.deepEqual(await inSmallTiles([[67, 32]], (x) => ({ out: apart(twice(x)) })), []);
   assert.deepEqual(await inSmallTiles([[64, 32]], (x) => ({ out: twice(x) })), []);
   const x = input([new OpenDim("N"), 32]);
   assert.deepEqual(scans(inTiles(new Graph([["x", x]], [["y", twice(x).sum([0])]]), 8)), []);
+});
+
+test("of as many images as there may be, each is cut into so many tiles", async () => {
+  const x = input([new OpenDim("N"), 64, 8]);
+  const y = relu(x.reshape([-1, 8]))
+    .mul(2)
+    .exp();
+  const graph = new Graph([["x", x]], [["y", apart(y)]]);
+  const tiled = inTiles(graph, 300);
+  assert.deepEqual(chains(tiled), [[new OpenDim("N", 8), "Relu Mul Exp"]]);
+  for (const images of [1, 3]) {
+    const feeds = { x: as(randn([images, 64, 8]), "float32") };
+    assert.ok(difference((await runGraph(tiled, feeds)).y, (await runGraph(graph, feeds)).y) < 1e-6);
+  }
+});
+
+test("an MLP whose weights stay, in blocks: all of it for some rows after others", {
+  skip: await withoutWideBlocks(),
+}, async () => {
+  const x = input([new OpenDim("N"), 28, 28, 16]);
+  const inner = linear(x, weights(64, 16), weights(64));
+  const graph = new Graph([["x", x]], [["y", x.add(linear(gelu(inner), weights(16, 64)))]]);
+  const tiled = inTiles(productsInBlocks(graph, 16), 60_000);
+  assert.deepEqual(chains(tiled), [[new OpenDim("N", 4), "Conv Gelu Conv ReorderOutput"]]);
+  const feeds = { x: as(randn([3, 28, 28, 16]), "float32") };
+  const wanted = await runGraph(graph, feeds, { optimize: "extended" });
+  assert.ok(difference((await runGraph(tiled, feeds)).y, wanted.y) < 1e-5);
+});
+
+test("what the engine has in blocks by itself stays there", () => {
+  const x = input([64, 16, 8, 8]);
+  const draw = (w: Tensor): Graph => {
+    const y = conv(x, w);
+    return new Graph(Object.entries({ x, w }), [["y", conv(relu(y.add(conv(x, w))).mul(y), w)]]);
+  };
+  assert.deepEqual(scans(inTiles(draw(weights(16, 16, 1, 1)), 1000)), []);
+  // Weights that change are in no blocks.
+  assert.equal(scans(inTiles(draw(input([16, 16, 1, 1])), 1000)).length, 1);
 });
 
 test("whatever is drawn from rows, sums, shapes and products gives the same in tiles", async () => {
