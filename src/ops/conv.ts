@@ -89,8 +89,10 @@ function convShape(x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAt
     });
   if (outC % group !== 0) throw new ShapeError(`${outC} output channels do not divide into ${group} groups`);
   const sizes = strides.map((stride, i) => {
+    const [k, padding] = [known(w.shape[i + 2]), pads[i] + pads[i + spatial]];
+    if (k === 1 && stride === 1 && padding === 0) return x.shape[i + 2]; // which may be open
     const size = known(x.shape[i + 2], "a spatial axis");
-    const out = convSize(size, known(w.shape[i + 2]), stride, pads[i] + pads[i + spatial], dilations[i]);
+    const out = convSize(size, k, stride, padding, dilations[i]);
     if (out < 1) throw new ShapeError(`a map of ${size} is too small for the kernel`);
     return out;
   });

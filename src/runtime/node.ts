@@ -17,11 +17,11 @@ import { gatesInBlocks } from "../passes/gates-in-blocks.ts";
 import { inTiles } from "../passes/in-tiles.ts";
 import { kernelGradientsInBlocks } from "../passes/kernel-gradients-in-blocks.ts";
 import { placesByResize } from "../passes/places-by-resize.ts";
+import { pointwiseConvolutions } from "../passes/pointwise-convolutions.ts";
 import { poolsWithPlaces } from "../passes/pools-with-places.ts";
 import { productsInBlocks } from "../passes/products-in-blocks.ts";
 import { scaleInOnePass } from "../passes/scale-in-one-pass.ts";
 import { smallTransposes } from "../passes/small-transposes.ts";
-import { stridedPointwise } from "../passes/strided-pointwise.ts";
 import { checkThreads, type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
 import type { Birth } from "./node-nursery.ts";
@@ -96,7 +96,7 @@ function forProcessor(graph: Graph, blocks?: number): Graph {
   const passes = [placesByResize, poolsWithPlaces, scaleInOnePass, alignNumbers, smallTransposes];
   const done = passes.reduce((g, pass) => pass(g), graph);
   if (blocks === undefined) return done;
-  const inference = productsInBlocks(stridedPointwise(gatesInBlocks(done)), blocks);
+  const inference = productsInBlocks(pointwiseConvolutions(gatesInBlocks(done, blocks)), blocks);
   return kernelGradientsInBlocks(convolutionsInBlocks(depthwiseInBlocks(inference), blocks), blocks);
 }
 

@@ -209,3 +209,17 @@ test("zeros of an open shape are zeros whatever the values are", async () => {
   const { y } = await runGraph(graph, { x: nd([3], (i) => [Number.NaN, Infinity, 1][i], "float32") });
   assert.deepEqual([...(y.data as Float32Array)], [0, 0, 0]);
 });
+
+test("kernels of single places take places of any number", async () => {
+  const x = input([1, 3, 2, new OpenDim("N")]);
+  const [w, b] = [randn([4, 3, 1, 1]), randn([4])].map((x) => as(x, "float32"));
+  const [weight, bias] = [w, b].map(({ data, shape }) => constant(data as Float32Array<ArrayBuffer>, shape, "float32"));
+  const y = ops.conv(x, weight, bias);
+  assert.deepEqual(y.shape, [1, 4, 2, new OpenDim("N")]);
+  const fixed = input([1, 3, 2, 5]);
+  const feeds = { x: as(randn([1, 3, 2, 5]), "float32") };
+  const got = await runGraph(new Graph([["x", x]], [["y", y]]), feeds);
+  const wanted = await runGraph(new Graph([["x", fixed]], [["y", ops.conv(fixed, weight, bias)]]), feeds);
+  assert.ok(difference(got.y, wanted.y) < 1e-6);
+  assert.throws(() => ops.conv(x, weight, bias, { padding: 1 }), /a spatial axis must have a known size, it is N/);
+});

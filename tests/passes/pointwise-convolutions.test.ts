@@ -3,14 +3,14 @@ import { test } from "node:test";
 import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
-import { conv, relu } from "../../src/ops/index.ts";
-import { stridedPointwise } from "../../src/passes/index.ts";
+import { conv, hardSigmoid, relu, resize } from "../../src/ops/index.ts";
+import { pointwiseConvolutions } from "../../src/passes/index.ts";
 import { randn } from "../support/arrays.ts";
 import { as, difference, plainAndBlocked, runGraph } from "../support/check.ts";
 
 const weights = (...shape: number[]): Tensor => constant(as(randn(shape), "float32").data, shape, "float32");
 const operations = (x: Tensor, y: Tensor, more: [string, Tensor][] = []): string[] =>
-  stridedPointwise(new Graph([["x", x], ...more], [["y", y]]))
+  pointwiseConvolutions(new Graph([["x", x], ...more], [["y", y]]))
     .nodes.filter(({ inputs }) => inputs.length > 0)
     .map(({ op }) => op.name);
 
@@ -32,9 +32,30 @@ for (const [size, stride] of [
     const feeds = { x: as(randn([2, 16, ...size]), "float32") };
     const [wanted, got] = await plainAndBlocked(graph, feeds);
     assert.ok(difference(got.y, wanted.y) < 1e-5);
-    const before = await runGraph(stridedPointwise(graph), feeds, { optimize: "none" });
+    const before = await runGraph(pointwiseConvolutions(graph), feeds, { optimize: "none" });
     assert.ok(difference(before.y, wanted.y) < 1e-5);
   });
+
+test("over maps of one place, images are places; gates and small weights stay", {
+  skip: process.arch !== "x64",
+}, async () => {
+  const x = input([new OpenDim("N"), 256, 6, 5]);
+  const mean = x.mean([2, 3], true);
+  const y = relu(conv(mean, weights(320, 256, 1, 1), weights(320), { stride: 2 }));
+  const graph = new Graph([["x", x]], [["y", y.mul(2)]]);
+  assert.deepEqual(
+    operations(x, graph.outputs.get("y")!),
+    "ReduceMean Reshape Transpose Conv Transpose Reshape Relu Mul".split(" "),
+  );
+  for (const images of [1, 3]) {
+    const feeds = { x: as(randn([images, 256, 6, 5]), "float32") };
+    const [wanted, got] = [await runGraph(graph, feeds, { optimize: "extended" }), await runGraph(graph, feeds)];
+    assert.ok(difference(got.y, wanted.y) < 1e-5);
+  }
+  const gate = hardSigmoid(conv(relu(mean), weights(256, 256, 1, 1)));
+  const stay = [resize(gate, { size: [6, 5], mode: "nearest" }).mul(x), conv(mean, weights(64, 256, 1, 1))];
+  for (const map of stay) assert.ok(!operations(x, map).includes("Transpose"));
+});
 
 test("larger kernels, groups, weights that change and what is padded before stay as they are", () => {
   const x = input([2, 16, 8, 8]);
