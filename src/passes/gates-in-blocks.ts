@@ -16,8 +16,8 @@ export function gatesInBlocks(graph: Graph, size: number): Graph {
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     const [x, gate] = inputs as Tensor[];
     if (isMapMean(node) && inBlocks(x)) {
-      const isWhole = isOpen(x.shape[1]) || x.shape[1] % size === 0 || sidesOf(x).some(isOpen);
-      return [(isWhole ? globalAveragePool(x) : meanInBlocks(x)).reshape(node.outputs[0].shape)];
+      const fills = x.shape.slice(1).some(isOpen) || (x.shape[1] as number) % size === 0;
+      return [(fills ? globalAveragePool(x) : meanInBlocks(x)).reshape(node.outputs[0].shape)];
     }
     if (node.op.name !== "Mul" || !inBlocks(x) || !inBlocks(gate)) return undefined;
     const sides = sidesOf(x);

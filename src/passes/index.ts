@@ -16,4 +16,5 @@ export { type RecomputeOptions, recompute } from "./recompute.ts";
 export { scaleInOnePass } from "./scale-in-one-pass.ts";
 export { simplify } from "./simplify.ts";
 export { smallTransposes } from "./small-transposes.ts";
+export { unplannedMemory } from "./unplanned-memory.ts";
 export { refused } from "./webgpu.ts";

@@ -24,8 +24,10 @@ export function pointwiseConvolutions(graph: Graph): Graph {
     if (!isPointwise(node)) return undefined;
     const [y] = node.outputs;
     const apply = (map: Tensor): Tensor => convOp(map, w!, bias, { ...node.attrs, strides: [1, 1] });
-    if (isOnePlace(x!))
-      return staticSize(w!.shape) < many || isGate(y) ? undefined : [ofImages(x!, apply).reshape(y.shape)];
+    if (isOnePlace(x!)) {
+      const pays = x!.shape[0] !== 1 && staticSize(w!.shape) >= many && !isGate(y);
+      return pays ? [ofImages(x!, apply).reshape(y.shape)] : undefined;
+    }
     const { strides } = node.attrs;
     // The engine takes a Pad for the pool's own padding, which would then be wider than its kernel.
     if (strides.every((s: number) => s === 1) || x!.node.op.name === "Pad") return undefined;

@@ -22,6 +22,7 @@ import { poolsWithPlaces } from "../passes/pools-with-places.ts";
 import { productsInBlocks } from "../passes/products-in-blocks.ts";
 import { scaleInOnePass } from "../passes/scale-in-one-pass.ts";
 import { smallTransposes } from "../passes/small-transposes.ts";
+import { unplannedMemory } from "../passes/unplanned-memory.ts";
 import { checkThreads, type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
 import type { Birth } from "./node-nursery.ts";
@@ -78,7 +79,7 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
       const blocks = process.arch === "x64" ? await closingOnError([runtime], () => blockSize(runtime)) : undefined;
-      thread.prepare = (graph) => inTiles(forProcessor(graph, blocks), tileOf(threads));
+      thread.prepare = (graph) => unplannedMemory(inTiles(forProcessor(graph, blocks), tileOf(threads)));
     }
     return runtime;
   } catch (error) {

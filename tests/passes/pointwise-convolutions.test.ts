@@ -36,7 +36,7 @@ for (const [size, stride] of [
     assert.ok(difference(before.y, wanted.y) < 1e-5);
   });
 
-test("over maps of one place, images are places; gates and small weights stay", {
+test("over maps of one place, images are places; gates, small weights and a single image stay", {
   skip: process.arch !== "x64",
 }, async () => {
   const x = input([new OpenDim("N"), 256, 6, 5]);
@@ -55,6 +55,8 @@ test("over maps of one place, images are places; gates and small weights stay", 
   const gate = hardSigmoid(conv(relu(mean), weights(256, 256, 1, 1)));
   const stay = [resize(gate, { size: [6, 5], mode: "nearest" }).mul(x), conv(mean, weights(64, 256, 1, 1))];
   for (const map of stay) assert.ok(!operations(x, map).includes("Transpose"));
+  const single = input([1, 256, 1, 1]);
+  assert.deepEqual(operations(single, conv(single, weights(320, 256, 1, 1))), ["Conv"]);
 });
 
 test("larger kernels, groups, weights that change and what is padded before stay as they are", () => {

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { DType } from "../../src/graph/dtype.ts";
+import { Graph } from "../../src/graph/graph.ts";
+import { OpenDim } from "../../src/graph/shape.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { relu } from "../../src/ops/index.ts";
+import { unplannedMemory } from "../../src/passes/index.ts";
+import { nd, randn } from "../support/arrays.ts";
+import { as, difference, runGraph } from "../support/check.ts";
+
+/** Where the shape of each reshape comes from. */
+const shapesFrom = (graph: Graph): string[] =>
+  graph.nodes.filter(({ op }) => op.name === "Reshape").map(({ inputs }) => inputs[1]?.node.op.name ?? "known");
+
+function reshaped(rows: number | OpenDim, number: DType = "float32"): Graph {
+  const [x, lr] = [input([rows, 1024]), input([], number)];
+  const y = relu(x).reshape([-1, 2, 512]).exp();
+  return new Graph(Object.entries({ x, lr }), [["y", y.slice(-1, 0, 8).reshape([-1, 16])]]);
+}
+
+test("the engine learns the shapes of large results while it runs", async () => {
+  const graph = reshaped(64);
+  const late = unplannedMemory(graph);
+  assert.deepEqual(shapesFrom(late), ["Add", "known"]);
+  for (const lr of [1e-3, 0, Number.NaN, Infinity]) {
+    const feeds = { x: as(randn([64, 1024]), "float32"), lr: nd([], () => lr, "float32") };
+    assert.ok(difference((await runGraph(late, feeds)).y, (await runGraph(graph, feeds)).y) === 0);
+  }
+});
+
+test("small results, open axes and a graph without a number stay as they are", () => {
+  for (const graph of [reshaped(8), reshaped(new OpenDim("N")), reshaped(64, "int32")])
+    assert.ok(!shapesFrom(unplannedMemory(graph)).includes("Add"));
+});
