@@ -1,6 +1,6 @@
 import { Graph, readersOf, redraw } from "../graph/graph.ts";
 import { lower } from "../graph/onnx/write.ts";
-import { type Dim, divDim, isOpen, known, OpenDim, type Shape, sameDim } from "../graph/shape.ts";
+import { bindShape, type Dim, divDim, isOpen, known, OpenDim, type Shape, sameDim } from "../graph/shape.ts";
 import { Body, constantData, input, type Node, type Tensor, withScope } from "../graph/tensor.ts";
 import { blocked } from "../ops/contrib.ts";
 import { scan } from "../ops/scan.ts";
@@ -155,7 +155,7 @@ function findChains(graph: Graph, bytes: number): Map<Node, Chain> {
       const cut = maps.map(({ shape }) => shape[firstAxis(shape)]);
       let chain: Growing = {
         nodes: [node],
-        rows: cut.map((d) => (isOpen(d) ? d.times : d)).reduce(gcd),
+        rows: bindShape(cut, 1).reduce(gcd),
         open: cut.find(isOpen)?.name,
         largest: Math.max(...maps.map(sizeInBytes)),
       };

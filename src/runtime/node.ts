@@ -96,10 +96,18 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
 function forProcessor(graph: Graph, blocks?: number): Graph {
   const passes = [placesByResize, poolsWithPlaces, scaleInOnePass, alignNumbers, smallTransposes];
   const done = passes.reduce((g, pass) => pass(g), graph);
-  if (blocks === undefined) return done;
-  const inference = productsInBlocks(pointwiseConvolutions(gatesInBlocks(done, blocks)), blocks);
-  return kernelGradientsInBlocks(convolutionsInBlocks(depthwiseInBlocks(inference), blocks), blocks);
+  return blocks === undefined ? done : inBlocks.reduce((g, pass) => pass(g, blocks), done);
 }
+
+/** In this order: each takes what those before it left. */
+const inBlocks: readonly ((graph: Graph, size: number) => Graph)[] = [
+  gatesInBlocks,
+  pointwiseConvolutions,
+  productsInBlocks,
+  depthwiseInBlocks,
+  convolutionsInBlocks,
+  kernelGradientsInBlocks,
+];
 
 /** Bytes of a map that all threads together have in caches of their own, two or three at once.  0 threads are one for each core. */
 const tileOf = (threads: number): number => 800_000 * (threads || availableParallelism());

@@ -3,7 +3,7 @@ import { OrielError, ShapeError } from "../../base/errors.ts";
 import { type DType, isFloat } from "../../graph/dtype.ts";
 import type { OnnxAttribute, OnnxNode, OnnxTensor } from "../../graph/onnx/model.ts";
 import { isGraph, isTensor } from "../../graph/onnx/model.ts";
-import { type Dim, isOpen, normalAxis, type Shape } from "../../graph/shape.ts";
+import { type Dim, isOpen, normalAxis, type Shape, sizeForOne } from "../../graph/shape.ts";
 import { constant, Tensor } from "../../graph/tensor.ts";
 import { concat, reshape, shapeOf } from "../move.ts";
 import { isKnown, Known, type Value } from "./known.ts";
@@ -180,7 +180,7 @@ export const floats = (value: Value): boolean => isFloat(value.dtype);
 
 /** A list of sizes must be plausible: an axis beyond this is a broken file. */
 export const checkSize = (shape: Shape): void => {
-  const size = shape.reduce<number>((n, d) => n * (isOpen(d) ? d.times : d), 1);
+  const size = sizeForOne(shape);
   if (!(size <= 2 ** 36)) throw new ShapeError(`a tensor of [${shape.join(", ")}] is larger than any model makes`);
 };
 
