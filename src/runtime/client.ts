@@ -49,7 +49,11 @@ export class ThreadRuntime implements Runtime {
   #calls = 0;
   #failure?: Error;
   readonly #thread: EngineThread;
-  readonly #waiting = new Map<number, { resolve: (reply: never) => void; reject: (error: Error) => void }>();
+  /**
+   * Calls without an answer yet; answers come in the order of calls.  A Map's former tables, each holding the next and what was in it,
+   * would pile up until all garbage is collected.
+   */
+  readonly #waiting: Array<{ call: number; resolve: (reply: never) => void; reject: (error: Error) => void }> = [];
   /** Tensors of this runtime: their numbers mean others elsewhere. */
   readonly #tensors = new WeakSet<DeviceTensor>();
 
@@ -57,11 +61,11 @@ export class ThreadRuntime implements Runtime {
     this.device = device;
     this.#thread = thread;
     thread.onAnswer((answer) => {
-      const waiting = this.#waiting.get(answer.call);
-      this.#waiting.delete(answer.call);
-      if (this.#waiting.size === 0) thread.onWaiting?.(false);
-      if ("error" in answer) waiting?.reject(fromWire(answer.error));
-      else waiting?.resolve(answer.reply as never);
+      if (this.#waiting[0]?.call !== answer.call) return; // given up when the runtime failed
+      const { resolve, reject } = this.#waiting.shift()!;
+      if (this.#waiting.length === 0) thread.onWaiting?.(false);
+      if ("error" in answer) reject(fromWire(answer.error));
+      else resolve(answer.reply as never);
     });
     thread.onFailure((error) => this.#fail(error));
   }
@@ -74,8 +78,7 @@ export class ThreadRuntime implements Runtime {
 
   #fail(error: Error): void {
     this.#failure ??= error;
-    for (const { reject } of this.#waiting.values()) reject(this.#failure);
-    this.#waiting.clear();
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
   }
 
   #call<K extends Kind>(
@@ -87,8 +90,8 @@ export class ThreadRuntime implements Runtime {
     const call = this.#calls++;
     return new Promise((resolve, reject) => {
       this.#thread.post({ call, kind, request }, transfer);
-      if (this.#waiting.size === 0) this.#thread.onWaiting?.(true);
-      this.#waiting.set(call, { resolve, reject });
+      if (this.#waiting.length === 0) this.#thread.onWaiting?.(true);
+      this.#waiting.push({ call, resolve, reject });
     });
   }
 

@@ -39,7 +39,7 @@ export class Engine {
   #next = 1;
   readonly #programs = new Map<number, Loaded>();
   readonly #tensors = new Map<number, Ort.Tensor>();
-  /** Buffers that nobody needs since the last run, by length in bytes: the next run writes into them. */
+  /** Buffers that nobody needs any more, by length in bytes: the next run that keeps something writes into them. */
   readonly #spare = new Map<number, ArrayBuffer[]>();
   #queue: Promise<void> = Promise.resolve();
 
@@ -130,8 +130,8 @@ export class Engine {
 
     const results = await this.#results(program, feeds, wanted, keep, given);
     free(Object.values(request.feeds).flatMap((wire) => ("id" in wire ? [] : [wire.data.buffer])));
-    // What the run found spare and did not take has no use: runs of a program are alike.
-    this.#spare.clear();
+    // What it found spare and did not take has no use: runs that keep something are alike.
+    if (keep.size > 0) this.#spare.clear();
     const written = new Set(Object.values(results));
     for (const id of donated) {
       if (written.has(this.#tensors.get(id)!)) this.#tensors.delete(id);

@@ -25,8 +25,6 @@ export class Streams implements Runtime {
   readonly #idle: Runtime[];
   /** Runs that wait for an engine, each told of one that it can use. */
   readonly #waiting: Array<{ able: readonly Runtime[]; start: (engine: Runtime) => void }> = [];
-  /** A tensor as each engine has it: what was uploaded is on all of them, what a run kept on its own. */
-  readonly #copies = new WeakMap<DeviceTensor, ReadonlyMap<Runtime, DeviceTensor>>();
 
   constructor(engines: readonly ThreadRuntime[]) {
     this.device = engines[0].device;
@@ -74,10 +72,8 @@ export class Streams implements Runtime {
     try {
       const own = this.#local(engine, feeds, donate);
       const found = await programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate });
-      for (const tensor of donate) this.#forget(tensor, { but: engine });
-      for (const value of Object.values<Value>(found))
-        if (value instanceof DeviceTensor) this.#copies.set(value, new Map([[engine, value]]));
-      return found;
+      this.#forget(donate, { but: engine });
+      return this.#spread(found, [engine], [found]);
     } finally {
       this.#free(engine);
     }
@@ -93,11 +89,21 @@ export class Streams implements Runtime {
       const own = this.#local(engine, feeds, donate);
       return programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate, transfer: last && transfer });
     });
-    for (const [name, value] of Object.entries<Value>(found[0])) {
-      if (!(value instanceof DeviceTensor)) continue;
-      this.#copies.set(value, new Map(this.#engines.map((engine, i) => [engine, found[i][name] as DeviceTensor])));
-    }
-    return found[0];
+    return this.#spread(found[0], this.#engines, found);
+  }
+
+  /** Results, those on devices with the copies that engines have of them. */
+  #spread(
+    results: Record<string, Value>,
+    engines: readonly Runtime[],
+    found: readonly Record<string, Value>[],
+  ): Record<string, Value> {
+    const entries = Object.entries(results).map(([name, value]): [string, Value] => {
+      if (!(value instanceof DeviceTensor)) return [name, value];
+      const copies = engines.map((engine, i): [Runtime, DeviceTensor] => [engine, found[i][name] as DeviceTensor]);
+      return [name, new SpreadTensor(this, new Map(copies))];
+    });
+    return Object.fromEntries(entries);
   }
 
   /** The engines that have all tensors of a run. */
@@ -136,20 +142,24 @@ export class Streams implements Runtime {
   }
 
   #copiesOf(tensor: DeviceTensor): ReadonlyMap<Runtime, DeviceTensor> {
-    const copies = this.#copies.get(tensor);
-    if (copies) return copies;
+    if (tensor instanceof SpreadTensor && tensor.owner === this) return tensor.copies;
     throw foreignTensor(tensor);
   }
 
-  /** Disposes of a tensor on all engines but one, which has done so. */
-  #forget(tensor: DeviceTensor, { but, reuse }: { but?: Runtime; reuse?: boolean }): void {
-    for (const [engine, copy] of this.#copiesOf(tensor)) if (engine !== but) engine.dispose([copy], { reuse });
+  /** Disposes of tensors on all engines but one, which has done so. */
+  #forget(tensors: readonly DeviceTensor[], { but, reuse }: { but?: Runtime; reuse?: boolean }): void {
+    const copies = tensors.map((tensor) => this.#copiesOf(tensor));
+    for (const engine of this.#engines)
+      if (engine !== but)
+        engine.dispose(
+          copies.flatMap((of) => of.get(engine) ?? []),
+          { reuse },
+        );
   }
 
   async upload(tensor: HostTensor, { transfer = false } = {}): Promise<DeviceTensor> {
     const copies = await this.#onAll((engine, last) => engine.upload(tensor, { transfer: last && transfer }));
-    this.#copies.set(copies[0], new Map(this.#engines.map((engine, i) => [engine, copies[i]])));
-    return copies[0];
+    return new SpreadTensor(this, new Map(this.#engines.map((engine, i) => [engine, copies[i]])));
   }
 
   async read(tensor: DeviceTensor): Promise<HostTensor> {
@@ -158,11 +168,26 @@ export class Streams implements Runtime {
   }
 
   dispose(tensors: readonly DeviceTensor[], { reuse = false } = {}): void {
-    for (const tensor of tensors) this.#forget(tensor, { reuse });
+    this.#forget(tensors, { reuse });
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#engines.map((engine) => engine.close()));
+  }
+}
+
+/**
+ * A tensor with the copies that engines have of it: what was uploaded is on all of them, what a run kept on its own.  It holds them
+ * itself, since what a WeakMap holds of a step outlives it until all garbage is collected.
+ */
+class SpreadTensor extends DeviceTensor {
+  readonly owner: Streams;
+  readonly copies: ReadonlyMap<Runtime, DeviceTensor>;
+  constructor(owner: Streams, copies: ReadonlyMap<Runtime, DeviceTensor>) {
+    const [{ id, dtype, shape }] = copies.values();
+    super(id, dtype, shape);
+    this.owner = owner;
+    this.copies = copies;
   }
 }
 

@@ -4,7 +4,8 @@ import { input } from "../../src/graph/tensor.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { DeviceTensor, HostTensor } from "../../src/runtime/runtime.ts";
 
-// A loop like training's, in a process of its own: prints the resident megabytes after each step.
+// A loop like training's, in a process of its own: prints the resident megabytes after each step.  As where a step is split, or where
+// an evaluation comes between steps, another program reads the state, and keeps nothing.
 
 const [steps, side] = [Number(process.argv[2]), 512];
 const runtime = await openNode();
@@ -30,6 +31,15 @@ const program = await runtime.compile(
     ],
   ),
 );
+const other = await runtime.compile(
+  new Graph(
+    [
+      ["x", x],
+      ["w", w],
+    ],
+    [["loss", grad.square().mean()]],
+  ),
+);
 const host = (value: number): HostTensor => ({
   dtype: "float32",
   shape: [side, side],
@@ -40,6 +50,7 @@ const resident: number[] = [];
 const batch = host(1);
 for (let step = 0; step < steps; step++) {
   const feeds = { x: batch, ...Object.fromEntries(names.map((name, i) => [name, state[i]])) };
+  await other.run({ x: batch, w: state[0] });
   const results = await program.run(feeds, { keep: ["w'", "m'", "v'"], donate: state });
   state = names.map((name) => results[`${name}'`] as DeviceTensor);
   resident.push(process.memoryUsage.rss() / 2 ** 20);
