@@ -1,6 +1,6 @@
 import { ShapeError } from "../base/errors.ts";
 import { type DType, dataOf } from "../graph/dtype.ts";
-import { isCount, known, normalAxis, type Shape, sameShape, showShape, sizeOf } from "../graph/shape.ts";
+import { isCount, isOpen, known, normalAxis, type Shape, sameShape, showShape, sizeOf } from "../graph/shape.ts";
 import { constant, FloatAttr, type Tensor, type TensorType } from "../graph/tensor.ts";
 import { cast } from "./compare.ts";
 import { type DrawMany, defineMany, defineOp, explained, sameDtype } from "./define.ts";
@@ -15,10 +15,26 @@ const softmaxOp = defineOp<["x"], { axis: number }>({
   infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
   // dx = y (dy - Σ dy y)
   vjp: (_, dy, { y, attrs: { axis } }) => {
+    const mixed = axis === y.rank - 1 && shortSum(dy, y);
+    if (mixed) return { x: y.mul(dy.sub(mixed)) };
     const weighted = dy.mul(y);
     return { x: weighted.sub(y.mul(weighted.sum([axis], true))) };
   },
 });
+
+/**
+ * Σ dy y along the last axis where y are the weights of a mean, as in attention: from o = y v comes dy = g vᵀ, so that it is Σ g o, over
+ * shorter rows where fewer values are mixed than there are weights.  o is drawn as the forward pass drew it: the engine merges the two.
+ * Dao et al., "FlashAttention" (2022), appendix B.2.  dy, y: [...B, M] -> [...B, 1], or nothing where dy is no such product
+ */
+function shortSum(dy: Tensor, y: Tensor): Tensor | undefined {
+  const [g, vT] = dy.node.op.name === "MatMul" ? (dy.node.inputs as Tensor[]) : [];
+  if (!vT || vT.rank !== y.rank || y.rank < 2) return undefined;
+  const [values, weights] = vT.shape.slice(-2);
+  if (isOpen(values) || isOpen(weights) || values >= weights) return undefined;
+  const o = y.matmul(vT.mT);
+  return sameShape(o.shape, g.shape) ? g.mul(o).sum([-1], true) : undefined;
+}
 
 /** eˣ / Σ eˣ along an axis. */
 export const softmax = (x: Tensor, { axis = -1 }: { axis?: number } = {}): Tensor =>

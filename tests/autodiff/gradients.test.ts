@@ -157,3 +157,20 @@ test("rows of one place are summed without losing any, however many threads", as
     ops.cast(x.slice(1, 0, 1).sum().mul(0), { to: "int32" }).add(constant(index, [count], "int32"));
   assert.deepEqual(await gradientOf((x) => rows(x, ops.stopGradient(told(x))), table), wanted);
 });
+
+test("attention's gradient sums rows of values where they are shorter than those of weights", () => {
+  const rowsSummed = (values: number): number[] => {
+    const [scores, v] = [input([2, 5, 7]), input([2, 7, values])];
+    const found = gradients(ops.softmax(scores).matmul(v).square().mean(), [scores]);
+    const { nodes } = new Graph(
+      [
+        ["scores", scores],
+        ["v", v],
+      ],
+      [["gradient", found[0]]],
+    );
+    return nodes.flatMap(({ op, inputs }) => (op.name === "ReduceSum" ? [inputs[0]!.shape[2] as number] : []));
+  };
+  assert.deepEqual(rowsSummed(3), [3]);
+  assert.deepEqual(rowsSummed(9), [7]);
+});

@@ -30,6 +30,10 @@ second("matmul", (a, b) => a.matmul(b), [
 ]);
 second("tanh", tanh, [[4]]);
 second("softmax", (x) => softmax(x), [[2, 4]]);
+second("softmax as weights", (x, v) => softmax(x).matmul(v), [
+  [2, 4],
+  [4, 2],
+]);
 second("logSumExp", (x) => x.logSumExp([1], true), [[2, 4]]);
 second("gelu", gelu, [[5]], steep);
 // Its statistics are float32 even where x is float64, which a difference of two results sees.

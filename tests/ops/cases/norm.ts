@@ -44,6 +44,22 @@ export const cases: OpCase[] = [
     (x) => ops.softmax(x, { axis: -2 }),
     (x) => softmax(x, 1),
   ),
+  ...[
+    { of: "fewer values than weights", values: [2, 5, 2] },
+    { of: "more values than weights", values: [2, 5, 6] },
+    { of: "values that all share", values: [1, 5, 2] },
+  ].map(({ of, values }) =>
+    op(
+      `softmax: the weights of a mean, ${of}`,
+      [randn([2, 3, 5]), randn(values)],
+      (x, v) => ops.softmax(x).matmul(v),
+      (x, v) => {
+        const weights = softmax(x, 2);
+        const valueOf = (i: number, k: number, j: number): number => at(v, values[0] === 1 ? 0 : i, k, j);
+        return nd([2, 3, values[2]], (i, q, j) => sumOver([5], (k) => at(weights, i, q, k) * valueOf(i, k, j)));
+      },
+    ),
+  ),
   op(
     "logSoftmax",
     [randn([2, 5])],
