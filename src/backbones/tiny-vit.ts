@@ -118,10 +118,10 @@ class Attention extends Module {
   #bias(): Tensor {
     const [window, tokens] = [this.#window, this.#window ** 2];
     const row = (token: number): number => Math.floor(token / window);
-    const index = Int32Array.from({ length: tokens * tokens }, (_, pair) => {
-      const [i, j] = [Math.floor(pair / tokens), pair % tokens];
-      return Math.abs(row(i) - row(j)) * window + Math.abs((i % window) - (j % window));
-    });
+    const index = new Int32Array(tokens * tokens);
+    for (let i = 0; i < tokens; i++)
+      for (let j = 0; j < tokens; j++)
+        index[i * tokens + j] = Math.abs(row(i) - row(j)) * window + Math.abs((i % window) - (j % window));
     const places = constant(index, [tokens * tokens], "int32");
     return gather(this.attentionBiases, places, { axis: 1 }).reshape([this.#heads, tokens, tokens]);
   }

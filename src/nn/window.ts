@@ -166,11 +166,8 @@ export function offsetIndex(window: readonly number[]): Int32Array<ArrayBuffer> 
   const places = Int32Array.from({ length: product(window) }, (_, t) => placeOf(coordinates(t, window), spans));
   const none = places[places.length - 1]; // the place of no offset
   const index = new Int32Array(places.length ** 2);
-  places.forEach((a, i) => {
-    places.forEach((b, j) => {
-      index[i * places.length + j] = none + a - b;
-    });
-  });
+  let next = 0;
+  for (const a of places) for (const b of places) index[next++] = none + a - b;
   return index;
 }
 

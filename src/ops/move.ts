@@ -452,9 +452,7 @@ export const permuteAlong = (x: Tensor, order: ArrayLike<number>, axis: number):
 /** The order that undoes one: `permuteAlong` by both leaves a tensor as it was. */
 export function inverseOrder(order: Int32Array): Int32Array {
   const out = new Int32Array(order.length).fill(-1);
-  order.forEach((from, to) => {
-    out[from] = to;
-  });
+  for (let to = 0; to < order.length; to++) out[order[to]] = to;
   if (out.includes(-1))
     throw new ShapeError({
       message: `the order of ${order.length} does not name every place once`,
