@@ -1,4 +1,4 @@
-import { dataOf, isFloat } from "../graph/dtype.ts";
+import { dataOf } from "../graph/dtype.ts";
 import { Graph, rewrite } from "../graph/graph.ts";
 import { isOpen, type Shape } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
@@ -9,6 +9,15 @@ import { sizeInBytes } from "./memory.ts";
 /** Results of fewer bytes stay as they are: they lie in a cache wherever they are put. */
 const least = 1 << 18;
 
+/** The first of some numbers, as many as are asked for, here all of them.  x: [R], from, count: int64 [1] -> [R] */
+const first = defineOp({
+  onnx: "Slice",
+  inputs: ["x", "from", "count"],
+  infer: ({ x }) => ({ dtype: x.dtype, shape: x.shape }),
+  vjp: "none",
+  form: () => ({}),
+});
+
 /** A reshape to what another tensor says.  x, shape: int64 [rank of `to`] -> `to` */
 const reshapeBy = defineOp<["x", "shape"], { to: Shape }>({
   onnx: "Reshape",
@@ -18,19 +27,21 @@ const reshapeBy = defineOp<["x", "shape"], { to: Shape }>({
   form: () => ({}),
 });
 
+const whole = (...values: number[]): Tensor => constant(dataOf("int64", values), [values.length], "int64");
+
 /**
- * Reshapes of a training step whose shapes the engine learns only while it runs.  What it knows beforehand it plans: a result goes
- * where another of just that shape was, long ago, and that place has left the cache; otherwise it takes what became free last
- * (`docs/notes/0004-speed.md`).  A step has a number among its inputs, and whether that is less than itself no engine finds out
- * beforehand: such a zero is added to each shape.  Results are the same.  For processors.
+ * Reshapes whose shapes the engine learns only while it runs.  What it knows beforehand it plans: a result goes where another of just
+ * that shape was, long ago, and that place has left the cache; otherwise it takes what became free last (`docs/notes/0004-speed.md`).
+ * Whether a number that the graph is fed is less than itself no engine finds out beforehand: such a zero is added to how many axes a
+ * shape has, so that the engine looks for no place at all.  Results are the same up to rounding.  For processors.
  */
 export function unplannedMemory(graph: Graph): Graph {
-  const number = [...graph.inputs.values()].find(({ shape, dtype }) => shape.length === 0 && isFloat(dtype));
+  const number = fedNumber(graph);
   if (!number) return graph;
   const zero = cast(less(number, number), { to: "int64" });
   const made = new Map<string, Tensor>();
   const late = (shape: readonly number[]): Tensor => {
-    const known = made.get(`${shape}`) ?? constant(dataOf("int64", shape), [shape.length], "int64").add(zero);
+    const known = made.get(`${shape}`) ?? first(whole(...shape), whole(0), whole(shape.length).add(zero));
     made.set(`${shape}`, known);
     return known;
   };
@@ -39,4 +50,12 @@ export function unplannedMemory(graph: Graph): Graph {
     return [reshapeBy(x!, late(y.shape as number[]), { to: y.shape })];
   });
   return new Graph(graph.inputs, outputs);
+}
+
+/** A number that the graph is fed, as a training step is, or the first of many: what is read elsewhere cannot be written over. */
+function fedNumber({ inputs }: Graph): Tensor | undefined {
+  const floats = [...inputs.values()].filter(
+    ({ shape, dtype }) => (dtype === "float32" || dtype === "float64") && shape.every((d) => !isOpen(d) && d > 0),
+  );
+  return floats.find(({ rank }) => rank === 0) ?? floats[0]?.reshape([-1]).slice(0, 0, 1);
 }
