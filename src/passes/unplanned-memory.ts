@@ -1,10 +1,10 @@
 import { dataOf } from "../graph/dtype.ts";
 import { Graph, rewrite } from "../graph/graph.ts";
 import { isOpen, type Shape } from "../graph/shape.ts";
-import { constant, type Tensor } from "../graph/tensor.ts";
+import { constant, type Node, type Tensor } from "../graph/tensor.ts";
 import { cast, less } from "../ops/compare.ts";
 import { defineOp } from "../ops/define.ts";
-import { sizeInBytes } from "./memory.ts";
+import { sizeInBytes, views } from "./memory.ts";
 
 /** Results of fewer bytes stay as they are: they lie in a cache wherever they are put. */
 const least = 1 << 18;
@@ -45,8 +45,11 @@ export function unplannedMemory(graph: Graph): Graph {
     made.set(`${shape}`, known);
     return known;
   };
-  const outputs = rewrite(graph.outputs, ({ op, outputs: [y] }, [x]) => {
-    if (op.name !== "Reshape" || y.shape.some(isOpen) || sizeInBytes(y) < least) return undefined;
+  const given = lastViews(graph);
+  const outputs = rewrite(graph.outputs, (node, [x]) => {
+    const [y] = node.outputs;
+    if (node.op.name !== "Reshape" || given.has(node) || y.shape.some(isOpen) || sizeInBytes(y) < least)
+      return undefined;
     return [reshapeBy(x!, late(y.shape as number[]), { to: y.shape })];
   });
   return new Graph(graph.inputs, outputs);
@@ -58,4 +61,12 @@ function fedNumber({ inputs }: Graph): Tensor | undefined {
     ({ shape, dtype }) => (dtype === "float32" || dtype === "float64") && shape.every((d) => !isOpen(d) && d > 0),
   );
   return floats.find(({ rank }) => rank === 0) ?? floats[0]?.reshape([-1]).slice(0, 0, 1);
+}
+
+/** Through which the graph's outputs pass last: their shapes are declared, and the engine would join reshapes before a known shape as if theirs were constant. */
+function lastViews({ outputs }: Graph): Set<Node> {
+  const found = new Set<Node>();
+  for (const y of outputs.values())
+    for (let { node } = y; views.has(node.op.name) && !found.has(node); node = node.inputs[0]!.node) found.add(node);
+  return found;
 }

@@ -37,6 +37,18 @@ test("where no number is fed, the first value of an input is taken", async () =>
   assert.ok(difference((await runGraph(late, feeds)).y, (await runGraph(graph, feeds)).y) === 0);
 });
 
+test("reshapes behind one another in front of what the graph gives stay as they are", async () => {
+  const [x, lr] = [input([64, 1024]), input([])];
+  const rows = relu(x.reshape([32, 2048]))
+    .reshape([128, 512])
+    .reshape([256, 256]);
+  const graph = new Graph(Object.entries({ x, lr }), [["y", rows]]);
+  const late = unplannedMemory(graph);
+  assert.deepEqual(shapesFrom(late), ["Slice", "known", "known"]);
+  const feeds = { x: as(randn([64, 1024]), "float32"), lr: nd([], () => 1, "float32") };
+  assert.ok(difference((await runGraph(late, feeds)).y, (await runGraph(graph, feeds)).y) === 0);
+});
+
 test("small results and open axes stay as they are, and a graph that is fed whole numbers alone", () => {
   const n = input([64, 1024], "int32");
   const whole = new Graph([["n", n]], [["y", n.reshape([-1, 2, 512]).mul(n.reshape([-1, 2, 512]))]]);

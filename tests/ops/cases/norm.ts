@@ -55,8 +55,8 @@ export const cases: OpCase[] = [
       (x, v) => ops.softmax(x).matmul(v),
       (x, v) => {
         const weights = softmax(x, 2);
-        const valueOf = (i: number, k: number, j: number): number => at(v, values[0] === 1 ? 0 : i, k, j);
-        return nd([2, 3, values[2]], (i, q, j) => sumOver([5], (k) => at(weights, i, q, k) * valueOf(i, k, j)));
+        const shared = (i: number): number => (values[0] === 1 ? 0 : i);
+        return nd([2, 3, values[2]], (i, q, j) => sumOver([5], (k) => at(weights, i, q, k) * at(v, shared(i), k, j)));
       },
     ),
   ),
