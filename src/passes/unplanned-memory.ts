@@ -55,7 +55,7 @@ export function unplannedMemory(graph: Graph): Graph {
   return new Graph(graph.inputs, outputs);
 }
 
-/** A number that the graph is fed, as a training step is, or the first of many: what is read elsewhere cannot be written over. */
+/** A single number that the graph is fed, as a training step is; else the first of an input, which then cannot be written over. */
 function fedNumber({ inputs }: Graph): Tensor | undefined {
   const floats = [...inputs.values()].filter(
     ({ shape, dtype }) => (dtype === "float32" || dtype === "float64") && shape.every((d) => !isOpen(d) && d > 0),
@@ -63,7 +63,10 @@ function fedNumber({ inputs }: Graph): Tensor | undefined {
   return floats.find(({ rank }) => rank === 0) ?? floats[0]?.reshape([-1]).slice(0, 0, 1);
 }
 
-/** Through which the graph's outputs pass last: their shapes are declared, and the engine would join reshapes before a known shape as if theirs were constant. */
+/**
+ * The views through which the graph's outputs come: their shapes are declared, and where a reshape is followed by one of known shape
+ * the engine joins the two, taking both shapes for constants, and then refuses the model.
+ */
 function lastViews({ outputs }: Graph): Set<Node> {
   const found = new Set<Node>();
   for (const y of outputs.values())
