@@ -41,9 +41,9 @@ export function unplannedMemory(graph: Graph): Graph {
   const zero = cast(less(number, number), { to: "int64" });
   const made = new Map<string, Tensor>();
   const late = (shape: readonly number[]): Tensor => {
-    const known = made.get(`${shape}`) ?? first(whole(...shape), whole(0), whole(shape.length).add(zero));
-    made.set(`${shape}`, known);
-    return known;
+    const hidden = made.get(`${shape}`) ?? first(whole(...shape), whole(0), whole(shape.length).add(zero));
+    made.set(`${shape}`, hidden);
+    return hidden;
   };
   const given = lastViews(graph);
   const outputs = rewrite(graph.outputs, (node, [x]) => {

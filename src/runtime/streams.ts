@@ -73,7 +73,7 @@ export class Streams implements Runtime {
       const own = this.#local(engine, feeds, donate);
       const found = await programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate });
       this.#forget(donate, { but: engine });
-      return this.#spread(found, [engine], [found]);
+      return this.#spread([engine], [found]);
     } finally {
       this.#free(engine);
     }
@@ -89,16 +89,12 @@ export class Streams implements Runtime {
       const own = this.#local(engine, feeds, donate);
       return programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate, transfer: last && transfer });
     });
-    return this.#spread(found[0], this.#engines, found);
+    return this.#spread(this.#engines, found);
   }
 
-  /** Results, those on devices with the copies that engines have of them. */
-  #spread(
-    results: Record<string, Value>,
-    engines: readonly Runtime[],
-    found: readonly Record<string, Value>[],
-  ): Record<string, Value> {
-    const entries = Object.entries(results).map(([name, value]): [string, Value] => {
+  /** Results of a run on one engine or more, those that stay there with the copies that each has. */
+  #spread(engines: readonly Runtime[], found: readonly Record<string, Value>[]): Record<string, Value> {
+    const entries = Object.entries(found[0]).map(([name, value]): [string, Value] => {
       if (!(value instanceof DeviceTensor)) return [name, value];
       const copies = engines.map((engine, i): [Runtime, DeviceTensor] => [engine, found[i][name] as DeviceTensor]);
       return [name, new SpreadTensor(this, new Map(copies))];
