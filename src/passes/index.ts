@@ -1,4 +1,5 @@
 export { alignNumbers } from "./align-numbers.ts";
+export { biasesApart } from "./biases-apart.ts";
 export { convolutionsInBlocks } from "./convolutions-in-blocks.ts";
 export { type Cost, cost } from "./cost.ts";
 export { depthwiseInBlocks } from "./depthwise-in-blocks.ts";

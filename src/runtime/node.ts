@@ -11,6 +11,7 @@ import { Graph } from "../graph/graph.ts";
 import { input } from "../graph/tensor.ts";
 import { toBlocks } from "../ops/contrib.ts";
 import { alignNumbers } from "../passes/align-numbers.ts";
+import { biasesApart } from "../passes/biases-apart.ts";
 import { convolutionsInBlocks } from "../passes/convolutions-in-blocks.ts";
 import { depthwiseInBlocks } from "../passes/depthwise-in-blocks.ts";
 import { gatesInBlocks } from "../passes/gates-in-blocks.ts";
@@ -79,7 +80,10 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
       const blocks = process.arch === "x64" ? await closingOnError([runtime], () => blockSize(runtime)) : undefined;
-      thread.prepare = (graph) => unplannedMemory(inTiles(forProcessor(graph, blocks), tileOf(threads)));
+      thread.prepare = (graph) => {
+        const drawn = forProcessor(graph, blocks);
+        return unplannedMemory(inTiles(threads === 1 ? drawn : biasesApart(drawn), tileOf(threads)));
+      };
     }
     return runtime;
   } catch (error) {
