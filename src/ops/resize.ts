@@ -136,8 +136,7 @@ const engineAgrees = (from: readonly number[], { size, mode }: ResizeAttrs): boo
 };
 
 /** Whether the engine, which divides by a rounded scale, finds the pixel at or before each of `to` places. */
-export const findsNearest = (from: number, to: number): boolean =>
-  to % from === 0 || Number.isInteger(Math.log2(from / to));
+const findsNearest = (from: number, to: number): boolean => to % from === 0 || Number.isInteger(Math.log2(from / to));
 
 /** Whether a pixel of the `to` has its centre where two of the `from` meet. */
 const hasCentreOnEdge = (from: number, to: number): boolean =>
@@ -162,7 +161,7 @@ const manyTimes = (x: Tensor, attrs: Times): Shape => [
 
 /**
  * Each place `times` times along each axis, in every dtype; where the engine's Resize is faster, a pass takes that
- * (`passes/places-by-resize.ts`).  [N, C, ...S] -> [N, C, ...S · times]
+ * (`passes/places-by-resampling.ts`).  [N, C, ...S] -> [N, C, ...S · times]
  */
 export const repeatPlaces = defineOp<["x"], Times>({
   onnx: "RepeatPlaces",

@@ -5,7 +5,7 @@ import { blockedConv, enlargeBlocks, fromBlocks, toBlocks } from "../ops/contrib
 import type { ConvAttrs } from "../ops/conv.ts";
 import { columnSums } from "../ops/linalg.ts";
 import { concat } from "../ops/move.ts";
-import { firstOfEach } from "./places-by-resize.ts";
+import { firstOfEach } from "./places-by-resampling.ts";
 
 /** The largest block of channels of any processor that has them: what it divides, the others' 8 divides too. */
 const block = 16;

@@ -9,7 +9,7 @@ export { gatesInBlocks } from "./gates-in-blocks.ts";
 export { inTiles } from "./in-tiles.ts";
 export { kernelGradientsInBlocks } from "./kernel-gradients-in-blocks.ts";
 export { executionOrder, type MemoryUse, memoryUse } from "./memory.ts";
-export { placesByResize } from "./places-by-resize.ts";
+export { placesByResampling } from "./places-by-resampling.ts";
 export { pointwiseConvolutions } from "./pointwise-convolutions.ts";
 export { poolsWithPlaces } from "./pools-with-places.ts";
 export { productsInBlocks } from "./products-in-blocks.ts";

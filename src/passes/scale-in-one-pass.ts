@@ -4,8 +4,14 @@ import type { Node, Tensor } from "../graph/tensor.ts";
 import { scaledMap } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
 
-/** Places of a map from which one pass is faster than two, with a sum and with ReLU alone: each map costs a start. */
-const leastPlaces = { sum: 128, relu: 1024 };
+/**
+ * Places of a map from which the convolution is faster, with a sum behind it, with ReLU, and alone: each map costs a start.  Only the
+ * convolution takes all threads, but it copies the map that it adds with one.
+ */
+const leastPlaces = {
+  oneThread: { sum: 128, relu: 1024, alone: Number.POSITIVE_INFINITY },
+  threads: { sum: Number.POSITIVE_INFINITY, relu: 192, alone: 192 },
+};
 
 /** x gain + shift + z, with a number of each for a map. */
 interface Scaled {
@@ -16,11 +22,13 @@ interface Scaled {
 }
 
 /**
- * Batch norms as training draws them, a gain and a shift for each map, in one pass over memory with the sum and the ReLU that follow:
- * the engine has that as a depthwise convolution of single places.  For processors (`docs/notes/0004-speed.md`).
+ * Batch norms as training draws them, a gain and a shift for each map, as depthwise convolutions of single places: in one pass over
+ * memory with the ReLU that follows, on one thread with the sum, too, and else on all threads, where the engine's batch norm takes one.
+ * For processors (`docs/notes/0004-speed.md`).
  */
-export function scaleInOnePass(graph: Graph): Graph {
+export function scaleInOnePass(graph: Graph, threads: number): Graph {
   const uses = countUses(graph);
+  const least = threads === 1 ? leastPlaces.oneThread : leastPlaces.threads;
   const found = new Map<Tensor, Scaled>();
 
   const outputs = rewrite(graph.outputs, (node, inputs) => {
@@ -32,22 +40,23 @@ export function scaleInOnePass(graph: Graph): Graph {
     };
     if (isScaling(node)) {
       const [x, gain, shift] = inputs as Tensor[];
-      found.set(y, { x, gain, shift });
+      const scaled = { x, gain, shift };
+      found.set(y, scaled);
+      if (areaOf(scaled) >= least.alone) return [drawn(scaled, { shape: y.shape, relu: false })];
     } else if (name === "Reshape" || name === "Identity") {
       const scaled = made(0);
       if (scaled) found.set(y, scaled);
     } else if (name === "Add" && sameShape(inputs[0]!.shape, inputs[1]!.shape)) {
       for (const [i, z] of [inputs[1], inputs[0]].entries()) {
         const scaled = made(i);
-        if (!scaled || scaled.z || areaOf(scaled) < leastPlaces.sum) continue;
+        if (!scaled || scaled.z || areaOf(scaled) < least.sum) continue;
         const sum = { ...scaled, z };
         found.set(y, sum);
         return [drawn(sum, { shape: y.shape, relu: false })];
       }
     } else if (name === "Relu") {
       const scaled = made(0);
-      if (scaled && (scaled.z || areaOf(scaled) >= leastPlaces.relu))
-        return [drawn(scaled, { shape: y.shape, relu: true })];
+      if (scaled && (scaled.z || areaOf(scaled) >= least.relu)) return [drawn(scaled, { shape: y.shape, relu: true })];
     }
     return undefined;
   });

@@ -17,7 +17,7 @@ import { depthwiseInBlocks } from "../passes/depthwise-in-blocks.ts";
 import { gatesInBlocks } from "../passes/gates-in-blocks.ts";
 import { inTiles } from "../passes/in-tiles.ts";
 import { kernelGradientsInBlocks } from "../passes/kernel-gradients-in-blocks.ts";
-import { placesByResize } from "../passes/places-by-resize.ts";
+import { placesByResampling } from "../passes/places-by-resampling.ts";
 import { pointwiseConvolutions } from "../passes/pointwise-convolutions.ts";
 import { poolsWithPlaces } from "../passes/pools-with-places.ts";
 import { productsInBlocks } from "../passes/products-in-blocks.ts";
@@ -80,10 +80,8 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
       const blocks = process.arch === "x64" ? await closingOnError([runtime], () => blockSize(runtime)) : undefined;
-      thread.prepare = (graph) => {
-        const drawn = forProcessor(graph, blocks);
-        return unplannedMemory(inTiles(threads === 1 ? drawn : biasesApart(drawn), tileOf(threads)));
-      };
+      const count = threads || availableParallelism();
+      thread.prepare = (graph) => forProcessor(graph, count, blocks);
     }
     return runtime;
   } catch (error) {
@@ -97,10 +95,12 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
   }
 }
 
-function forProcessor(graph: Graph, blocks?: number): Graph {
-  const passes = [placesByResize, poolsWithPlaces, scaleInOnePass, alignNumbers, smallTransposes];
-  const done = passes.reduce((g, pass) => pass(g), graph);
-  return blocks === undefined ? done : inBlocks.reduce((g, pass) => pass(g, blocks), done);
+function forProcessor(graph: Graph, threads: number, blocks?: number): Graph {
+  const plain = scaleInOnePass(poolsWithPlaces(placesByResampling(graph)), threads);
+  const done = smallTransposes(alignNumbers(plain));
+  const blocked = blocks === undefined ? done : inBlocks.reduce((g, pass) => pass(g, blocks), done);
+  const whole = threads === 1 ? blocked : biasesApart(blocked);
+  return unplannedMemory(inTiles(whole, tileBytes * threads));
 }
 
 /** In this order: each takes what those before it left. */
@@ -113,8 +113,8 @@ const inBlocks: readonly ((graph: Graph, size: number) => Graph)[] = [
   kernelGradientsInBlocks,
 ];
 
-/** Bytes of a map that all threads together have in caches of their own, two or three at once.  0 threads are one for each core. */
-const tileOf = (threads: number): number => 800_000 * (threads || availableParallelism());
+/** Bytes of a map that a thread has in a cache of its own, two or three at once. */
+const tileBytes = 800_000;
 
 /** How many channels this processor's kernels have in a block, 8 or 16: seen where the ninth value of two places comes to lie. */
 export async function blockSize(runtime: Runtime): Promise<number> {

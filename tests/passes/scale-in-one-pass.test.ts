@@ -8,7 +8,7 @@ import { batchNormTraining, relu } from "../../src/ops/index.ts";
 import { scaleInOnePass, simplify } from "../../src/passes/index.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { randn } from "../support/arrays.ts";
-import { as, difference, runtime } from "../support/check.ts";
+import { as, difference, runGraph } from "../support/check.ts";
 
 /** Batch norm as it trains and what follows it, with its gradients. */
 function step(shape: readonly number[], dtype: DType, follow: (y: Tensor, z: Tensor) => Tensor): Graph {
@@ -37,32 +37,31 @@ for (const [what, follow] of Object.entries(follows)) {
     [3, 4, 12, 13],
     [2, 3, 33, 34],
   ])
-    test(`batch norm and ${what} behind it, [${shape}]: in float32, in one pass and in two, as in float64`, async () => {
+    test(`batch norm and ${what} behind it, [${shape}]: in float32, as drawn and for one thread and two, as in float64`, async () => {
       const feeds: Record<string, HostTensor> = {
         ...{ x: shifted(randn(shape)), z: randn(shape), seed: randn(shape) },
         ...{ scale: randn([shape[1]]), bias: randn([shape[1]]) },
       };
-      const run = async (dtype: DType, optimize: "all" | "extended"): Promise<Record<string, HostTensor>> => {
-        const graph = step(shape, dtype, follow);
-        const program = await runtime.compile(graph, { optimize });
+      const run = (graph: Graph, dtype: DType): Promise<Record<string, HostTensor>> => {
         const given = [...graph.inputs.keys()].map((name) => [name, as(feeds[name], dtype)]);
-        const results = await program.run(Object.fromEntries(given));
-        await program.release();
-        return results as Record<string, HostTensor>;
+        return runGraph(graph, Object.fromEntries(given), { optimize: "extended" });
       };
-      const exact = await run("float64", "extended");
-      for (const results of [await run("float32", "extended"), await run("float32", "all")])
+      const exact = await run(step(shape, "float64", follow), "float64");
+      const drawn = step(shape, "float32", follow);
+      for (const graph of [drawn, scaleInOnePass(drawn, 1), scaleInOnePass(drawn, 2)]) {
+        const results = await run(graph, "float32");
         for (const [name, wanted] of Object.entries(exact))
           assert.ok(difference(as(results[name], "float64"), wanted) < 1e-5, name);
+      }
     });
 }
 
 /** Channels with means far from 0, which statistics have to bear. */
 const shifted = (x: HostTensor): HostTensor => ({ ...x, data: (x.data as Float64Array).map((v) => v + 10) });
 
-test("one pass is drawn where maps are large enough and nothing else reads what lies between", () => {
+test("on one thread, one pass is drawn where maps are large enough and nothing else reads what lies between", () => {
   const drawn = (shape: readonly number[], what: string): number =>
-    count(scaleInOnePass(step(shape, "float32", follows[what])), "FusedConv");
+    count(scaleInOnePass(step(shape, "float32", follows[what]), 1), "FusedConv");
   // The gradient has a sum of its own.
   assert.equal(drawn([2, 3, 33, 34], "a sum and a ReLU"), 2);
   assert.equal(drawn([2, 3, 33, 34], "a ReLU"), 2);
@@ -70,4 +69,15 @@ test("one pass is drawn where maps are large enough and nothing else reads what 
   assert.equal(drawn([3, 4, 12, 13], "a sum"), 2);
   assert.equal(drawn([2, 3, 33, 34], "two that read it"), 1);
   assert.equal(drawn([3, 4, 5, 6], "a sum and a ReLU"), 0);
+});
+
+test("on two, every batch norm of a large map is a convolution, with the ReLU that alone reads it, and sums stay apart", () => {
+  const drawn = (shape: readonly number[], what: string): Graph =>
+    scaleInOnePass(step(shape, "float32", follows[what]), 2);
+  const names = ["FusedConv", "BatchNormalization", "Relu"];
+  const counts = (graph: Graph): number[] => names.map((name) => count(graph, name));
+  // The gradient has one, too.
+  assert.deepEqual(counts(drawn([2, 3, 33, 34], "a ReLU")), [2, 0, 0]);
+  assert.deepEqual(counts(drawn([2, 3, 33, 34], "a sum and a ReLU")), [2, 0, 1]);
+  assert.deepEqual(counts(drawn([3, 4, 12, 13], "a ReLU")), [0, 2, 1]);
 });

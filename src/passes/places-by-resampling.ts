@@ -1,14 +1,15 @@
 import { Graph, rewrite } from "../graph/graph.ts";
-import { known } from "../graph/shape.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
-import { findsNearest, resize, type Times } from "../ops/resize.ts";
+import { averagePoolOp } from "../ops/pool.ts";
+import { resize, type Times } from "../ops/resize.ts";
 
 /**
- * Places of maps that are repeated, spread among zeros, or of which one in a few is taken, by ONNX's Resize, which the engine has a loop
- * of its own for: its Expand and Pad take ten times as long, its Slice three times (`docs/notes/0004-speed.md`).  For processors, in
- * float32; where a place that is spread is infinite, the zeros behind it become NaN.
+ * Places of maps that are repeated or spread among zeros by ONNX's Resize, which the engine has a loop of its own for, and those of
+ * which one in a few is taken by a pool of one place: the engine's Expand and Pad take ten times as long, its Slice six times, two
+ * threads (`docs/notes/0004-speed.md`).  For processors, in float32; where a place that is spread is infinite, the zeros behind it
+ * become NaN.
  */
-export function placesByResize(graph: Graph): Graph {
+export function placesByResampling(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, ({ op, attrs, outputs: [y] }, [x]) => {
     const { times } = attrs as Times;
     const by = (mask?: Tensor): Tensor[] => {
@@ -18,13 +19,12 @@ export function placesByResize(graph: Graph): Graph {
     if (x?.dtype !== "float32" || x.rank !== 4) return undefined;
     if (op.name === "RepeatPlaces") return by();
     if (op.name === "SpreadPlaces") return by(firstOfEach(times, y.shape.slice(2) as number[]));
-    return op.name === "TakePlaces" && times.every((k, i) => isTaken(known(x.shape[i + 2]), k)) ? by() : undefined;
+    return op.name === "TakePlaces"
+      ? [averagePoolOp(x, { kernel: [1, 1], strides: times, pads: [0, 0, 0, 0], countPadding: false })]
+      : undefined;
   });
   return new Graph(graph.inputs, outputs);
 }
-
-/** Whether Resize takes the first of every `k` places, no others. */
-const isTaken = (size: number, k: number): boolean => size % k === 0 && findsNearest(size, size / k);
 
 /** 1 at the first of every few places along both axes of a map, else 0.  [1, channels, H, W] */
 export function firstOfEach(times: readonly number[], [height, width]: readonly number[], channels = 1): Tensor {
