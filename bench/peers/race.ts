@@ -15,29 +15,40 @@ import { runRounds } from "./rounds.ts";
 import { Side } from "./side.ts";
 import { table } from "./table.ts";
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    mode: { type: "string", default: "inference" },
-    peers: { type: "string", default: "eager,compile,openvino,ort-export" },
-    rounds: { type: "string", default: "5" },
-    /** Timed steps a round, at least, after one that is not timed. */
-    steps: { type: "string", default: "4" },
-    batch: { type: "string", default: "8" },
-    threads: { type: "string", default: "2" },
-    python: { type: "string", default: "python3" },
-    cswin: { type: "string" },
-    /** Leaves our side out. */
-    "peers-only": { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-  },
-});
-const [model] = positionals;
-if (!model || !["inference", "training"].includes(values.mode)) {
-  console.error(
-    "usage: node dist/bench/peers/race.js MODEL --mode inference|training [--peers eager,compile,openvino,ort-export] [--rounds 5]",
-  );
+const usage =
+  "usage: node dist/bench/peers/race.js MODEL --mode inference|training [--peers eager,compile,openvino,ort-export] [--rounds 5]";
+const refuse = (why: string): never => {
+  console.error(`${why}\n${usage}`);
   process.exit(2);
+};
+
+const { values, positionals } = given();
+const [model] = positionals;
+if (!model) refuse("name a model");
+if (!["inference", "training"].includes(values.mode)) refuse(`--mode is inference or training, not ${values.mode}`);
+
+function given() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        mode: { type: "string", default: "inference" },
+        peers: { type: "string", default: "eager,compile,openvino,ort-export" },
+        rounds: { type: "string", default: "5" },
+        /** Timed steps a round, at least, after one that is not timed. */
+        steps: { type: "string", default: "4" },
+        batch: { type: "string", default: "8" },
+        threads: { type: "string", default: "2" },
+        python: { type: "string", default: "python3" },
+        cswin: { type: "string" },
+        /** Leaves our side out. */
+        "peers-only": { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    return refuse((error as Error).message);
+  }
 }
 
 const here = fileURLToPath(new URL(".", import.meta.url)); // dist/bench/peers

@@ -4,13 +4,10 @@ import type { Node, Tensor } from "../graph/tensor.ts";
 import { scaledMap } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
 
-/**
- * Places of a map from which the convolution is faster, with a sum behind it, with ReLU, and alone: each map costs a start.  Only the
- * convolution takes all threads, but it copies the map that it adds with one.
- */
+/** Places of a map from which the convolution is faster, with a sum behind it, with ReLU, and alone: each map costs a start. */
 const leastPlaces = {
   oneThread: { sum: 128, relu: 1024, alone: Number.POSITIVE_INFINITY },
-  threads: { sum: Number.POSITIVE_INFINITY, relu: 192, alone: 192 },
+  threads: { sum: 128, relu: 192, alone: 192 },
 };
 
 /** x gain + shift + z, with a number of each for a map. */
@@ -23,8 +20,9 @@ interface Scaled {
 
 /**
  * Batch norms as training draws them, a gain and a shift for each map, as depthwise convolutions of single places: in one pass over
- * memory with the ReLU that follows, on one thread with the sum, too, and else on all threads, where the engine's batch norm takes one.
- * For processors (`docs/notes/0004-speed.md`).
+ * memory with the sum and the ReLU that follow and, since the engine's batch norm takes one thread, alone where there are more.  Then a
+ * sum goes along where it can be written over the other map, which is else copied by one thread, too.  For processors
+ * (`docs/notes/0004-speed.md`).
  */
 export function scaleInOnePass(graph: Graph, threads: number): Graph {
   const uses = countUses(graph);
@@ -38,6 +36,7 @@ export function scaleInOnePass(graph: Graph, threads: number): Graph {
       const before = node.inputs[i] as Tensor;
       return uses.get(before) === 1 ? found.get(before) : undefined;
     };
+    const mayAdd = (z: Tensor): boolean => threads === 1 || isReadOnce(z, uses);
     if (isScaling(node)) {
       const [x, gain, shift] = inputs as Tensor[];
       const scaled = { x, gain, shift };
@@ -49,7 +48,7 @@ export function scaleInOnePass(graph: Graph, threads: number): Graph {
     } else if (name === "Add" && sameShape(inputs[0]!.shape, inputs[1]!.shape)) {
       for (const [i, z] of [inputs[1], inputs[0]].entries()) {
         const scaled = made(i);
-        if (!scaled || scaled.z || areaOf(scaled) < least.sum) continue;
+        if (!scaled || scaled.z || areaOf(scaled) < least.sum || !mayAdd(node.inputs[1 - i]!)) continue;
         const sum = { ...scaled, z };
         found.set(y, sum);
         return [drawn(sum, { shape: y.shape, relu: false })];
@@ -68,6 +67,10 @@ function drawn({ x, gain, shift, z }: Scaled, { shape, relu }: { shape: Shape; r
   const rows = (t: Tensor): Tensor => unshaped(t).reshape([1, maps, -1, 1]);
   return scaledMap(rows(x), unshaped(gain).reshape([maps, 1, 1, 1]), shift, z && rows(z), { relu }).reshape(shape);
 }
+
+/** Whether one operation alone reads a result, in whatever shape. */
+const isReadOnce = (x: Tensor, uses: ReadonlyMap<Tensor, number>): boolean =>
+  uses.get(x) === 1 && (x.node.op.name === "Reshape" ? isReadOnce(x.node.inputs[0]!, uses) : x.node.inputs.length > 0);
 
 /** What reshapes made x of. */
 const unshaped = (x: Tensor): Tensor => (x.node.op.name === "Reshape" ? unshaped(x.node.inputs[0]!) : x);

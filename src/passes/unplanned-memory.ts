@@ -45,10 +45,10 @@ export function unplannedMemory(graph: Graph): Graph {
     made.set(`${shape}`, hidden);
     return hidden;
   };
-  const given = lastViews(graph);
+  const kept = knownViews(graph);
   const outputs = rewrite(graph.outputs, (node, [x]) => {
     const [y] = node.outputs;
-    if (node.op.name !== "Reshape" || given.has(node) || y.shape.some(isOpen) || sizeInBytes(y) < least)
+    if (node.op.name !== "Reshape" || kept.has(node) || y.shape.some(isOpen) || sizeInBytes(y) < least)
       return undefined;
     return [reshapeBy(x!, late(y.shape as number[]), { to: y.shape })];
   });
@@ -64,12 +64,14 @@ function fedNumber({ inputs }: Graph): Tensor | undefined {
 }
 
 /**
- * The views through which the graph's outputs come: their shapes are declared, and where a reshape is followed by one of known shape
- * the engine joins the two, taking both shapes for constants, and then refuses the model.
+ * Views whose shapes are to be known: those through which the graph's outputs come, since these have declared shapes, and the maps of a
+ * convolution that adds, since it writes over one map where both are of one shape.  Of views that follow one another all: where a
+ * reshape is followed by one of known shape the engine joins the two, taking both shapes for constants, and then refuses the model.
  */
-function lastViews({ outputs }: Graph): Set<Node> {
+function knownViews({ nodes, outputs }: Graph): Set<Node> {
+  const maps = [...nodes].flatMap(({ op, inputs: [x, , , z] }) => (op.name === "FusedConv" && z ? [x!, z] : []));
   const found = new Set<Node>();
-  for (const y of outputs.values())
+  for (const y of [...outputs.values(), ...maps])
     for (let { node } = y; views.has(node.op.name) && !found.has(node); node = node.inputs[0]!.node) found.add(node);
   return found;
 }

@@ -11,7 +11,7 @@ import { randn } from "../support/arrays.ts";
 import { as, difference, runGraph } from "../support/check.ts";
 
 /** Batch norm as it trains and what follows it, with its gradients. */
-function step(shape: readonly number[], dtype: DType, follow: (y: Tensor, z: Tensor) => Tensor): Graph {
+function step(shape: readonly number[], dtype: DType, follow: Follow): Graph {
   const [x, z, scale, bias] = [shape, shape, [shape[1]], [shape[1]]].map((s) => input(s, dtype));
   const { y, mean, variance } = batchNormTraining(x, scale, bias, 1e-5);
   const out = follow(y, z);
@@ -23,10 +23,12 @@ function step(shape: readonly number[], dtype: DType, follow: (y: Tensor, z: Ten
 }
 const count = (graph: Graph, name: string): number => graph.nodes.filter(({ op }) => op.name === name).length;
 
-const follows: Record<string, (y: Tensor, z: Tensor) => Tensor> = {
+type Follow = (y: Tensor, z: Tensor) => Tensor;
+const follows: Record<string, Follow> = {
   "a ReLU": (y) => relu(y),
   "a sum": (y, z) => z.add(y),
   "a sum and a ReLU": (y, z) => relu(y.add(z)),
+  "a sum with what nothing else reads, and a ReLU": (y, z) => relu(y.add(z.mul(2))),
   "two that read it": (y, z) => relu(y).add(y.mul(z)),
 };
 
@@ -71,13 +73,19 @@ test("on one thread, one pass is drawn where maps are large enough and nothing e
   assert.equal(drawn([3, 4, 5, 6], "a sum and a ReLU"), 0);
 });
 
-test("on two, every batch norm of a large map is a convolution, with the ReLU that alone reads it, and sums stay apart", () => {
-  const drawn = (shape: readonly number[], what: string): Graph =>
-    scaleInOnePass(step(shape, "float32", follows[what]), 2);
+test("on two, every batch norm of a large map is a convolution, with a sum where the other map is read by nothing else", () => {
+  const drawn = (shape: readonly number[], follow: Follow): Graph => scaleInOnePass(step(shape, "float32", follow), 2);
   const names = ["FusedConv", "BatchNormalization", "Relu"];
   const counts = (graph: Graph): number[] => names.map((name) => count(graph, name));
-  // The gradient has one, too.
-  assert.deepEqual(counts(drawn([2, 3, 33, 34], "a ReLU")), [2, 0, 0]);
-  assert.deepEqual(counts(drawn([2, 3, 33, 34], "a sum and a ReLU")), [2, 0, 1]);
-  assert.deepEqual(counts(drawn([3, 4, 12, 13], "a ReLU")), [0, 2, 1]);
+  const [one, sum, sumWithGiven] = ["a ReLU", "a sum with what nothing else reads, and a ReLU", "a sum and a ReLU"].map(
+    (what) => (shape: readonly number[]) => drawn(shape, follows[what]),
+  );
+  // The gradient has one, too, and its other map is always such.
+  const large = [2, 3, 33, 34];
+  assert.deepEqual(counts(one(large)), [2, 0, 0]);
+  assert.deepEqual(counts(sum(large)), [2, 0, 0]);
+  assert.deepEqual(counts(sumWithGiven(large)), [2, 0, 1]);
+  assert.equal(count(sumWithGiven(large), "Add") - count(sum(large), "Add"), 1);
+  assert.deepEqual(counts(one([3, 4, 12, 13])), [1, 1, 1]);
+  assert.deepEqual(counts(sum([3, 4, 5, 6])), [0, 2, 1]);
 });

@@ -53,10 +53,14 @@ export async function train(
     await folder.enter(config);
     if (prepared.imported) await keepImported(prepared.imported, folder.path);
     const last = before && folder.has("last") ? folder.file("last") : undefined;
-    if (before) emit({ type: "resume", folder: folder.path, anew: !last, changes: changesOf(before, config) });
     const streams = isSplit(prepared.step) ? prepared.step.parts : 1;
     runtime = await openNode({ device: config.device, threads: config.threads, streams });
-    const begin = (): Promise<Start> => openStart(prepared, last, emit);
+    const begin = async (): Promise<Start> => {
+      const start = await openStart(prepared, last, emit);
+      // A checkpoint that cannot be gone on with is refused before a word of going on.
+      if (before) emit({ type: "resume", folder: config.out, anew: !last, changes: changesOf(before, config) });
+      return start;
+    };
     const trainer = await Trainer.open({ prepared, folder, runtime, emit, signal }, begin);
     const outcome = await trainer.run();
     if (outcome !== "interrupted") await finish(trainer, folder, prepared, emit);
