@@ -69,7 +69,7 @@ function fedNumber({ inputs }: Graph): Tensor | undefined {
  * reshape is followed by one of known shape the engine joins the two, taking both shapes for constants, and then refuses the model.
  */
 function knownViews({ nodes, outputs }: Graph): Set<Node> {
-  const maps = [...nodes].flatMap(({ op, inputs: [x, , , z] }) => (op.name === "FusedConv" && z ? [x!, z] : []));
+  const maps = nodes.flatMap(({ op, inputs: [x, , , z] }) => (op.name === "FusedConv" && z ? [x!, z] : []));
   const found = new Set<Node>();
   for (const y of [...outputs.values(), ...maps])
     for (let { node } = y; views.has(node.op.name) && !found.has(node); node = node.inputs[0]!.node) found.add(node);
