@@ -19,9 +19,9 @@ export function placesByResampling(graph: Graph): Graph {
     if (x?.dtype !== "float32" || x.rank !== 4) return undefined;
     if (op.name === "RepeatPlaces") return by();
     if (op.name === "SpreadPlaces") return by(firstOfEach(times, y.shape.slice(2) as number[]));
-    return op.name === "TakePlaces"
-      ? [averagePoolOp(x, { kernel: [1, 1], strides: times, pads: [0, 0, 0, 0], countPadding: false })]
-      : undefined;
+    // The engine joins a pad and a pool behind it, and then finds the padding wider than the window.
+    if (op.name !== "TakePlaces" || x.node.op.name === "Pad") return undefined;
+    return [averagePoolOp(x, { kernel: [1, 1], strides: times, pads: [0, 0, 0, 0], countPadding: false })];
   });
   return new Graph(graph.inputs, outputs);
 }

@@ -71,6 +71,16 @@ for (const times of [
     );
   });
 
+test("places of a padded map are not taken by a pool, which the engine would pad", async () => {
+  const map = input([1, 2, 4, 4]);
+  const graph = placesByResampling(new Graph([["x", map]], [["y", takePlaces(map.pad(2, 1, 1), { times: [3, 2] })]]));
+  assert.ok(!named(graph).includes("AveragePool"));
+  const x = as(randn([1, 2, 4, 4]), "float32");
+  const { y } = await runGraph(graph, { x });
+  const values = numbers(x);
+  assert.deepEqual(numbers(y), [0, 0, values[8], values[10], 0, 0, values[24], values[26]]);
+});
+
 test("gradients of pools side by side, and of strides over groups with several results, are drawn so", () => {
   const x = input([2, 4, 8, 8]);
   const w = input([8, 1, 3, 3]);
