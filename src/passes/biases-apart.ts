@@ -1,5 +1,5 @@
 import { Graph, rewrite } from "../graph/graph.ts";
-import { bindShape } from "../graph/shape.ts";
+import { bindShape, staticSize } from "../graph/shape.ts";
 import { gemm } from "../ops/linalg.ts";
 
 /** Fewer values than these, of eight images where their number is open, are filled as fast as all threads are woken. */
@@ -14,8 +14,7 @@ export function biasesApart(graph: Graph): Graph {
   const outputs = rewrite(graph.outputs, ({ op, attrs, outputs: [y] }, [a, b, bias]) => {
     const { beta = 1, ...product } = attrs;
     if (op.name !== "Gemm" || op.domain !== "" || !bias || beta !== 1) return undefined;
-    const values = bindShape(y.shape, images).reduce((size, d) => size * d, 1);
-    return values < least ? undefined : [gemm(a!, b!, undefined, product).add(bias)];
+    return staticSize(bindShape(y.shape, images)) < least ? undefined : [gemm(a!, b!, undefined, product).add(bias)];
   });
   return new Graph(graph.inputs, outputs);
 }

@@ -1,6 +1,6 @@
 import { Graph, rewrite } from "../graph/graph.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
-import { averagePoolOp } from "../ops/pool.ts";
+import { averagePool } from "../ops/pool.ts";
 import { resize, type Times } from "../ops/resize.ts";
 
 /**
@@ -19,12 +19,18 @@ export function placesByResampling(graph: Graph): Graph {
     if (x?.dtype !== "float32" || x.rank !== 4) return undefined;
     if (op.name === "RepeatPlaces") return by();
     if (op.name === "SpreadPlaces") return by(firstOfEach(times, y.shape.slice(2) as number[]));
-    // The engine joins a pad and a pool behind it, and then finds the padding wider than the window.
-    if (op.name !== "TakePlaces" || x.node.op.name === "Pad") return undefined;
-    return [averagePoolOp(x, { kernel: [1, 1], strides: times, pads: [0, 0, 0, 0], countPadding: false })];
+    const taken = op.name === "TakePlaces" ? takenByPool(x, times) : undefined;
+    return taken && [taken];
   });
   return new Graph(graph.inputs, outputs);
 }
+
+/**
+ * The first of every few places of a map by a pool of one place.  [N, C, H, W] -> [N, C, H', W'].  undefined behind a pad, which the
+ * engine would join to the pool and find wider than its window.
+ */
+export const takenByPool = (x: Tensor, times: readonly number[]): Tensor | undefined =>
+  x.node.op.name === "Pad" ? undefined : averagePool(x, { kernel: 1, stride: times });
 
 /** 1 at the first of every few places along both axes of a map, else 0.  [1, channels, H, W] */
 export function firstOfEach(times: readonly number[], [height, width]: readonly number[], channels = 1): Tensor {

@@ -2,8 +2,8 @@ import { Graph, readersOf, rewrite } from "../graph/graph.ts";
 import { isOpen, staticSize } from "../graph/shape.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { convOp } from "../ops/conv.ts";
-import { averagePool } from "../ops/pool.ts";
 import { valuesOf } from "./fold.ts";
+import { takenByPool } from "./places-by-resampling.ts";
 
 /** Weights of a convolution over maps of one place that are worth reordering its images for. */
 const many = 1 << 16;
@@ -29,9 +29,8 @@ export function pointwiseConvolutions(graph: Graph): Graph {
       return pays ? [ofImages(x!, apply).reshape(y.shape)] : undefined;
     }
     const { strides } = node.attrs;
-    // The engine takes a Pad for the pool's own padding, which would then be wider than its kernel.
-    if (strides.every((s: number) => s === 1) || x!.node.op.name === "Pad") return undefined;
-    return [apply(averagePool(x!, { kernel: 1, stride: strides }))];
+    const seen = strides.some((s: number) => s > 1) ? takenByPool(x!, strides) : undefined;
+    return seen && [apply(seen)];
   });
   return new Graph(graph.inputs, outputs);
 }

@@ -3,6 +3,7 @@ import { isOpen, known, type Shape, sameShape, staticSize } from "../graph/shape
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { scaledMap } from "../ops/contrib.ts";
 import { valuesOf } from "./fold.ts";
+import { storageOf, views } from "./memory.ts";
 
 /** Places of a map from which the convolution is faster, with a sum behind it, with ReLU, and alone: each map costs a start. */
 const leastPlaces = {
@@ -64,16 +65,13 @@ export function scaleInOnePass(graph: Graph, threads: number): Graph {
 
 function drawn({ x, gain, shift, z }: Scaled, { shape, relu }: { shape: Shape; relu: boolean }): Tensor {
   const maps = known(gain.shape[0]);
-  const rows = (t: Tensor): Tensor => unshaped(t).reshape([1, maps, -1, 1]);
-  return scaledMap(rows(x), unshaped(gain).reshape([maps, 1, 1, 1]), shift, z && rows(z), { relu }).reshape(shape);
+  const rows = (t: Tensor): Tensor => storageOf(t).reshape([1, maps, -1, 1]);
+  return scaledMap(rows(x), storageOf(gain).reshape([maps, 1, 1, 1]), shift, z && rows(z), { relu }).reshape(shape);
 }
 
 /** Whether one operation alone reads a result, in whatever shape. */
 const isReadOnce = (x: Tensor, uses: ReadonlyMap<Tensor, number>): boolean =>
-  uses.get(x) === 1 && (x.node.op.name === "Reshape" ? isReadOnce(x.node.inputs[0]!, uses) : x.node.inputs.length > 0);
-
-/** What reshapes made x of. */
-const unshaped = (x: Tensor): Tensor => (x.node.op.name === "Reshape" ? unshaped(x.node.inputs[0]!) : x);
+  uses.get(x) === 1 && (views.has(x.node.op.name) ? isReadOnce(x.node.inputs[0]!, uses) : x.node.inputs.length > 0);
 
 const areaOf = ({ x }: Scaled): number => staticSize(x.shape.slice(2));
 

@@ -3,7 +3,8 @@ import { test } from "node:test";
 import type { DType } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
-import { input } from "../../src/graph/tensor.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { scaledMap } from "../../src/ops/contrib.ts";
 import { relu } from "../../src/ops/index.ts";
 import { unplannedMemory } from "../../src/passes/index.ts";
 import { nd, randn } from "../support/arrays.ts";
@@ -47,6 +48,19 @@ test("reshapes behind one another in front of what the graph gives stay as they 
   assert.deepEqual(shapesFrom(late), ["Slice", "known", "known"]);
   const feeds = { x: as(randn([64, 1024]), "float32"), lr: nd([], () => 1, "float32") };
   assert.ok(difference((await runGraph(late, feeds)).y, (await runGraph(graph, feeds)).y) === 0);
+});
+
+test("maps of a convolution that adds keep their shapes, and reshapes in front of them", async () => {
+  const [x, z, gain, shift] = [input([64, 1024]), input([64, 1024]), input([8, 1, 1, 1]), input([8])];
+  const lr = input([]);
+  const map = (t: Tensor): Tensor => t.reshape([256, 256]).reshape([1, 8, 8192, 1]);
+  const y = scaledMap(map(relu(x)), gain, shift, map(relu(z)), { relu: false }).reshape([128, 512]);
+  const graph = new Graph(Object.entries({ x, z, gain, shift, lr }), [["y", relu(y)]]);
+  const late = unplannedMemory(graph);
+  assert.deepEqual(shapesFrom(late), ["known", "known", "known", "known", "Slice"]);
+  const given = [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]);
+  const feeds = Object.fromEntries(given);
+  assert.ok(difference((await runGraph(late, feeds)).y, (await runGraph(graph, feeds)).y) < 1e-6);
 });
 
 test("small results and open axes stay as they are, and a graph that is fed whole numbers alone", () => {
