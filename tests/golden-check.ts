@@ -12,7 +12,7 @@ import { crossEntropy } from "../src/nn/losses.ts";
 import { weightsOf } from "../src/nn/module.ts";
 import { Rng } from "../src/nn/rng.ts";
 import { trace } from "../src/nn/trace.ts";
-import type { Feeds, HostTensor, Runtime, Value } from "../src/runtime/runtime.ts";
+import type { CompileOptions, Feeds, HostTensor, Runtime, Value } from "../src/runtime/runtime.ts";
 import { Classifier } from "../src/tasks/classify.ts";
 import { blocks } from "./golden-blocks.ts";
 import { inFloat64 } from "./in-float64.ts";
@@ -222,7 +222,7 @@ export async function checkGolden(golden: Golden, runtime: Runtime): Promise<Gol
       ...trained.map(({ path }, i): [string, Tensor] => [`grad:${path}`, result.grads[i]]),
     ],
   );
-  const answers = await run(runtime, step, values);
+  const answers = await run(runtime, step, values, { training: true });
   const head = golden.eval.head.flatMap((row, n) =>
     row.map((x, i) => relative(evaluated.logits[n * each + i], x, golden.eval.fingerprint[0])),
   );
@@ -239,7 +239,10 @@ export async function checkGolden(golden: Golden, runtime: Runtime): Promise<Gol
   };
   if (!compared.smooth && judgeGradients(compared.gradients, kinkedLimits).length > 0) {
     const wide = Object.entries(values).map(([name, x]) => [name, x.dtype === "float32" ? inFloat64Too(x) : x]);
-    compared.exact = stepErrors(golden, await run(runtime, inFloat64(step), Object.fromEntries(wide)));
+    compared.exact = stepErrors(
+      golden,
+      await run(runtime, inFloat64(step), Object.fromEntries(wide), { training: true }),
+    );
   }
   return { ...compared, problems: judge(compared) };
 }
@@ -327,8 +330,8 @@ function compareShapes(golden: Golden, weights: ReturnType<typeof weightsOf>): s
 
 type Answers = Record<string, Float32Array | Float64Array>;
 
-async function run(runtime: Runtime, graph: Graph, values: Feeds): Promise<Answers> {
-  const program = await runtime.compile(graph);
+async function run(runtime: Runtime, graph: Graph, values: Feeds, options?: CompileOptions): Promise<Answers> {
+  const program = await runtime.compile(graph, options);
   const feeds = Object.fromEntries([...graph.inputs.keys()].map((name) => [name, values[name]]));
   const outputs: Record<string, Value> = await program.run(feeds);
   await program.release();

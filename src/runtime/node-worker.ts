@@ -6,6 +6,7 @@ import * as ort from "onnxruntime-node";
 import { OrielError } from "../base/errors.ts";
 import { type Device, Engine, type OpenDevice } from "./engine.ts";
 import { Gate } from "./gate.ts";
+import { trainingOptions } from "./idle-optimizers.ts";
 import type { Birth } from "./node-nursery.ts";
 import type { Message } from "./protocol.ts";
 import type { OpTime } from "./runtime.ts";
@@ -31,6 +32,7 @@ const openDevice: OpenDevice = async ({ device, threads }): Promise<Device> => (
     ...(device === "webgpu" ? { preferredOutputLocation: "gpu-buffer" } : {}),
     ...(options.profile ? { enableProfiling: true, profileFilePrefix: join(tmpdir(), profilePrefix()) } : {}),
     extra: {
+      ...(options.training ? trainingOptions : {}),
       session: {
         // Tiny gradients and second moments would otherwise run at a hundredth of the speed.
         set_denormal_as_zero: "1",

@@ -30,6 +30,8 @@ export interface CompileOptions {
   threads?: number;
   /** How hard the engine optimises: "all" rearranges convolutions for the processor. */
   optimize?: "none" | "basic" | "extended" | "all";
+  /** Says that the graph is a training step, which the engine then opens in less time: it does not look for what only forward passes have. */
+  training?: boolean;
   /** In Node, collects the time of every operation; `Program.profile` returns it. */
   profile?: boolean;
   /** Fails where an operation would run on another device than asked. */

@@ -1,5 +1,6 @@
 import type * as Ort from "onnxruntime-common";
 import { type Device, Engine } from "./engine.ts";
+import { trainingOptions } from "./idle-optimizers.ts";
 import type { Message } from "./protocol.ts";
 
 const levels = { none: "disabled", basic: "basic", extended: "extended", all: "all" } as const;
@@ -22,6 +23,7 @@ export function serve(ort: typeof Ort, device: "webgpu" | "wasm"): void {
     logSeverityLevel: 4,
     ...(device === "webgpu" ? { preferredOutputLocation: "gpu-buffer" } : {}),
     extra: {
+      ...(options.training ? trainingOptions : {}),
       session: {
         set_denormal_as_zero: "1",
         ...(options.strict && device === "webgpu" ? { disable_cpu_ep_fallback: "1" } : {}),

@@ -110,6 +110,26 @@ describe("Node", () => {
     await runtime.close();
   });
 
+  test("of a training step the engine does not look for forward passes in parts", async () => {
+    const runtime = await openNode();
+    const x = input([64]);
+    const graph = new Graph([["x", x]], [["y", x.div(Math.SQRT2).erf().add(1).mul(x).mul(0.5)]]);
+    const feeds = {
+      x: { dtype: "float32", shape: [64], data: Float32Array.from({ length: 64 }, (_, i) => i / 16 - 2) },
+    } as const;
+    const found = [];
+    for (const training of [false, true]) {
+      const program = await runtime.compile(graph, { training, profile: true });
+      const [{ y }] = [await program.run(feeds), await program.run(feeds)];
+      found.push({ y: y.data as Float32Array, ops: (await program.profile()).map(({ op }) => op) });
+    }
+    const [joined, apart] = found;
+    assert.ok(joined.ops.includes("Gelu"));
+    assert.ok(apart.ops.includes("Erf"));
+    assert.ok(apart.y.every((v, i) => Math.abs(v - joined.y[i]) < 1e-6));
+    await runtime.close();
+  });
+
   test("every runtime of a process takes numbers too small for normal ones as zeros", async () => {
     const x = input([65536]);
     const graph = new Graph([["x", x]], [["largest", x.mul(0.5).max()]]);

@@ -4,9 +4,9 @@ import { findModel } from "../../backbones/index.ts";
 import { closingOnError } from "../../base/close.ts";
 import { Random } from "../../base/philox.ts";
 import { Graph } from "../../graph/graph.ts";
-import { staticSize } from "../../graph/shape.ts";
 import { input } from "../../graph/tensor.ts";
 import { bindWeights } from "../../nn/bind.ts";
+import { normal } from "../../nn/init.ts";
 import { initialWeights } from "../../nn/module.ts";
 import { matmul } from "../../ops/linalg.ts";
 import { adamw } from "../../optim/optimizer.ts";
@@ -119,14 +119,11 @@ async function openTraining(
   };
 }
 
-function pictures(shape: readonly number[]): HostTensor {
-  const random = new Random(0, "pictures");
-  return {
-    dtype: "float32",
-    shape,
-    data: Float32Array.from({ length: staticSize(shape) }, () => random.between(-2, 2)),
-  };
-}
+const pictures = (shape: readonly number[]): HostTensor => ({
+  dtype: "float32",
+  shape,
+  data: normal(1)(shape, new Random(0, "pictures")),
+});
 
 const side = 2048;
 

@@ -102,7 +102,7 @@ export class StepProgram {
 
 /** A step's program: of a step that is split, on a runtime of as many streams as it has parts. */
 export const compileStep = (runtime: Runtime, step: AnyStep, options?: CompileOptions): Promise<CompiledStep> =>
-  isSplit(step) ? compileSplit(runtime, step, options) : runtime.compile(step.graph, options);
+  isSplit(step) ? compileSplit(runtime, step, options) : runtime.compile(step.graph, { ...options, training: true });
 
 /** Loss and metrics by name. */
 export type Metrics = Record<string, HostTensor>;
