@@ -18,7 +18,7 @@ const onEachValue = new Set(
 const sums = new Set(["ReduceSum", "ReduceMean", "ReduceSumSquare"]);
 
 /** Maps that are so many times as large as a tile do not lie in the cache that all cores share. */
-const large = 5;
+const large = 3;
 
 /** Of how many images a map is judged where their number is open. */
 const images = 8;
