@@ -34,7 +34,6 @@ const forward = [
   "GatherToSliceFusion",
   "GeluFusionL1",
   "GeluFusionL2",
-  "GemmActivationFusion",
   "GroupQueryAttentionFusion",
   "GroupQueryAttentionPreNormFusion",
   "LayerNormFusionL1",
