@@ -6,10 +6,10 @@ import * as ort from "onnxruntime-node";
 import { OrielError } from "../base/errors.ts";
 import { type Device, Engine, type OpenDevice } from "./engine.ts";
 import { Gate } from "./gate.ts";
-import { trainingOptions } from "./idle-optimizers.ts";
 import type { Birth } from "./node-nursery.ts";
 import type { Message } from "./protocol.ts";
 import type { OpTime } from "./runtime.ts";
+import { trainingOptions } from "./training-options.ts";
 
 /** Profiles lie in the temporary folder until they are read, under a name of each session's own. */
 const profilePrefix = (): string => `oriel-profile-${process.pid}-${threadId}-${profiles++}-`;

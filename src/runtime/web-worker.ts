@@ -1,7 +1,7 @@
 import type * as Ort from "onnxruntime-common";
 import { type Device, Engine } from "./engine.ts";
-import { trainingOptions } from "./idle-optimizers.ts";
 import type { Message } from "./protocol.ts";
+import { trainingOptions } from "./training-options.ts";
 
 const levels = { none: "disabled", basic: "basic", extended: "extended", all: "all" } as const;
 

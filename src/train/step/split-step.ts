@@ -193,9 +193,7 @@ export async function compileSplit(
   options: CompileOptions = {},
 ): Promise<CompiledStep> {
   const { parts, batch } = step;
-  const [part, next] = await Promise.all(
-    graphsOf(step).map((graph) => runtime.compile(graph, { ...options, training: true })),
-  );
+  const [part, next] = await Promise.all(graphsOf(step).map((graph) => runtime.compile(graph, options)));
   const [reads, readsNext] = [part, next].map(({ inputs }) => new Set(inputs.map(({ name }) => name)));
   const isBatch = new Set(batch);
   return {

@@ -101,8 +101,11 @@ export class StepProgram {
 }
 
 /** A step's program: of a step that is split, on a runtime of as many streams as it has parts. */
-export const compileStep = (runtime: Runtime, step: AnyStep, options?: CompileOptions): Promise<CompiledStep> =>
-  isSplit(step) ? compileSplit(runtime, step, options) : runtime.compile(step.graph, { ...options, training: true });
+export function compileStep(runtime: Runtime, step: AnyStep, options?: CompileOptions): Promise<CompiledStep> {
+  // Below what is frozen no gradients go, so there is a forward pass that the engine may join.
+  const known = { ...options, training: step.frozen.length === 0 };
+  return isSplit(step) ? compileSplit(runtime, step, known) : runtime.compile(step.graph, known);
+}
 
 /** Loss and metrics by name. */
 export type Metrics = Record<string, HostTensor>;
