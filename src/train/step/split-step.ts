@@ -202,7 +202,7 @@ export async function compileSplit(
         Object.entries(feeds).filter(([name]) => names.has(name));
       const feedsOf = (i: number): Feeds => {
         const own = pick(reads).map(([name, x]) => [name, isBatch.has(name) ? partOf(x, i, parts) : ownCopy(x)]);
-        return { ...Object.fromEntries(own), part: { dtype: "uint32", shape: [], data: Uint32Array.of(i) } };
+        return Object.fromEntries([...own, ["part", { dtype: "uint32", shape: [], data: Uint32Array.of(i) }]]);
       };
       const results = await Promise.all(
         Array.from({ length: parts }, (_, i) => part.run(feedsOf(i), { transfer: true })),

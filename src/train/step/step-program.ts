@@ -74,7 +74,8 @@ export class StepProgram {
         help: "call `advance` with its results first; what the optimizer keeps is that of the next step already",
       });
     const controls = { lr: float(lr), step: float(step), seed: seedOf(seed) };
-    const feeds = { ...this.state.feeds(this.#names), ...batch, ...controls };
+    // No spread: of so many names each makes a hidden class, which lies about until all garbage is collected.
+    const feeds: Feeds = Object.assign(this.state.feeds(this.#names), batch, controls);
     const donate = this.state.tensors(this.#spent);
     const results = await this.#program.run(feeds, { keep: this.#next, donate, transfer });
     this.#taken = step;
