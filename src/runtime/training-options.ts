@@ -1,6 +1,5 @@
 // The engine's optimizers go through a graph one after the other, all of them again where one changed something, and each sorts the nodes
-// anew: of a training step of a few thousand nodes that is most of the time that opening takes.
-// Those below are left out there.
+// anew: of a training step of a few thousand nodes that is most of the time that opening takes.  Those below are left out there.
 // https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/optimizer/graph_transformer_utils.cc
 
 /** They look for numbers of four or eight bits. */
