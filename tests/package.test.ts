@@ -17,6 +17,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { trainSchema } from "../src/train/run/config.ts";
 
 // The package as people get it: packed, put into a project of their own, and used as README and examples say.
 
@@ -96,6 +97,13 @@ test("every entry point is there and loads", async () => {
     );
     assert.ok(Number(stdout) > 0 || entry === "./runtime", entry);
   }
+});
+
+test("editors are told what each option of train is for, and its default", () => {
+  const declared = readFileSync(join(project, "node_modules/oriel/dist/src/train/run/config.d.ts"), "utf8");
+  for (const [key, { description }] of Object.entries(trainSchema.shape))
+    assert.ok(new RegExp(`/\\*\\* (.*) \\*/\n {4}${key}: `).exec(declared)?.[1].startsWith(`${description}`), key);
+  assert.match(declared, / \(30\) \*\/\n {4}epochs: /);
 });
 
 test("README and examples compile against the package's types", async () => {

@@ -99,7 +99,9 @@ function build() {
   if (existsSync(code) && changed(stamp) >= newest) return true;
   console.error("setup: building (asc, tsc)");
   const started = new Date();
-  if (!assemble() || !run(process.execPath, [at("node_modules", "typescript", "bin", "tsc"), "-p", root])) return false;
+  const compiler = at("node_modules", "typescript", "bin", "tsc");
+  if (!assemble() || !run(process.execPath, [compiler, "-p", root])) return false;
+  if (!run(process.execPath, [at("tools", "document.js")])) return false;
   writeFileSync(stamp, `${started.toISOString()}\n`);
   return true;
 }

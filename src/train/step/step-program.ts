@@ -104,7 +104,7 @@ export class StepProgram {
 /** A step's program: of a step that is split, on a runtime of as many streams as it has parts. */
 export function compileStep(runtime: Runtime, step: AnyStep, options?: CompileOptions): Promise<CompiledStep> {
   // Below what is frozen no gradients go, so there is a forward pass that the engine may join.
-  const known = { ...options, training: step.frozen.length === 0 };
+  const known = { training: step.frozen.length === 0, ...options };
   return isSplit(step) ? compileSplit(runtime, step, known) : runtime.compile(step.graph, known);
 }
 
