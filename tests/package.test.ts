@@ -119,6 +119,18 @@ test("transforms that draw random numbers can be given them", async () => {
   assert.equal((await run("--input-type=module", "-e", code)).stdout, "4 6\n");
 });
 
+test("a runtime needs no other import than a graph's", async () => {
+  const code = `import { Graph, input } from "oriel/graph";
+    import { openNode } from "oriel/node";
+    const x = input([2, 3]);
+    const runtime = await openNode();
+    const program = await runtime.compile(new Graph([["x", x]], [["y", x]]));
+    const { y } = await program.run({ x: { dtype: "float32", shape: [2, 3], data: Float32Array.of(1, 2, 3, 4, 5, 6) } });
+    console.log(y.data.join());
+    await runtime.close();`;
+  assert.equal((await run("--input-type=module", "-e", code)).stdout, "1,2,3,4,5,6\n");
+});
+
 test("a library may export what it gets of ours: every type in it has a name", async () => {
   const folder = join(project, "declares");
   mkdirSync(folder);

@@ -1,3 +1,5 @@
+import "../ops/methods.ts"; // which passes draw with
+
 export { alignNumbers } from "./align-numbers.ts";
 export { biasesApart } from "./biases-apart.ts";
 export { convolutionsInBlocks } from "./convolutions-in-blocks.ts";

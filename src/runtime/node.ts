@@ -10,6 +10,7 @@ import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { input } from "../graph/tensor.ts";
 import { toBlocks } from "../ops/contrib.ts";
+import "../ops/methods.ts"; // which passes draw with
 import { alignNumbers } from "../passes/align-numbers.ts";
 import { biasesApart } from "../passes/biases-apart.ts";
 import { convolutionsInBlocks } from "../passes/convolutions-in-blocks.ts";
