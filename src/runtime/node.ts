@@ -1,8 +1,6 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { closingOnError } from "../base/close.ts";
@@ -27,6 +25,7 @@ import { smallTransposes } from "../passes/small-transposes.ts";
 import { unplannedMemory } from "../passes/unplanned-memory.ts";
 import { checkThreads, type EngineThread, ThreadRuntime } from "./client.ts";
 import { Gate } from "./gate.ts";
+import { mendOf, missingLibrary, reasonOf } from "./node-mends.ts";
 import type { Birth } from "./node-nursery.ts";
 import type { Answer } from "./protocol.ts";
 import type { DeviceReport, Runtime } from "./runtime.ts";
@@ -89,7 +88,7 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     throw new OrielError("runtime", {
       message: `${names[device]} cannot be used here: ${reasonOf(error)}`,
       help: existsSync(script)
-        ? mends[device]
+        ? mendOf(device, reasonOf(error))
         : "a bundler left the engine's script behind: keep oriel out of the bundle",
       cause: error,
     });
@@ -131,27 +130,6 @@ export async function blockSize(runtime: Runtime): Promise<number> {
 export const nodeDevices = (): Promise<DeviceReport[]> => Promise.all([probe("cpu"), probe("webgpu"), probe("cuda")]);
 
 const names = { cpu: "the processor", webgpu: "WebGPU", cuda: "CUDA" };
-const mends = {
-  cpu: "run `npm ci`, and report this if it happens again",
-  webgpu: "install a driver: on Linux one for Vulkan, and libvulkan.so.1",
-  cuda: "install CUDA 12 and cuDNN 9",
-};
-
-const require = createRequire(import.meta.url);
-
-/** What to do where the engine's package is here without its part for CUDA. */
-function missingLibrary(): string | undefined {
-  if (process.platform !== "linux" || process.arch !== "x64") return "CUDA needs Linux on x64";
-  const folder = join(require.resolve("onnxruntime-node/package.json"), "..", "bin/napi-v6/linux/x64");
-  if (existsSync(join(folder, "libonnxruntime_providers_cuda.so"))) return undefined;
-  return "fetch its library with `ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node`";
-}
-
-/** The engine's own words, without the place in its source that they begin with. */
-function reasonOf(error: unknown): string {
-  const words = (error instanceof Error ? error.message : String(error)).trim();
-  return words.includes("WebGPU adapter") ? "no driver for it was found" : words.split("\n")[0];
-}
 
 /** Tries a device in a process of its own: drivers write to stderr, and some end the process. */
 function probe(device: NodeDevice): Promise<DeviceReport> {
