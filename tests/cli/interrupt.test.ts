@@ -26,7 +26,7 @@ const until = (child: ChildProcess, text: RegExp): Promise<void> =>
 test("Ctrl-C saves, exits with 130, and the run goes on to the bytes of one never stopped", { skip }, async () => {
   const words = ["train", "pictures", ...quick, "--epochs", "4"];
   const { child, ended } = start(folder, ...words, "--out", "stopped run");
-  await until(child, /epoch 1\/4/);
+  await until(child, /epoch 1\/4 .*validation/);
   child.kill("SIGINT");
   const { status, stdout, stderr } = await ended;
   assert.equal(status, 130, stderr);
