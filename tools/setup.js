@@ -94,7 +94,7 @@ function assemble() {
 function build() {
   const folders = ["src", "tests", "examples", "bench"];
   folders.forEach(sweep);
-  const sources = [...folders, "assembly"].map((folder) => at(folder)).filter(existsSync);
+  const sources = [...folders, "assembly", "tools"].map((folder) => at(folder)).filter(existsSync);
   const newest = Math.max(...sources.map(latest), changed(at("tsconfig.json")), changed(at("package-lock.json")));
   if (existsSync(code) && changed(stamp) >= newest) return true;
   console.error("setup: building (asc, tsc)");

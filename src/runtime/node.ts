@@ -85,10 +85,11 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     }
     return runtime;
   } catch (error) {
+    const reason = reasonOf(error);
     throw new OrielError("runtime", {
-      message: `${names[device]} cannot be used here: ${reasonOf(error)}`,
+      message: `${names[device]} cannot be used here: ${reason}`,
       help: existsSync(script)
-        ? mendOf(device, reasonOf(error))
+        ? mendOf(device, reason)
         : "a bundler left the engine's script behind: keep oriel out of the bundle",
       cause: error,
     });
