@@ -123,7 +123,7 @@ function transposed(matrix: Matrix): Matrix {
 }
 
 /** Names that a training step has uses of its own for. */
-const taken = /^(image|target|lr|step|seed|loss|correct|gradNorm|logits|(next|ema|optimizer)\..*)$/;
+const taken = /^(image|target|lr|step|seed|loss|accuracy|gradNorm|logits|(next|ema|optimizer)\..*)$/;
 
 /**
  * An imported classifier without its last layer: a backbone like any other, but that it gives no maps of its stages, since a file

@@ -26,7 +26,7 @@ export class Progress {
   #last = Number.NEGATIVE_INFINITY;
   #run = { epochs: 1, batch: 1, firstStep: 0, started: 0 };
   /** Smoothed over steps, so that a figure can be read. */
-  #shown = { loss: Number.NaN, correct: Number.NaN };
+  #shown = { loss: Number.NaN, accuracy: Number.NaN };
   #lastStep = { at: 0, step: 0, rate: Number.NaN };
 
   constructor(screen: Screen = process.stderr, now: () => number = () => performance.now() / 1000) {
@@ -76,10 +76,10 @@ export class Progress {
         );
         break;
       case "epoch": {
-        const { epoch, epochs, loss, correct, top1, best, seconds, imagesPerSecond } = event;
+        const { epoch, epochs, loss, accuracy, top1, best, seconds, imagesPerSecond } = event;
         const better = best ? `  ${this.#styled("green", "best so far")}` : "";
         this.line(
-          `epoch ${epoch}/${epochs}  loss ${figure(loss)}  accuracy ${percent(correct)}  validation ${percent(top1)}` +
+          `epoch ${epoch}/${epochs}  loss ${figure(loss)}  accuracy ${percent(accuracy)}  validation ${percent(top1)}` +
             `  ${imagesPerSecond.toFixed(0)} images/s  ${duration(seconds)}${better}`,
         );
         break;
@@ -117,10 +117,10 @@ export class Progress {
     );
   }
 
-  #step({ epoch, stepInEpoch, stepsPerEpoch, step, steps, loss, correct }: TrainEvent & { type: "step" }): void {
+  #step({ epoch, stepInEpoch, stepsPerEpoch, step, steps, loss, accuracy }: TrainEvent & { type: "step" }): void {
     const now = this.#now();
     const { epochs, batch, firstStep, started } = this.#run;
-    this.#shown = { loss: smooth(this.#shown.loss, loss), correct: smooth(this.#shown.correct, correct) };
+    this.#shown = { loss: smooth(this.#shown.loss, loss), accuracy: smooth(this.#shown.accuracy, accuracy) };
     const rate = (step - this.#lastStep.step) / Math.max(1e-6, now - this.#lastStep.at);
     this.#lastStep = { at: now, step, rate: smooth(this.#lastStep.rate, rate) };
     // Evaluations so far are in the mean, so those to come are in the estimate.
@@ -131,7 +131,7 @@ export class Progress {
         bar(stepInEpoch / stepsPerEpoch),
         `${stepInEpoch}/${stepsPerEpoch}`,
         `loss ${figure(this.#shown.loss)}`,
-        `accuracy ${percent(this.#shown.correct)}`,
+        `accuracy ${percent(this.#shown.accuracy)}`,
         `${(this.#lastStep.rate * batch).toFixed(0)} images/s`,
         `${duration(left)} left`,
       ].join("  "),

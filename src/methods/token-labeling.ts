@@ -14,7 +14,7 @@ import { currentRng, isTraining } from "../nn/trace.ts";
 import { cast, greaterOrEqual, less, oneHot } from "../ops/compare.ts";
 import { clip, floor } from "../ops/elementwise.ts";
 import { expand } from "../ops/move.ts";
-import { type Classifier, countCorrect } from "../tasks/classify.ts";
+import { accuracyOf, type Classifier } from "../tasks/classify.ts";
 
 export interface TokenLabelingOptions {
   /** Weight of the patches' loss, β of equation 4. */
@@ -50,7 +50,7 @@ export class TokenLabeling extends Module {
    * image [N, 3, H, W]; target int32 [N] or a distribution [N, classes]; tokens [N, H', W', classes], a distribution for each patch of the
    * last map.  Without `tokens` a patch has its image's label.
    */
-  forward({ image, target, tokens }: Readonly<Record<string, Tensor>>): { loss: Tensor; correct: Tensor } {
+  forward({ image, target, tokens }: Readonly<Record<string, Tensor>>): { loss: Tensor; accuracy: Tensor } {
     const [head, auxiliary] = this.model.heads;
     const box = this.#mix && isTraining() ? this.#drawBox(image) : undefined;
     const { whole, patches } = this.#backbone.tokens(image, box && ((map) => box.exchange(map, [2, 3])));
@@ -68,7 +68,7 @@ export class TokenLabeling extends Module {
     const ofPatches = crossEntropy(rows(back), rows(labels));
     return {
       loss: crossEntropy(logits, mixed).add(ofPatches.mul(this.#weight)),
-      correct: countCorrect(logits, mixed),
+      accuracy: accuracyOf(logits, mixed),
     };
   }
   #drawBox(image: Tensor): Box {

@@ -48,10 +48,10 @@ export class Classification extends Module {
     return this.model.parts();
   }
   /** image [N, 3, H, W]; target int32 [N] or a distribution [N, classes] */
-  forward({ image, target }: Readonly<Record<string, Tensor>>): { loss: Tensor; correct: Tensor } {
+  forward({ image, target }: Readonly<Record<string, Tensor>>): { loss: Tensor; accuracy: Tensor } {
     const { loss = "cross-entropy", ...options } = this.#options;
     const logits = this.model.forward(image);
-    return { loss: losses[loss](logits, target, options), correct: countCorrect(logits, target) };
+    return { loss: losses[loss](logits, target, options), accuracy: accuracyOf(logits, target) };
   }
   lossWeight({ target }: Readonly<Record<string, Tensor>>): Tensor | undefined {
     const { classWeights, loss } = this.#options;
@@ -60,7 +60,7 @@ export class Classification extends Module {
 }
 
 /** The share of images whose largest logit is at the largest target; one of several alike counts as a part.  float32 [] */
-export function countCorrect(logits: Tensor, target: Tensor): Tensor {
+export function accuracyOf(logits: Tensor, target: Tensor): Tensor {
   const classes = known(logits.shape[1]);
   const best = cast(greaterOrEqual(logits, logits.max([1], true)), { to: "float32" });
   const wanted =

@@ -17,11 +17,11 @@ function folderOf(classes: readonly string[], epochs: number, wrong: number): st
   const folder = join(home, `${classes.length}-${epochs}-${wrong}`);
   mkdirSync(folder);
   writeFileSync(join(folder, "config.json"), JSON.stringify(parseConfig({ data: "a & b", model: "<model>" })));
-  const step = { type: "step", stepsPerEpoch: 1, loss: 1, correct: 0.5, lr: 0.1 };
+  const step = { type: "step", stepsPerEpoch: 1, loss: 1, accuracy: 0.5, lr: 0.1 };
   const epoch = {
     type: "epoch",
     loss: 1,
-    correct: 0.5,
+    accuracy: 0.5,
     top1: 0.5,
     top5: 1,
     valLoss: 1,

@@ -18,7 +18,7 @@ export interface Progress {
   stepInEpoch: number;
   /** Sums of what these steps found. */
   lossInEpoch: number;
-  correctInEpoch: number;
+  accuracyInEpoch: number;
   /** Steps done in all. */
   step: number;
   best?: { top1: number; loss: number; epoch: number };

@@ -123,7 +123,7 @@ function curves({ events }: Content): string {
       mark,
       format: (v, more = 0) => percent(v, more),
       series: [
-        { name: "training", points: perEpoch((e) => e.correct), color: 1, dots: true },
+        { name: "training", points: perEpoch((e) => e.accuracy), color: 1, dots: true },
         { name: "validation, top-1", points: perEpoch((e) => e.top1), color: 2, dots: true },
       ],
     }),

@@ -28,7 +28,7 @@ export type TrainEvent =
       steps: number;
       loss: number;
       /** The share of the batch that was right, before the update. */
-      correct: number;
+      accuracy: number;
       /** Norm of all gradients before clipping, where they are clipped. */
       gradNorm?: number;
       lr: number;
@@ -44,7 +44,7 @@ export type TrainEvent =
       epochs: number;
       step: number;
       loss: number;
-      correct: number;
+      accuracy: number;
       top1: number;
       top5: number;
       valLoss: number;

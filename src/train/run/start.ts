@@ -47,7 +47,7 @@ export async function openStart(prepared: Prepared, checkpoint: string | undefin
   return startFresh(prepared, weights);
 }
 
-const beginning: Progress = { epoch: 0, stepInEpoch: 0, lossInEpoch: 0, correctInEpoch: 0, step: 0 };
+const beginning: Progress = { epoch: 0, stepInEpoch: 0, lossInEpoch: 0, accuracyInEpoch: 0, step: 0 };
 
 /** Step 0: given weights, moving averages equal to them, zeros for the optimizer. */
 function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Start {

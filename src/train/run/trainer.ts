@@ -152,7 +152,7 @@ export class Trainer {
     const lr = this.#schedule(progress.step);
     const controls = { lr, step: progress.step + 1, seed: this.#seed() };
     const results = await this.#step.compute(hostBatch(batch), controls, { transfer: true });
-    const [loss, correct] = [numberOf(results.loss), numberOf(results.correct)];
+    const [loss, accuracy] = [numberOf(results.loss), numberOf(results.accuracy)];
     const gradNorm = results.gradNorm && numberOf(results.gradNorm);
     if (!Number.isFinite(loss) || (gradNorm !== undefined && !Number.isFinite(gradNorm)))
       await this.#explain(batch, { loss, lr, results });
@@ -161,7 +161,7 @@ export class Trainer {
     progress.step++;
     progress.stepInEpoch++;
     progress.lossInEpoch += loss;
-    progress.correctInEpoch += correct;
+    progress.accuracyInEpoch += accuracy;
     const { epoch, stepInEpoch, step } = progress;
     const seconds = (performance.now() - began) / 1000;
     emit({
@@ -172,7 +172,7 @@ export class Trainer {
       step,
       steps: this.#steps,
       loss,
-      correct,
+      accuracy,
       gradNorm,
       lr,
       seconds,
@@ -245,8 +245,8 @@ export class Trainer {
       result: { total, correct: evaluation.correct, top1, top5, loss: valLoss },
     });
     const loss = progress.lossInEpoch / progress.stepInEpoch;
-    const correct = progress.correctInEpoch / progress.stepInEpoch;
-    Object.assign(progress, { epoch: progress.epoch + 1, stepInEpoch: 0, lossInEpoch: 0, correctInEpoch: 0 });
+    const accuracy = progress.accuracyInEpoch / progress.stepInEpoch;
+    Object.assign(progress, { epoch: progress.epoch + 1, stepInEpoch: 0, lossInEpoch: 0, accuracyInEpoch: 0 });
     const { best: before } = progress;
     const best = !before || top1 > before.top1 || (top1 === before.top1 && valLoss < before.loss);
     if (best) {
@@ -261,7 +261,7 @@ export class Trainer {
       epochs: prepared.config.epochs,
       step: progress.step,
       loss,
-      correct,
+      accuracy,
       top1,
       top5,
       valLoss,

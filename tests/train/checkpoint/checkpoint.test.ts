@@ -27,7 +27,7 @@ async function initial(of: ModelDescription): Promise<Tensors> {
   );
 }
 
-const progress = { epoch: 1, stepInEpoch: 2, lossInEpoch: 1.5, correctInEpoch: 0.75, step: 12 };
+const progress = { epoch: 1, stepInEpoch: 2, lossInEpoch: 1.5, accuracyInEpoch: 0.75, step: 12 };
 const saved = join(home, "swin.safetensors");
 const swin = description("swin_micro_32");
 const ready = (async () =>

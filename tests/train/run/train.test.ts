@@ -189,9 +189,9 @@ test("an interruption saves, and going on ends as if there had been none", async
   });
   assert.deepEqual([result.outcome, result.step, result.top1], ["interrupted", 3, undefined]);
   const { metadata } = await loadCheckpoint(join(home, "cut", "last.safetensors"));
-  const { lossInEpoch, correctInEpoch, ...where } = metadata.progress;
+  const { lossInEpoch, accuracyInEpoch, ...where } = metadata.progress;
   assert.deepEqual(where, { epoch: 0, stepInEpoch: 3, step: 3 });
-  assert.ok(lossInEpoch > 0 && correctInEpoch > 0);
+  assert.ok(lossInEpoch > 0 && accuracyInEpoch > 0);
   const resumed = await watched({ ...cut, resume: true });
   assert.equal(resumed.of("begin")[0].step, 3);
   for (const name of ["last.safetensors", "best.safetensors"])

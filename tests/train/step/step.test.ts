@@ -23,7 +23,7 @@ import {
 import { refused } from "../../../src/passes/webgpu.ts";
 import { openNode } from "../../../src/runtime/node.ts";
 import { type HostTensor, numberOf, type Runtime } from "../../../src/runtime/runtime.ts";
-import { Classification, Classifier, countCorrect } from "../../../src/tasks/classify.ts";
+import { accuracyOf, Classification, Classifier } from "../../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../../src/train/step/layer-depth.ts";
 import { splitStep } from "../../../src/train/step/split-step.ts";
 import { type FloatTensor, initialState, type StepOptions, trainStep } from "../../../src/train/step/step.ts";
@@ -314,7 +314,7 @@ for (const [name, task] of Object.entries({
       for (const [i, loss] of whole.losses.entries()) {
         const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
         const found = await program.run(data, { lr: 0.01, seed: i });
-        assert.deepEqual(Object.keys(found), ["loss", "correct", "gradNorm"]);
+        assert.deepEqual(Object.keys(found), ["loss", "accuracy", "gradNorm"]);
         assert.ok(Math.abs(numberOf(found.loss) - loss) < 1e-6);
       }
       const state = await program.state.read();
@@ -359,10 +359,10 @@ test("what cannot go in parts side by side is refused", async () => {
 test("logits that are all alike are no right answers", async () => {
   const share = async (logits: number[][], target: Tensor): Promise<number> => {
     const drawn = constant(Float32Array.from(logits.flat()), [logits.length, 4], "float32");
-    const program = await runtime.compile(new Graph([], [["correct", countCorrect(drawn, target)]]));
-    const { correct } = (await program.run({})) as Record<string, HostTensor>;
+    const program = await runtime.compile(new Graph([], [["accuracy", accuracyOf(drawn, target)]]));
+    const { accuracy } = (await program.run({})) as Record<string, HostTensor>;
     await program.release();
-    return Number(correct.data[0]);
+    return Number(accuracy.data[0]);
   };
   const labels = constant(Int32Array.of(0, 3), [2], "int32");
   const alike = [0, 0, 0, 0];
