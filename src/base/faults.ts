@@ -19,9 +19,9 @@ export function describeIssue(issue: z.core.$ZodIssue, values: object): string {
     }
     case "too_small":
       if (came === "") return "is empty";
-      return `is ${got}, expected ${sized(came)}${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
+      return `is ${got}, expected ${issue.inclusive ? "at least" : "more than"} ${issue.minimum}${counted(came)}`;
     case "too_big":
-      return `is ${got}, expected ${sized(came)}${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`;
+      return `is ${got}, expected ${issue.inclusive ? "at most" : "less than"} ${issue.maximum}${counted(came)}`;
     case "invalid_value": {
       const choices = issue.values.map(String);
       const close = typeof came === "string" && choices.length > 6 ? nearest(came, choices) : choices;
@@ -32,7 +32,7 @@ export function describeIssue(issue: z.core.$ZodIssue, values: object): string {
   }
 }
 
-const sized = (value: unknown): string => (Array.isArray(value) ? "a length of " : "");
+const counted = (value: unknown): string => (Array.isArray(value) ? " values" : "");
 
 /** Types whose names say less than this. */
 const plainly: Readonly<Record<string, string>> = {

@@ -13,13 +13,20 @@ const mends = {
 
 const require = createRequire(import.meta.url);
 
-/** Where the engine's package has a library for each platform and processor. */
-const libraries = (): string => join(require.resolve("onnxruntime-node/package.json"), "..", "bin", "napi-v6");
+/** Where the engine's package has a library for each platform and processor; undefined where it is not found by name, as in a bundle. */
+function librariesOf(): string | undefined {
+  try {
+    return join(require.resolve("onnxruntime-node/package.json"), "..", "bin", "napi-v6");
+  } catch {
+    return undefined;
+  }
+}
 
 /** For a person whose device did not open, for a reason in the engine's words. */
 export function mendOf(device: NodeDevice, reason: string, { platform, arch } = process): string {
-  if (reason.includes("onnxruntime_binding.node") && !existsSync(join(libraries(), platform, arch))) {
-    const has = readdirSync(libraries()).map((name) => `${name} (${readdirSync(join(libraries(), name)).join(", ")})`);
+  const libraries = librariesOf();
+  if (libraries && reason.includes("onnxruntime_binding.node") && !existsSync(join(libraries, platform, arch))) {
+    const has = readdirSync(libraries).map((name) => `${name} (${readdirSync(join(libraries, name)).join(", ")})`);
     return `ONNX Runtime comes for ${has.join(", ")}; this is ${platform} on ${arch}`;
   }
   if (/ld-linux|GLIBC/.test(reason))
@@ -30,7 +37,8 @@ export function mendOf(device: NodeDevice, reason: string, { platform, arch } = 
 /** What to do where the engine's package is here without its part for CUDA. */
 export function missingLibrary(): string | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return "CUDA needs Linux on x64";
-  if (existsSync(join(libraries(), "linux", "x64", "libonnxruntime_providers_cuda.so"))) return undefined;
+  const libraries = librariesOf();
+  if (!libraries || existsSync(join(libraries, "linux", "x64", "libonnxruntime_providers_cuda.so"))) return undefined;
   return "fetch its library with `ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node`";
 }
 

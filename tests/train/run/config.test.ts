@@ -56,7 +56,7 @@ test("a wrong key or value is named, with what was expected", () => {
   assert.match(refusal({ lr: "fast" }), /lr is "fast", expected a number/);
   assert.match(refusal({ smoothing: 1 }), /smoothing is 1, expected less than 1/);
   assert.match(refusal({ lr: Number.POSITIVE_INFINITY }), /lr is Infinity, expected a finite number/);
-  assert.match(refusal({ betas: [0.9] }), /betas is \[0.9\], expected a length of at least 2/);
+  assert.match(refusal({ betas: [0.9] }), /betas is \[0.9\], expected at least 2 values/);
   assert.match(refusal({ optimizer: "adam" }), /optimizer is "adam", expected one of adamw, sgd, lamb/);
   assert.match(refusal({ val: 1.5 }), /val is 1.5, expected less than 1\n.*fraction of every class/);
   assert.match(refusal({ val: true }), /val is true, expected a path, or a fraction between 0 and 1/);
