@@ -55,8 +55,6 @@ export default defineCommand({
   async run({ checkpoint, file, trainStep, batches, ...ofModel }, out) {
     const { preprocess, opset, ...options } = ofModel;
     const triton = options.target === "triton";
-    if (!triton && !file.toLowerCase().endsWith(".onnx"))
-      throw new UsageError({ message: `the file to write is ${file}`, help: "give it a name that ends in .onnx" });
     if (!trainStep && batches > 0) throw new UsageError("--batches goes with --train-step");
     if (trainStep) {
       const idle = (Object.keys(ofModel) as (keyof typeof ofModel)[]).filter((key) => ofModel[key] !== usual[key]);

@@ -101,3 +101,9 @@ export async function makeFolder(path: string): Promise<boolean> {
   });
   return true;
 }
+
+/** Whether two paths lead to one file that is there. */
+export async function sameFile(a: string, b: string): Promise<boolean> {
+  const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => undefined)));
+  return one !== undefined && one.ino === other?.ino && one.dev === other.dev;
+}

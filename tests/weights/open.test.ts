@@ -276,9 +276,12 @@ test("a part is chosen by the beginning of its names", async () => {
     ["module.backbone.w", one(1)],
     ["module.head.w", one(2)],
   ]);
-  assert.deepEqual([...(await openWeights(path, { key: "module.backbone" })).tensors.keys()], ["w"]);
+  const part = await openWeights(path, { key: "module.backbone" });
+  assert.deepEqual([...part.tensors.keys()], ["w"]);
   const torch = join(folder, "prefixed.pth");
-  await saveTorch(torch, (await openWeights(path)).tensors);
+  const whole = await openWeights(path);
+  await saveTorch(torch, whole.tensors);
+  await Promise.all([part.close(), whole.close()]);
   for (const file of [path, torch])
     await assert.rejects(
       openWeights(file, { key: "neck" }),

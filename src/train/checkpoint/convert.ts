@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { findModel } from "../../backbones/index.ts";
 import { OrielError, UsageError } from "../../base/errors.ts";
@@ -8,6 +7,7 @@ import { saveSafetensors } from "../../weights/save-safetensors.ts";
 import { saveTorch } from "../../weights/save-torch.ts";
 import { byteLengthOf } from "../../weights/stored.ts";
 import { unwrapNames } from "../../weights/wrappings.ts";
+import { sameFile } from "../../weights/write-file.ts";
 import { exportClassifier, exportModel } from "../export/export.ts";
 import type { OnEvent } from "../run/events.ts";
 import { loadWeights } from "./load-weights.ts";
@@ -75,11 +75,6 @@ export async function convert(
   } finally {
     await weights.close();
   }
-}
-
-async function sameFile(a: string, b: string): Promise<boolean> {
-  const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => undefined)));
-  return one !== undefined && one.ino === other?.ino && one.dev === other.dev;
 }
 
 const measure = ({ tensors }: WeightsFile) => ({

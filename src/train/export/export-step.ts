@@ -1,5 +1,7 @@
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { internal } from "../../base/errors.ts";
+import { internal, UsageError } from "../../base/errors.ts";
 import { checkNumbers } from "../../base/options.ts";
 import { noneReadable } from "../../data/index.ts";
 import { bytesView, type DType } from "../../graph/dtype.ts";
@@ -18,6 +20,7 @@ import { readConfigFile, runFolderOf } from "../run/run-folder.ts";
 import { openStart, type Start } from "../run/start.ts";
 import { isSplit } from "../step/split-step.ts";
 import { boundGraph, nextName } from "../step/step.ts";
+import { checkName } from "./export.ts";
 
 export interface ExportStepOptions {
   /** Writes the next batches too, so that the step can be tried without reading pictures. */
@@ -51,6 +54,8 @@ export async function exportTrainStep(
   { batches = 0 }: ExportStepOptions = {},
 ): Promise<StepDescription> {
   checkNumbers({ batches }, (n) => n === 0 || isCount(n), "a whole number, or 0 for none");
+  checkName(file);
+  await checkFree(filesOf(file));
   const isConfig = from.endsWith(".json");
   const told = isConfig ? await readConfigFile(from) : parseConfig((await openCheckpoint(from)).metadata.config, from);
   // What the run keeps lies in its folder, wherever that is by now.
@@ -63,6 +68,30 @@ export async function exportTrainStep(
   }
 }
 
+function filesOf(file: string) {
+  const base = file.replace(/\.onnx$/i, "");
+  return {
+    step: file,
+    state: `${base}.safetensors`,
+    batches: `${base}.batches.safetensors`,
+    description: `${base}.json`,
+  };
+}
+
+/** Throws where what would be written beside the step is there and no step's: a checkpoint, a run's config. */
+async function checkFree({ state, batches, description }: ReturnType<typeof filesOf>): Promise<void> {
+  const [found] = [state, batches, description].filter((path) => existsSync(path));
+  if (found === undefined) return;
+  const before = await readFile(description, "utf8")
+    .then(JSON.parse)
+    .catch(() => undefined);
+  if (before?.files?.state === basename(state)) return;
+  throw new UsageError({
+    message: `${found} is there already, and is no exported step's`,
+    help: "give the step another name: its state and description get that, too",
+  });
+}
+
 async function writeStep(
   prepared: Prepared,
   checkpoint: string | undefined,
@@ -70,8 +99,7 @@ async function writeStep(
   batches: number,
 ): Promise<StepDescription> {
   const start = await openStart(prepared, checkpoint, () => {});
-  const base = file.replace(/\.onnx$/i, "");
-  const files = { step: `${base}.onnx`, state: `${base}.safetensors`, batches: `${base}.batches.safetensors` };
+  const files = filesOf(file);
   const { step, description } = prepared;
   if (isSplit(step)) throw internal("a step that is exported is one graph");
   const graph = boundGraph(step.graph, step.frozen, start.tensors);
@@ -102,7 +130,7 @@ async function writeStep(
     metrics: step.metrics,
     schedule: scheduleFrom(prepared, start, Math.max(batches, 20)),
   };
-  await writeFileSafely(`${base}.json`, [new TextEncoder().encode(`${JSON.stringify(made, null, 2)}\n`)]);
+  await writeFileSafely(files.description, [new TextEncoder().encode(`${JSON.stringify(made, null, 2)}\n`)]);
   return made;
 }
 

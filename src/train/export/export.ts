@@ -21,9 +21,9 @@ import { softmax } from "../../ops/norm.ts";
 import { forOpset } from "../../passes/for-opset.ts";
 import { refused } from "../../passes/webgpu.ts";
 import type { Classifier } from "../../tasks/classify.ts";
-import { failure, makeFolder, writeFileSafely } from "../../weights/write-file.ts";
+import { failure, makeFolder, sameFile, writeFileSafely } from "../../weights/write-file.ts";
 import { describedBy } from "../checkpoint/checkpoint.ts";
-import { openModel } from "../checkpoint/imported.ts";
+import { importedName, openModel } from "../checkpoint/imported.ts";
 import { loadWeights } from "../checkpoint/load-weights.ts";
 import { fusedGraph, inferenceGraph, type ModelDescription } from "../checkpoint/model.ts";
 import {
@@ -90,6 +90,12 @@ function checkChoices(given: Choices): void {
   }
 }
 
+/** Throws where a file to write is named as something else. */
+export function checkName(file: string): void {
+  if (!file.toLowerCase().endsWith(".onnx"))
+    throw new UsageError({ message: `the file to write is ${file}`, help: "give it a name that ends in .onnx" });
+}
+
 /** Weights of more bytes than this leave room for nothing else in one file. */
 const mostInside = largestFile - 2 ** 24;
 
@@ -100,6 +106,8 @@ const mostInside = largestFile - 2 ** 24;
  */
 export async function exportModel(checkpoint: string, file: string, options: ExportOptions = {}): Promise<Exported> {
   const description = await describedBy(checkpoint, "`oriel convert` with --model makes an ONNX model of it");
+  if (await sameFile(join(dirname(checkpoint), importedName), file))
+    throw new UsageError({ message: `${file} is what the checkpoint needs to be opened`, help: "name another file" });
   const model = await openModel(description, checkpoint);
   const { values } = await loadWeights(checkpoint, model, { name: description.model });
   const { licence = description.config.licence, source = description.config.source } = options;
@@ -121,6 +129,7 @@ export async function exportClassifier(
 ): Promise<Exported> {
   const { input = "float32", output = "logits", target = "onnx", opset = 21, metadata = {} } = options;
   checkChoices({ input, output, target, opset });
+  if (target !== "triton") checkName(file);
   const { model: name, classes, preprocessing } = description;
   const { licence, source } = options;
   const told: ModelMetadata = { model: name, classes, preprocessing, input, output, licence, source };

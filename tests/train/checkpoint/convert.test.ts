@@ -76,9 +76,11 @@ test("an ONNX model's initialisers become safetensors and torch tensors under th
   const { initializers } = readModel(new Uint8Array(readFileSync(onnx.path))).graph;
   const content = await contentOf(at("detector.safetensors"));
   assert.deepEqual([...content.keys()], [...initializers.keys()]);
-  const file = await SafetensorsFile.open(await fileSource(at("detector.safetensors")));
+  const source = await fileSource(at("detector.safetensors"));
+  const file = await SafetensorsFile.open(source);
   assert.deepEqual(await file.readFloat32("onnx::Conv_760"), initializers.get("onnx::Conv_760")!.data);
   assert.equal(file.info("onnx::Reshape_439").dtype, "I64");
+  await source.close?.();
   await convert(onnx.path, at("detector.pth"));
   assert.deepEqual(await contentOf(at("detector.pth")), content);
 });

@@ -53,11 +53,13 @@ test("a model of another tool is fine-tuned: its weights, a new head, and a run 
   assert.equal(JSON.parse(readFileSync(join(out, "config.json"), "utf8")).model, file);
   rmSync(file);
 
-  const best = await SafetensorsFile.open(await fileSource(join(out, "best.safetensors")));
+  const source = await fileSource(join(out, "best.safetensors"));
+  const best = await SafetensorsFile.open(source);
   const original = weightsOf(await foreignModule(out));
   for (const { path } of original) assert.ok(best.has(path), path);
   assert.deepEqual(best.info("linear.weight").shape, [3, 64]);
   assert.ok(original.some((w) => w.kind === "buffer" && w.path.endsWith("running_mean")));
+  await source.close?.();
 
   const own = await evaluate(join(out, "best.safetensors"), data, { threads: 1, workers: 0 });
   const exported = await evaluate(join(out, "model.onnx"), data, { threads: 1, workers: 0 });

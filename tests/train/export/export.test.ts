@@ -187,6 +187,15 @@ test("numbers and words that cannot be are refused", async () => {
   assert.ok(!existsSync(file));
 });
 
+test("nothing is written over a checkpoint", async () => {
+  const before = readFileSync(best);
+  await assert.rejects(exportModel(best, best), /the file to write is .*best.safetensors[\s\S]*ends in .onnx/);
+  const beside = best.replace("safetensors", "onnx");
+  await assert.rejects(exportTrainStep(best, beside), /best.safetensors is there already, and is no exported step's/);
+  await assert.rejects(exportTrainStep(best, join(run, "config.onnx")), /config.json is there already/);
+  assert.ok(!existsSync(beside) && before.equals(readFileSync(best)));
+});
+
 test("an exported step wants batches of pictures that can be read", async () => {
   const broken = join(home, "broken");
   for (const name of ["a", "b"]) {
@@ -196,7 +205,7 @@ test("an exported step wants batches of pictures that can be read", async () => 
   const told = { ...small, data: broken, val: 0.5, batch: 1 };
   writeFileSync(join(home, "broken.json"), JSON.stringify(told));
   await assert.rejects(
-    exportTrainStep(join(home, "broken.json"), join(home, "broken.onnx"), { batches: 2 }),
+    exportTrainStep(join(home, "broken.json"), join(home, "broken-step.onnx"), { batches: 2 }),
     /none of the pictures|cannot be read/,
   );
 });
@@ -204,9 +213,11 @@ test("an exported step wants batches of pictures that can be read", async () => 
 test("the exported step, run by ONNX Runtime alone, gives the losses of the run", async () => {
   const file = join(home, "step.onnx");
   const described = await exportTrainStep(join(run, "config.json"), file, { batches: 20 });
-  const read = async (name: string): Promise<SafetensorsFile> =>
-    SafetensorsFile.open(await fileSource(join(home, name)));
-  const [state, batches] = [await read(described.files.state), await read(described.files.batches!)];
+  const sources = [
+    await fileSource(join(home, described.files.state)),
+    await fileSource(join(home, described.files.batches!)),
+  ];
+  const [state, batches] = await Promise.all(sources.map((source) => SafetensorsFile.open(source)));
   const session = await ort.InferenceSession.create(file);
   const feeds: Record<string, ort.Tensor> = {};
   for (const name of described.state)
@@ -229,4 +240,5 @@ test("the exported step, run by ONNX Runtime alone, gives the losses of the run"
     );
     for (const name of described.state) feeds[name] = out[described.next + name];
   }
+  await Promise.all(sources.map((source) => source.close?.()));
 });
