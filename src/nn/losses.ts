@@ -35,8 +35,7 @@ export const crossEntropy = (logits: Tensor, targets: Tensor, options: CrossEntr
         : logs.mul(smooth); // [N, classes]
     const each = (classWeights ? losses.mul(classWeights) : losses).sum([1]); // [N]
     if (!hard) return each.mean();
-    // A label that is no class wants nothing: 0 / 0.
-    const told = each.div(wanted.sum([1]));
+    const told = overWanted(each, wanted);
     return classWeights ? overWeight(told.sum(), wanted.mul(classWeights).sum()) : told.mean();
   });
 
@@ -49,9 +48,14 @@ export const binaryCrossEntropy = (logits: Tensor, targets: Tensor, options: Cro
     checkTargets(logits, targets);
     const { smoothing = 0, classWeights } = options;
     checkNumbers({ smoothing }, isRate, "from 0 to below 1");
-    const losses = softplus(logits).sub(logits.mul(smoothed(distributionOf(targets, logits), smoothing)));
-    return (classWeights ? losses.mul(classWeights) : losses).mean();
+    const wanted = distributionOf(targets, logits);
+    const losses = softplus(logits).sub(logits.mul(smoothed(wanted, smoothing)));
+    const each = (classWeights ? losses.mul(classWeights) : losses).mean([1]); // [N]
+    return (targets.rank === 1 ? overWanted(each, wanted) : each).mean();
   });
+
+/** Losses of labels as they are, but no finite numbers where a label is no class: that wants nothing, which is 0.  [N], [N, classes] -> [N] */
+const overWanted = (each: Tensor, wanted: Tensor): Tensor => each.div(wanted.sum([1]));
 
 /** Labels as distributions, others as they are.  -> [N, classes] */
 const distributionOf = (targets: Tensor, logits: Tensor): Tensor =>

@@ -1,4 +1,5 @@
-import { ShapeError } from "../base/errors.ts";
+import { OrielError, ShapeError } from "../base/errors.ts";
+import { some } from "../base/text.ts";
 import { type Data, dataOf } from "../graph/dtype.ts";
 import {
   broadcast,
@@ -486,23 +487,32 @@ export const stopGradient = defineOp({
   vjp: () => ({ x: null }),
 });
 
-const withRule = defineMany<{ rule: (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[] }>({
+type GradientRule = (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[];
+
+const withRule = defineMany<{ rule: GradientRule }>({
   onnx: "Identity",
   inputs: "variadic",
   infer: ([y]) => [{ dtype: y.dtype, shape: y.shape }],
   // The rule reads the inputs of the node, which a pass may have replaced since it was drawn.
-  vjp: ([, ...xs], [dy], { attrs: { rule } }) => [null, ...rule(dy!, ...xs)],
+  vjp: ([, ...xs], [dy], { attrs: { rule } }) => [null, ...answerOf(rule, dy!, xs)],
   form: () => ({}),
 });
 
+/** What a rule answers: without this, a tensor that it forgets would never learn. */
+function answerOf(rule: GradientRule, dy: Tensor, xs: Tensor[]): readonly (Tensor | null)[] {
+  const dxs: unknown = rule(dy, ...xs);
+  if (Array.isArray(dxs) && dxs.length === xs.length) return dxs;
+  throw new OrielError("autodiff", {
+    message: `a rule given to withGradient answers with ${Array.isArray(dxs) ? some(dxs.length, "gradient") : "no list"} for ${some(xs.length, "tensor")}`,
+    help: "let it return a list with one gradient for each, null where none passes",
+  });
+}
+
 /**
  * `draw(...xs)` with a gradient rule of its own: straight-through estimators, surrogate gradients.  `rule` maps the gradient of
- * the result to those of `xs`, in order.
+ * the result to those of `xs`, in order, null where none passes.
  */
-export function withGradient(
-  draw: (...xs: Tensor[]) => Tensor,
-  rule: (dy: Tensor, ...xs: Tensor[]) => readonly (Tensor | null)[],
-): (...xs: Tensor[]) => Tensor {
+export function withGradient(draw: (...xs: Tensor[]) => Tensor, rule: GradientRule): (...xs: Tensor[]) => Tensor {
   return (...xs) => withRule([draw(...xs), ...xs], { rule })[0];
 }
 

@@ -90,6 +90,20 @@ test("a gradient that a rule withholds is withheld", async () => {
   assert.deepEqual(await gradientOf((x) => left(x, x).sum()), [1, 2, 3]);
 });
 
+test("a rule answers for each tensor", () => {
+  const x = input([3]);
+  const draw = (a: Tensor, b: Tensor): Tensor => a.mul(b);
+  for (const [answer, told] of [
+    [(dy: Tensor) => [dy], "1 gradient"],
+    [(dy: Tensor) => [dy, dy, dy], "3 gradients"],
+    [(dy: Tensor) => dy as unknown as Tensor[], "no list"],
+  ] as const)
+    assert.throws(() => gradients(ops.withGradient(draw, answer)(x, x).sum(), [x]), {
+      code: "autodiff",
+      message: new RegExp(`answers with ${told} for 2 tensors\n.*null where none passes`),
+    });
+});
+
 test("what the loss does not depend on is an error, or zeros", async () => {
   const [x, stranger] = [input([2]), withScope("head.fc", () => input([2, 5]))];
   assert.throws(() => gradients(x.sum(), [x, stranger]), {

@@ -59,7 +59,8 @@ test("a class that a logit of -∞ rules out takes part in neither loss nor grad
 test("a label that is no class makes the loss no number", async () => {
   for (const label of [3, -1, -100])
     for (const options of [{}, { smoothing: 0.1 }, { classWeights }])
-      assert.ok(!Number.isFinite(await computed(crossEntropy(logits, labels([0, label]), options))), `${label}`);
+      for (const loss of [crossEntropy, binaryCrossEntropy])
+        assert.ok(!Number.isFinite(await computed(loss(logits, labels([0, label]), options))), `${label}`);
 });
 
 test("targets that do not fit the logits are refused", () => {

@@ -11,7 +11,7 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import { loadWeights } from "../checkpoint/load-weights.ts";
 import { checkMatch } from "../checkpoint/match.ts";
-import { type FloatTensor, initialState, type Tensors } from "../step/step.ts";
+import { initialState, type Tensors } from "../step/step.ts";
 import type { OnEvent } from "./events.ts";
 import type { Pictures } from "./pictures.ts";
 import type { Prepared } from "./prepare.ts";
@@ -51,10 +51,7 @@ const beginning: Progress = { epoch: 0, stepInEpoch: 0, lossInEpoch: 0, accuracy
 
 /** Step 0: given weights, moving averages equal to them, zeros for the optimizer. */
 function startFresh({ step }: Prepared, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Start {
-  const tensors: Map<string, FloatTensor> = initialState(step, weights);
-  for (const { path, tensor } of step.frozen)
-    tensors.set(path, { shape: tensor.shape as number[], data: weights.get(path) as Float32Array<ArrayBuffer> });
-  return { tensors, progress: beginning };
+  return { tensors: initialState(step, weights), progress: beginning };
 }
 
 /** Goes on where a checkpoint was made. */

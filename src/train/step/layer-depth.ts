@@ -2,14 +2,14 @@ import { UsageError } from "../../base/errors.ts";
 import { layerDecay } from "../../optim/schedule.ts";
 
 /**
- * What counts as one layer of a model: `layers.0.blocks.1`, `blocks.11`, `blocks.3.1` and `stages.3.1`, `stage3.4`, `layer2.0`,
- * `blocks4.0`, `network.2.3`, `features.5`.
+ * What counts as one layer of a model, also where something larger holds it (`model.`): `layers.0.blocks.1`, `blocks.11`, `blocks.3.1`
+ * and `stages.3.1`, `stage3.4`, `layer2.0`, `blocks4.0`, `network.2.3`, `features.5`.
  */
 const block =
-  /^(?:blocks\.\d+\.\d+|.*?\bblocks\.\d+|(?:layer|stage|blocks?)\d+\.\d+|stages\.\d+\.\d+|(?:post_)?network\.\d+(?:\.\d+)?|features\.\d+(?!\.stem))(?=\.)/;
+  /^(?:.*?\.)??(?:(?<!s\.\d+\.)blocks\.\d+\.\d+|blocks\.\d+|(?:layer|stage|blocks?)\d+\.\d+|stages\.\d+\.\d+|(?:post_)?network\.\d+(?:\.\d+)?|features\.\d+(?!\.stem))(?=\.)/;
 
 /** What makes the map of a stage, where a model lists all of it before the first block; the number is the stage's. */
-const between = /^(?:downsample_layers\.|patch_embed|pos_embed)(\d+)/;
+const between = /^(.*?\.)??(?:downsample_layers\.|patch_embed|pos_embed)(\d+)/;
 
 /**
  * The depth of each parameter for layer-wise rates: 0 before the first block, then the number of its block; what stands between
@@ -25,8 +25,9 @@ export function layerDepths(paths: readonly string[]): { depthOf: (path: string)
     depths.set(path, name === undefined ? (blocks.size === 0 ? 0 : blocks.size + 1) : (blocks.get(name) as number));
   }
   for (const path of paths) {
-    const stage = between.exec(path)?.[1];
-    const first = stage && [...blocks.keys()].find((name) => new RegExp(`^(stages\\.|blocks?)${stage}\\.`).test(name));
+    const [, holder = "", stage] = between.exec(path) ?? [];
+    const starts = ["stages.", "blocks", "block"].map((word) => `${holder}${word}${stage}.`);
+    const first = stage && [...blocks.keys()].find((name) => starts.some((start) => name.startsWith(start)));
     const depth = first && blocks.get(first);
     if (depth) depths.set(path, depth === 1 ? 0 : depth);
   }

@@ -1,4 +1,5 @@
 import { UsageError } from "../../base/errors.ts";
+import { checkNumbers } from "../../base/options.ts";
 import type { CompileOptions, Feeds, HostTensor, OpTime, Runtime, Value } from "../../runtime/runtime.ts";
 import { DeviceState } from "./device-state.ts";
 import { type AnyStep, type CompiledStep, compileSplit, isSplit, withFrozen } from "./split-step.ts";
@@ -30,7 +31,7 @@ export class StepProgram {
   readonly #spent: readonly string[];
   #taken = 0;
   /** Whether there are results that were not taken yet. */
-  #computed = false;
+  #phase: "idle" | "under way" | "computed" = "idle";
 
   constructor(step: StepState, program: CompiledStep, state: DeviceState) {
     this.state = state;
@@ -68,25 +69,32 @@ export class StepProgram {
     { lr, step = this.#taken + 1, seed = step }: StepControls,
     { transfer = false } = {},
   ): Promise<Record<string, Value>> {
-    if (this.#computed)
+    if (this.#phase === "under way") throw new UsageError({ message: "a step is under way", help: "await it first" });
+    if (this.#phase === "computed")
       throw new UsageError({
         message: "the step before was computed, but not taken",
         help: "call `advance` with its results first; what the optimizer keeps is that of the next step already",
       });
+    checkNumbers({ lr, step, seed }, Number.isFinite, "a finite number");
     const controls = { lr: float(lr), step: float(step), seed: seedOf(seed) };
     // No spread: of so many names each makes a hidden class, which lies about until all garbage is collected.
     const feeds: Feeds = Object.assign(this.state.feeds(this.#names), batch, controls);
     const donate = this.state.tensors(this.#spent);
-    const results = await this.#program.run(feeds, { keep: this.#next, donate, transfer });
-    this.#taken = step;
-    this.#computed = true;
-    return results;
+    this.#phase = "under way";
+    try {
+      const results = await this.#program.run(feeds, { keep: this.#next, donate, transfer });
+      this.#taken = step;
+      this.#phase = "computed";
+      return results;
+    } finally {
+      if (this.#phase === "under way") this.#phase = "idle";
+    }
   }
 
   /** Puts the state that a step made in the place of that before it. */
   advance(results: Readonly<Record<string, Value>>): void {
     this.state.advance(results);
-    this.#computed = false;
+    this.#phase = "idle";
   }
 
   /** Where the time went, where it was opened with `profile`. */

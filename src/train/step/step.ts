@@ -20,6 +20,7 @@ import { type Held, holding, type Pack, packable } from "./packs.ts";
  * image of the batch.
  */
 export interface Task extends Module {
+  /** The loss is a mean over the batch's images: where the batch is cut into parts, those of its parts are averaged. */
   forward(batch: Readonly<Record<string, Tensor>>): { loss: Tensor } & Record<string, Tensor>;
   /**
    * What the loss is a mean over where that is not the batch's images, but weights of their classes, say: by it the parts of a batch
@@ -121,20 +122,39 @@ export function heldNames(
 /** Those that a step may write over: optimizer slots and averages.  Weights stay, so that a failed step can be explained. */
 export const spentNames = (step: StepState): string[] => heldNames(step, "slot", "ema");
 
-/** What a training begins with, by name: the weights given, zeros for what the optimizer keeps, and averages that are the weights. */
+/**
+ * What a training begins with, by name: the weights given, those that are frozen too, zeros for what the optimizer keeps, and averages
+ * that are the weights.
+ */
 export function initialState(
-  { state }: StepState,
+  { state, frozen }: Pick<StepState, "state" | "frozen">,
   weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
 ): Map<string, FloatTensor & { dtype: "float32" }> {
-  const missing = state.filter(({ kind, path }) => kind !== "slot" && !weights.has(path));
+  const still = frozen.map(({ path, tensor }) => ({
+    name: path,
+    kind: "parameter",
+    path,
+    shape: tensor.shape as number[],
+  }));
+  const entries = [...state, ...still];
+  const given = entries.filter(({ kind }) => kind !== "slot");
+  const missing = given.filter(({ path }) => !weights.has(path));
   if (missing.length > 0)
     throw new OrielError("weights", {
       message: `${missing.length} weights have no values`,
       details: missing.slice(0, 8).map(({ path }) => path),
       help: "initialWeights(task, seed) makes them",
     });
+  const wrong = given.filter(({ path, shape }) => weights.get(path)!.length !== staticSize(shape));
+  if (wrong.length > 0)
+    throw new OrielError("weights", {
+      message: `${some(wrong.length, "weight")} of another size than the model's`,
+      details: wrong
+        .slice(0, 8)
+        .map(({ path, shape }) => `${path} ${showShape(shape)}: ${weights.get(path)!.length} values`),
+    });
   return new Map(
-    state.map(({ name, kind, path, shape }) => {
+    entries.map(({ name, kind, path, shape }) => {
       // Zeros are written, so that their memory is there before a first step asks for it page by page.
       const data = kind === "slot" ? new Float32Array(staticSize(shape)).fill(0) : weights.get(path)!;
       return [name, { dtype: "float32", shape, data }];

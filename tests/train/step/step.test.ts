@@ -26,7 +26,7 @@ import { type HostTensor, numberOf, type Runtime } from "../../../src/runtime/ru
 import { accuracyOf, Classification, Classifier } from "../../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../../src/train/step/layer-depth.ts";
 import { splitStep } from "../../../src/train/step/split-step.ts";
-import { type FloatTensor, initialState, type StepOptions, trainStep } from "../../../src/train/step/step.ts";
+import { initialState, type StepOptions, trainStep } from "../../../src/train/step/step.ts";
 import { StepProgram } from "../../../src/train/step/step-program.ts";
 
 /** Two layers on the pixels of pictures of 2 × 2.  [N, 3, 2, 2] -> [N, 3] */
@@ -67,11 +67,7 @@ async function run(
   } = {},
 ): Promise<Ran> {
   const drawn = trainStep(task, optimizer, { batch, ...options });
-  const initial = initialWeights(task, 3);
-  const values: Map<string, FloatTensor> = initialState(drawn, initial);
-  for (const { path, tensor } of drawn.frozen)
-    values.set(path, { shape: tensor.shape as number[], data: initial.get(path)! });
-  const program = await StepProgram.open(runtime, drawn, values);
+  const program = await StepProgram.open(runtime, drawn, initialState(drawn, initialWeights(task, 3)));
   const losses: number[] = [];
   for (let i = 0; i < steps; i++) {
     const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
@@ -209,6 +205,15 @@ test("what a task tells of each picture is joined over the parts", () => {
   assert.throws(() => trainStep(new Loose(), chain(adamw()), { batch, accumulate: 0 }), /cut into 0 parts/);
 });
 
+test("a weight of another size is named", () => {
+  const drawn = trainStep(new Classification(new Toy()), adamw(), { batch });
+  const weights = initialWeights(new Classification(new Toy()), 3).set("first.bias", new Float32Array(6));
+  assert.throws(
+    () => initialState(drawn, weights),
+    /1 weight of another size than the model's\n {2}first\.bias \[\d+\]: 6 values/,
+  );
+});
+
 test("frozen parameters stay as they are, and the others learn", async () => {
   const initial = initialWeights(new Classification(new Toy()), 3);
   const { state, losses } = await run({ frozen: (path) => path.startsWith("first") });
@@ -219,8 +224,10 @@ test("frozen parameters stay as they are, and the others learn", async () => {
 
   const task = new Classification(new Toy());
   const drawn = trainStep(task, chain(adamw()), { batch, frozen: (path) => path.startsWith("first") });
+  const values = initialState(drawn, initial);
+  for (const { path } of drawn.frozen) values.delete(path);
   await assert.rejects(
-    StepProgram.open(runtime, drawn, initialState(drawn, initial)),
+    StepProgram.open(runtime, drawn, values),
     /2 frozen parameters have no values\n {2}first\.weight\n {2}first\.bias\n {2}help: give them beside the state/,
   );
 });
@@ -388,8 +395,13 @@ test("a step that was computed is taken before the next one", async () => {
   const data = { image: { ...batch.image, data: pictures }, target: { ...batch.target, data: labels } };
   const results = await program.compute(data, { lr: 0.01 });
   await assert.rejects(program.compute(data, { lr: 0.01 }), /computed, but not taken\n.*advance/);
+  await assert.rejects(program.run(data, { lr: 0.01 }), /computed, but not taken/);
   program.advance(results);
-  const { loss } = await program.run(data, { lr: 0.01 });
+  await assert.rejects(program.run(data, { lr: Number.NaN }), /lr is NaN; it must be a finite number/);
+  const [{ loss }] = await Promise.all([
+    program.run(data, { lr: 0.01 }),
+    assert.rejects(program.run(data, { lr: 0.01 }), /a step is under way\n.*await it first/),
+  ]);
   assert.ok(numberOf(loss) < numberOf(results.loss));
   assert.throws(
     () => numberOf({ dtype: "float32", shape: [2], data: Float32Array.of(1, 2) }),
@@ -494,7 +506,16 @@ test("depths of every family: blocks however they are called, and each as many l
     const entry = models.find((m) => m.name === name)!;
     families.add(entry.family);
     const model = new Classifier(entry.create(), 10);
-    assert.equal(layerDepths(parametersOf(model).map((w) => w.path)).depth, depth, name);
+    const paths = parametersOf(model).map((w) => w.path);
+    const told = layerDepths(paths);
+    assert.equal(told.depth, depth, name);
+    // Held by a task of one's own, a model has the same layers.
+    const held = layerDepths(paths.map((path) => `net.model.${path}`));
+    assert.deepEqual(
+      paths.map((path) => held.depthOf(`net.model.${path}`)),
+      paths.map(told.depthOf),
+      name,
+    );
   }
   assert.deepEqual(
     models.filter(({ family }) => !families.has(family)).map(({ name }) => name),
