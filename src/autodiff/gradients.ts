@@ -47,6 +47,12 @@ export function gradientsReached(loss: Tensor, wrt: readonly Tensor[], seed?: Te
   if (!seed && sizeOf(loss.shape) !== 1)
     throw new ShapeError({ message: `a loss has one element, this has ${loss}`, help: "reduce it, or give a seed" });
 
+  if (seed && !fits(seed, loss))
+    throw new ShapeError({
+      message: `a seed is a gradient of the loss, ${loss}, this is ${seed}`,
+      help: "give one of its shape",
+    });
+
   const nodes = sortNodes([loss]);
   const reaches = dependence(nodes, wrt);
   const found = new Map<Tensor, Tensor>([[loss, seed ?? scalar(1, loss.dtype).reshape(loss.shape)]]);
@@ -75,6 +81,12 @@ export function gradientsReached(loss: Tensor, wrt: readonly Tensor[], seed?: Te
     });
   }
   return wrt.map((x) => found.get(x));
+}
+
+/** Whether a gradient is one of `y`, or repeats to one. */
+function fits(dy: Tensor, y: Tensor): boolean {
+  const both = broadcast(dy.shape, y.shape);
+  return dy.dtype === y.dtype && both !== undefined && sameShape(both, y.shape);
 }
 
 /** Tells whether a tensor's value changes with one of `wrt`. */

@@ -43,8 +43,12 @@ const reshapeOp = defineOp<["x"], { shape: Shape }>({
     return { dtype: x.dtype, shape };
   },
   vjp: ({ x }, dy) => ({ x: dy.reshape(x.shape) }),
-  // A batch of one is open too once the graph is bound, so the leading axis stays free wherever that is possible.
-  form: ({ shape }) => ({ constants: [int64(shape.map((d) => (isOpen(d) ? -1 : d)))] }),
+  // A batch of one is open too once the graph is bound, so the leading axis stays free wherever that is possible.  By itself ONNX
+  // takes a 0 as the size that the axis had.
+  form: ({ shape }) => ({
+    ...(shape.includes(0) ? { attributes: { allowzero: 1 } } : {}),
+    constants: [int64(shape.map((d) => (isOpen(d) ? -1 : d)))],
+  }),
 });
 
 /** The same values, other axes; one may be -1: what is left. */

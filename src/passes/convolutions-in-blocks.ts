@@ -1,5 +1,5 @@
 import { Graph, rewrite } from "../graph/graph.ts";
-import { known, type Shape } from "../graph/shape.ts";
+import { isOpen, known, type Shape } from "../graph/shape.ts";
 import { constantData, type Tensor } from "../graph/tensor.ts";
 import { blockedConv, fromBlocks, toBlocks } from "../ops/contrib.ts";
 import { type ConvAttrs, type InputAttrs, turnedPads } from "../ops/conv.ts";
@@ -28,7 +28,7 @@ export function convolutionsInBlocks(graph: Graph, size: number): Graph {
   const outputs = rewrite(graph.outputs, ({ op, attrs, outputs: [y] }, inputs) => {
     if (op.name === "Conv" && op.domain === "") {
       const [x, w, bias] = inputs as Tensor[];
-      if (attrs.group > 1 || constantData(w)) return undefined;
+      if (attrs.group > 1 || constantData(w) || [x, y].some(isOpenMap)) return undefined;
       if (isStem(w, size)) return convolve(x, stemInBlocks(w), bias, attrs as ConvAttrs);
       return pays(w, y.shape, size)
         ? convolve(inBlocks(x), kernelInBlocks(w, size), bias, attrs as ConvAttrs)
@@ -45,6 +45,9 @@ export function convolutionsInBlocks(graph: Graph, size: number): Graph {
   });
   return new Graph(graph.inputs, outputs);
 }
+
+/** Whether height or width are known only while the graph runs. */
+export const isOpenMap = ({ shape }: Tensor): boolean => shape.slice(2).some(isOpen);
 
 /** Whether channels fill blocks, and there is more to compute than to reorder.  w: [O, C, K, L], map: what comes out */
 function pays({ dtype, shape }: Tensor, map: Shape, size: number): boolean {

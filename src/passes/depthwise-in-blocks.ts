@@ -5,6 +5,7 @@ import { blockedConv, enlargeBlocks, fromBlocks, toBlocks } from "../ops/contrib
 import type { ConvAttrs } from "../ops/conv.ts";
 import { columnSums } from "../ops/linalg.ts";
 import { concat } from "../ops/move.ts";
+import { isOpenMap } from "./convolutions-in-blocks.ts";
 import { firstOfEach } from "./places-by-resampling.ts";
 
 /** The largest block of channels of any processor that has them: what it divides, the others' 8 divides too. */
@@ -115,7 +116,7 @@ const lastBefore = ({ node }: Tensor): Tensor | undefined =>
 
 /** A convolution over maps, or its adjoint, each channel by a kernel of its own, which the engine would not do as well. */
 function isDepthwise({ op, attrs, outputs: [y] }: Node, x: Tensor, w: Tensor): boolean {
-  if (!op.name.startsWith("Conv") || op.domain !== "" || w.rank !== 4) return false;
+  if (!op.name.startsWith("Conv") || op.domain !== "" || w.rank !== 4 || isOpenMap(x)) return false;
   // With constant weights it brings maps into blocks itself, but transposes twice where rows of heads are seen as images.
   const heads = viewed(x);
   if (w.dtype !== "float32" || (constantData(w) && !(heads && lastBefore(heads)))) return false;

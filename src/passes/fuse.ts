@@ -281,7 +281,9 @@ function attention(node: Node, { once }: Around): readonly Tensor[] | undefined 
   if (scores.node.op.name !== "MatMul" || !once(scores)) return undefined;
   const [q4, kT] = scores.node.inputs as Tensor[];
   const [q, k, v] = [heads(q4, [0, 2, 1, 3], once), heads(kT, [0, 2, 3, 1], once), heads(v4, [0, 2, 1, 3], once)];
-  if (!q || !k || !v || ![k, v].every((x) => sameDim(x.shape[0], q.shape[0]))) return undefined;
+  if (!q || !k || !v || q.dtype !== "float32" || ![k, v].every((x) => sameDim(x.shape[0], q.shape[0])))
+    return undefined;
+  if (![kT, v4].every((x) => sameDim(x.shape[1], q4.shape[1]))) return undefined; // heads that share keys
   const y = multiHeadAttention(q, k, v, undefined, undefined, undefined, { heads: known(q4.shape[1]), scale: 1 });
   return [y.reshape(node.outputs[0].shape)];
 }

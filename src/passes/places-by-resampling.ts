@@ -2,6 +2,7 @@ import { Graph, rewrite } from "../graph/graph.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import { averagePool } from "../ops/pool.ts";
 import { resize, type Times } from "../ops/resize.ts";
+import { storageOf } from "./memory.ts";
 
 /**
  * Places of maps that are repeated or spread among zeros by ONNX's Resize, which the engine has a loop of its own for, and those of
@@ -30,7 +31,7 @@ export function placesByResampling(graph: Graph): Graph {
  * engine would join to the pool and find wider than its window.
  */
 export const takenByPool = (x: Tensor, times: readonly number[]): Tensor | undefined =>
-  x.node.op.name === "Pad" ? undefined : averagePool(x, { kernel: 1, stride: times });
+  storageOf(x).node.op.name === "Pad" ? undefined : averagePool(x, { kernel: 1, stride: times });
 
 /** 1 at the first of every few places along both axes of a map, else 0.  [1, channels, H, W] */
 export function firstOfEach(times: readonly number[], [height, width]: readonly number[], channels = 1): Tensor {

@@ -1,6 +1,7 @@
 import { OrielError, UsageError } from "../base/errors.ts";
 import { Graph, readersOf } from "../graph/graph.ts";
 import { dropIdentities } from "../graph/onnx/write.ts";
+import { isOpen } from "../graph/shape.ts";
 import { constantOp, leaf, Node, type Tensor, withScope } from "../graph/tensor.ts";
 import { waitFor } from "../ops/move.ts";
 import { memoryUse, sizeInBytes, storageOf, timeline, views } from "./memory.ts";
@@ -319,7 +320,9 @@ function gateOf(step: Step, { dropped }: Group): Tensor | undefined {
   const drawn = Math.min(...reading.map(({ id }) => id));
   for (let i = Math.min(...reading.map((node) => step.place.get(node)!)) - 1; i >= 0; i--) {
     const node = step.order[i];
-    if (isGradient(node) && node.id < drawn && node.outputs[0].dtype === "float32") return node.outputs[0];
+    const [y] = node.outputs;
+    const begins = y.dtype === "float32" && y.shape.every((d) => !isOpen(d) && d > 0); // so that it has a first number
+    if (isGradient(node) && node.id < drawn && begins) return y;
   }
   return undefined;
 }

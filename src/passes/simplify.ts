@@ -1,7 +1,7 @@
 import { type Data, dataOf, floatsOf, isFloat } from "../graph/dtype.ts";
 import { Graph, redraw, rewrite } from "../graph/graph.ts";
 import { broadcast, isOpen, OpenDim, sameShape, staticSize } from "../graph/shape.ts";
-import { constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
+import { Body, constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, neg, sub } from "../ops/elementwise.ts";
 import { expand, type PadAttrs, padAxes, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
 
@@ -61,7 +61,9 @@ const unexpanded: Rule = (y, a, b) => {
 };
 /** A sum over axes of size 1 is what it sums. */
 const overOne: Rule = (y, x) =>
-  y.node.attrs.axes.every((axis: number) => x.shape.at(axis) === 1) ? x.reshape(y.shape) : undefined;
+  y.node.attrs.axes.every((axis: number) => x.shape.at(axis) === 1) && y.shape.filter(isOpen).length <= 1
+    ? x.reshape(y.shape)
+    : undefined;
 
 /** Rows around columns: one padding where both add the same value. */
 function padOfPad(x: Tensor, inner: PadAttrs, outer: PadAttrs): Tensor | undefined {
@@ -253,7 +255,10 @@ function keyOf({ op, inputs, attrs, outputs }: Node): string | undefined {
   }
   let opaque = false;
   const told = JSON.stringify(attrs, (_, value) => {
-    if (typeof value === "function") opaque = true;
+    if (typeof value === "function" || value instanceof Body) {
+      opaque = true;
+      return undefined;
+    }
     // JSON has no infinities.
     if (value instanceof OpenDim || (typeof value === "number" && !Number.isFinite(value))) return String(value);
     return ArrayBuffer.isView(value) ? listed(value as Data) : value;

@@ -1,5 +1,6 @@
 import { dataOf } from "../graph/dtype.ts";
 import { Graph, rewrite } from "../graph/graph.ts";
+import { lower } from "../graph/onnx/write.ts";
 import { isOpen, type Shape } from "../graph/shape.ts";
 import { constant, type Node, type Tensor } from "../graph/tensor.ts";
 import { cast, less } from "../ops/compare.ts";
@@ -35,9 +36,10 @@ const whole = (...values: number[]): Tensor => constant(dataOf("int64", values),
  * Whether a number that the graph is fed is less than itself no engine finds out beforehand: such a zero is added to how many axes a
  * shape has, so that the engine looks for no place at all.  Results are the same up to rounding.  For processors.
  */
-export function unplannedMemory(graph: Graph): Graph {
+export function unplannedMemory(given: Graph): Graph {
+  const graph = lower(given); // which draws reshapes, too
   const number = fedNumber(graph);
-  if (!number) return graph;
+  if (!number) return given;
   const zero = cast(less(number, number), { to: "int64" });
   const made = new Map<string, Tensor>();
   const late = (shape: readonly number[]): Tensor => {

@@ -128,7 +128,11 @@ export class Engine {
     const keep = new Set(request.keep);
     const wanted = new Set(request.outputs ?? program.outputs.map((port) => port.name));
 
-    const results = await this.#results(program, feeds, wanted, keep, given);
+    const results = await this.#results(program, feeds, wanted, keep, given).catch((error) => {
+      // Some of it may have been written over.
+      for (const id of donated) this.#drop(id, false);
+      throw error;
+    });
     free(Object.values(request.feeds).flatMap((wire) => ("id" in wire ? [] : [wire.data.buffer])));
     // What it found spare and did not take has no use: runs that keep something are alike.
     if (keep.size > 0) this.#spare.clear();
@@ -142,6 +146,8 @@ export class Engine {
     for (const name of wanted) {
       const tensor = results[name];
       const [dtype, shape] = [tensor.type as DType, tensor.dims];
+      if (dtype === "string")
+        throw new OrielError("runtime", { message: `the output "${name}" is text`, help: "leave it out of `outputs`" });
       if (keep.has(name)) outputs[name] = { dtype, shape, id: this.#hold(tensor) };
       else {
         const data = await this.#values(tensor);
@@ -258,8 +264,11 @@ export class Engine {
     const loaded = this.#programs.get(program);
     this.#programs.delete(program);
     // A profile that nobody asked for lies in a file, which goes.
-    if (loaded?.profile) await this.#device.readProfile?.(loaded.session, loaded.profile);
-    await loaded?.session.release();
+    try {
+      if (loaded?.profile) await this.#device.readProfile?.(loaded.session, loaded.profile);
+    } finally {
+      await loaded?.session.release();
+    }
     return {};
   }
 }

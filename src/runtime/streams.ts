@@ -1,6 +1,7 @@
+import { allOrNone } from "../base/close.ts";
 import { OrielError } from "../base/errors.ts";
 import type { Graph } from "../graph/graph.ts";
-import { foreignTensor } from "./check-run.ts";
+import { checkRun, foreignTensor } from "./check-run.ts";
 import type { ThreadRuntime } from "./client.ts";
 import {
   type CompileOptions,
@@ -35,18 +36,14 @@ export class Streams implements Runtime {
 
   /** Opens all of them, or none. */
   static async open(count: number, open: () => Promise<ThreadRuntime>): Promise<Streams> {
-    const opened = await Promise.allSettled(Array.from({ length: count }, open));
-    const engines = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-    const failed = opened.find((result) => result.status === "rejected");
-    if (!failed) return new Streams(engines);
-    await Promise.all(engines.map((engine) => engine.close()));
-    throw failed.reason;
+    return new Streams(await allOrNone(Array.from({ length: count }, open), (engine) => engine.close()));
   }
 
   async compile(model: Graph | Uint8Array<ArrayBuffer>, options: CompileOptions = {}): Promise<Program> {
     const encoded = this.#engines[0].encode(model, options);
-    const compiled = await this.#onAll((engine, last) =>
-      engine.load(encoded, { ...options, transfer: last && encoded.owned }),
+    const compiled = await this.#onAll(
+      (engine, last) => engine.load(encoded, { ...options, transfer: last && encoded.owned }),
+      (program) => program.release(),
     );
     const programs = new Map(this.#engines.map((engine, i) => [engine, compiled[i]]));
     const [{ inputs, outputs }] = compiled;
@@ -54,10 +51,16 @@ export class Streams implements Runtime {
       inputs,
       outputs,
       // Which of the two types it is, only the options know.
-      run: (feeds: Feeds, options?: RunOptions) =>
-        (options?.everywhere
+      run: async (feeds: Feeds, options: RunOptions = {}) => {
+        checkRun({ inputs, outputs }, feeds, options);
+        const run = options.everywhere
           ? this.#runEverywhere(programs, feeds, options)
-          : this.#run(programs, feeds, options)) as Promise<Record<string, never>>,
+          : this.#run(programs, feeds, options);
+        return run.catch((error) => {
+          this.#forget(options.donate ?? [], {}); // as the engine that failed did
+          throw error;
+        }) as Promise<Record<string, never>>;
+      },
       profile: async () => merge(await Promise.all(compiled.map((program) => program.profile()))),
       release: async () => void (await Promise.all(compiled.map((program) => program.release()))),
     };
@@ -66,7 +69,7 @@ export class Streams implements Runtime {
   async #run(
     programs: ReadonlyMap<Runtime, Program>,
     feeds: Feeds,
-    { donate = [], ...options }: RunOptions = {},
+    { donate = [], ...options }: RunOptions,
   ): Promise<Record<string, Value>> {
     const engine = await this.#idleOf(this.#ableTo(feeds, donate));
     try {
@@ -85,11 +88,18 @@ export class Streams implements Runtime {
     { donate = [], transfer = false, ...options }: RunOptions,
   ): Promise<Record<string, Value>> {
     if (this.#ableTo(feeds, donate).length < this.#engines.length) throw apart();
-    const found = await this.#onAll((engine, last) => {
-      const own = this.#local(engine, feeds, donate);
-      return programs.get(engine)!.run(own.feeds, { ...options, donate: own.donate, transfer: last && transfer });
-    });
-    return this.#spread(this.#engines, found);
+    const found = await this.#onAll(
+      async (engine, last) => {
+        const own = this.#local(engine, feeds, donate);
+        const given = { ...options, donate: own.donate, transfer: last && transfer };
+        return [engine, await programs.get(engine)!.run(own.feeds, given)] as const;
+      },
+      ([engine, results]) => engine.dispose(Object.values(results).filter((value) => value instanceof DeviceTensor)),
+    );
+    return this.#spread(
+      this.#engines,
+      found.map(([, results]) => results),
+    );
   }
 
   /** Results of a run on one engine or more, those that stay there with the copies that each has. */
@@ -120,8 +130,12 @@ export class Streams implements Runtime {
   }
 
   /** Memory may be handed over to the last, when the others have read it. */
-  #onAll<T>(work: (engine: ThreadRuntime, last: boolean) => Promise<T>): Promise<T[]> {
-    return Promise.all(this.#engines.map((engine, i) => work(engine, i === this.#engines.length - 1)));
+  #onAll<T>(work: (engine: ThreadRuntime, last: boolean) => Promise<T>, giveBack: (made: T) => unknown): Promise<T[]> {
+    const { length } = this.#engines;
+    return allOrNone(
+      this.#engines.map((engine, i) => work(engine, i === length - 1)),
+      giveBack,
+    );
   }
 
   #idleOf(able: readonly Runtime[]): Promise<Runtime> {
@@ -154,8 +168,11 @@ export class Streams implements Runtime {
   }
 
   async upload(tensor: HostTensor, { transfer = false } = {}): Promise<DeviceTensor> {
-    const copies = await this.#onAll((engine, last) => engine.upload(tensor, { transfer: last && transfer }));
-    return new SpreadTensor(this, new Map(this.#engines.map((engine, i) => [engine, copies[i]])));
+    const copies = await this.#onAll(
+      async (engine, last) => [engine, await engine.upload(tensor, { transfer: last && transfer })] as const,
+      ([engine, copy]) => engine.dispose([copy]),
+    );
+    return new SpreadTensor(this, new Map(copies));
   }
 
   async read(tensor: DeviceTensor): Promise<HostTensor> {

@@ -38,6 +38,11 @@ test("a seed weighs the elements of a result; a smaller one is repeated", async 
   const seeded = (seed: Tensor) =>
     evaluate((x) => gradients(x.square(), [x], { seed: ops.cast(seed, { to: "float64" }) })[0], x3);
   assert.deepEqual(numbers(await seeded(scalar(10))), [20, 40, 60]);
+  for (const seed of [input([2, 3]), input([4]), input([3], "float64")])
+    assert.throws(
+      () => gradients(input([3]).exp(), [], { seed }),
+      /^ShapeError: a seed is a gradient of the loss, float32 \[3\], this/,
+    );
 });
 
 test("gradients are drawn while a model is drawn: a step of gradient descent, differentiated", () =>

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { Graph } from "../../src/graph/graph.ts";
+import { OpenDim } from "../../src/graph/shape.ts";
 import { constant, input } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/index.ts";
 import { convolutionsInBlocks } from "../../src/passes/index.ts";
@@ -69,6 +70,9 @@ test("convolutions that blocks do not suit stay as they are", () => {
   assert.deepEqual(left(wide), ["ConvInputGradient"]);
   const grouped = drawn({ x: [2, 64, 9, 9], w: [64, 32, 3, 3], padding: 1, groups: 2 });
   assert.deepEqual(left(grouped), ["Conv", "Conv"]);
+  const anyWidth = input([1, 16, 4, new OpenDim("W")]);
+  for (const w of [input([16, 16, 1, 1]), input([16, 16, 3, 1])])
+    assert.deepEqual(left(new Graph(Object.entries({ anyWidth, w }), [["y", conv(anyWidth, w)]])), ["Conv"]);
   const weights = constant(new Float32Array(32 * 32), [32, 32, 1, 1], "float32");
   assert.deepEqual(left(new Graph([], [["y", conv(input([2, 32, 7, 7]), weights)]])), ["Conv"]);
 });

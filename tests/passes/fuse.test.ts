@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { findModel } from "../../src/backbones/index.ts";
+import type { DType } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { bindWeights, initialWeights, trace, weightsOf } from "../../src/nn/index.ts";
+import { softmax } from "../../src/ops/index.ts";
 import { fuse, type Target } from "../../src/passes/index.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
@@ -78,6 +80,22 @@ test("a trained model is fused, for any number of pictures, and says the same", 
   assert.equal(count(fused, "SkipLayerNormalization"), 24);
   assert.equal(count(fused, "BiasGelu"), 12);
   assert.ok((await distance(bindWeights(inferenceGraph(vit, 64), vit, weights), fused, [2, 3, 64, 64])) < 1e-5);
+});
+
+test("attention over keys that heads share, or in double precision, is no single operation", async () => {
+  const attended = (shared: number, dtype: DType): Graph => {
+    const [q, k, v] = [4, shared, shared].map((heads) => input([2, 5, heads * 8], dtype));
+    const heads = (x: Tensor, ...order: number[]): Tensor => x.reshape([2, 5, -1, 8]).permute(...order);
+    const scores = heads(q, 0, 2, 1, 3).matmul(heads(k, 0, 2, 3, 1));
+    const y = softmax(scores)
+      .matmul(heads(v, 0, 2, 1, 3))
+      .permute(0, 2, 1, 3)
+      .reshape([2, 5, 32]);
+    return fuse(new Graph(Object.entries({ q, k, v }), [["y", y]]), { target: "cpu" });
+  };
+  assert.equal(count(attended(4, "float32"), "MultiHeadAttention"), 1);
+  assert.equal(count(attended(1, "float32"), "MultiHeadAttention"), 0);
+  assert.equal(count(attended(4, "float64"), "MultiHeadAttention"), 0);
 });
 
 test("what is fused for WebGPU runs there, and nothing of it falls back", { skip: missing }, async () => {

@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { gradients } from "../../src/autodiff/gradients.ts";
 import { OrielError, UsageError } from "../../src/base/errors.ts";
 import { Graph } from "../../src/graph/graph.ts";
+import { OpenDim } from "../../src/graph/shape.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { waitFor } from "../../src/ops/move.ts";
 import { softmax } from "../../src/ops/norm.ts";
@@ -107,6 +108,19 @@ test("a budget a little below what is needed is told apart from it", () => {
     () => recompute(graph, { budget: 4.8e6 }),
     /at least 4\.800004 MB of memory, the budget is 4\.800000 MB/,
   );
+});
+
+test("a batch of any size is repeated for, too", async () => {
+  const x = input([new OpenDim("N"), 64]);
+  const ws = Array.from({ length: 6 }, () => input([64, 64]));
+  const loss = ws
+    .reduce((y, w) => softmax(y.matmul(w)).exp(), x)
+    .square()
+    .sum();
+  const named = ws.map((w, i): [string, Tensor] => [`w${i}`, w]);
+  const outputs = gradients(loss, ws).map((dw, i): [string, Tensor] => [`dw${i}`, dw]);
+  const graph = new Graph([["x", x], ...named], [["loss", loss], ...outputs]);
+  assert.throws(() => recompute(graph, { budget: 1 }), /at least/);
 });
 
 test("a batch in parts, and a budget for each", async () => {

@@ -10,6 +10,7 @@ import { initialWeights, parametersOf, weightsOf } from "../../src/nn/module.ts"
 import { trace } from "../../src/nn/trace.ts";
 import * as ops from "../../src/ops/index.ts";
 import { expand } from "../../src/ops/move.ts";
+import { inTiles } from "../../src/passes/index.ts";
 import { executionOrder } from "../../src/passes/memory.ts";
 import { simplify } from "../../src/passes/simplify.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
@@ -154,6 +155,14 @@ test("an open batch is kept apart from known sizes", async () => {
 test("axes of size 1 between two open ones are transposed, not reshaped", () => {
   const x = input([new OpenDim("N"), 1, new OpenDim("M")]);
   assert.equal(operators(simplify(graphOf(x, x.permute(1, 0, 2)))), "Transpose");
+  assert.equal(operators(simplify(graphOf(x, x.sum([1])))), "ReduceSum");
+});
+
+test("loops are passed over, and what is around them is simplified", () => {
+  const x = input([64, 256, 256]);
+  const tiled = inTiles(graphOf(x, x.exp().mul(2).exp().sum([1, 2]).mul(1)), 1e5);
+  assert.ok(operators(tiled).includes("Scan"));
+  assert.equal(operators(simplify(tiled)), operators(tiled).replace(/ Mul$/, ""));
 });
 
 test("gradients of what was simplified are those of what was drawn", async () => {

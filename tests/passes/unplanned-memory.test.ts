@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { gradients } from "../../src/autodiff/gradients.ts";
 import type { DType } from "../../src/graph/dtype.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { scaledMap } from "../../src/ops/contrib.ts";
-import { relu } from "../../src/ops/index.ts";
+import { conv, relu } from "../../src/ops/index.ts";
 import { unplannedMemory } from "../../src/passes/index.ts";
 import { nd, randn } from "../support/arrays.ts";
-import { as, difference, runGraph } from "../support/check.ts";
+import { as, difference, randomFeeds, runGraph } from "../support/check.ts";
 
 /** Where the shape of each reshape comes from. */
 const shapesFrom = (graph: Graph): string[] =>
@@ -61,6 +62,15 @@ test("maps of a convolution that adds keep their shapes, and reshapes in front o
   const given = [...graph.inputs].map(([name, { shape }]) => [name, as(randn(shape as number[]), "float32")]);
   const feeds = Object.fromEntries(given);
   assert.ok(difference((await runGraph(late, feeds)).y, (await runGraph(graph, feeds)).y) < 1e-6);
+});
+
+test("reshapes that an operation is written as are hidden with the others, so that no shape stays between them", async () => {
+  const [x, w, t, lr] = [input([2, 24, 40, 40]), input([24, 24, 3, 3]), input([2, 24 * 1600]), input([])];
+  const [dw] = gradients(conv(x, w, undefined, { padding: 1 }).reshape([2, -1]), [w], { seed: t });
+  const graph = new Graph(Object.entries({ x, w, t, lr }), [["dw", dw]]);
+  const feeds = randomFeeds(graph);
+  const [late, plain] = [await runGraph(unplannedMemory(graph), feeds), await runGraph(graph, feeds)];
+  assert.ok(difference(late.dw, plain.dw) < 1e-4);
 });
 
 test("small results and open axes stay as they are, and a graph that is fed whole numbers alone", () => {

@@ -39,6 +39,13 @@ test("what is read late, through a view, by the writer itself, or returned is no
   assert.deepEqual(pairsOf({ small: m.sum([0]).mul(2).add(1) }), {});
 });
 
+test("what others take of a reader, too, is not written over: the engine computes m / 2 within the product", async () => {
+  const half = m.mul(0.5);
+  const sum = half.add(grad);
+  assert.deepEqual(pairsOf({ sum, product: half.matmul(sum) }), {});
+  assert.deepEqual(pairsOf({ sum, half }), {});
+});
+
 test("one output takes the place of one input", () => {
   const sum = m.mul(0.9).add(v.mul(0.9));
   assert.deepEqual(pairsOf({ sum }), { sum: "m" });

@@ -5,6 +5,7 @@ import { Graph } from "../../src/graph/graph.ts";
 import { writeOnnx, writeOnnxParts } from "../../src/graph/onnx/write.ts";
 import { OpenDim } from "../../src/graph/shape.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
+import { cast, gather } from "../../src/ops/index.ts";
 import { DeviceTensor, type HostTensor, type Program, type Runtime, type Value } from "../../src/runtime/runtime.ts";
 
 // What every runtime must do.  The cases run in Node and in a page, so they bring their own few assertions.
@@ -278,6 +279,33 @@ export const runtimeCases: readonly RuntimeCase[] = [
       const held = await runtime.upload(floats(1, 2));
       await fails(() => program.run({ x: held }, { keep: ["y"], donate: [held] }), /the input "rows" is missing/);
       same(await runtime.read(held), [1, 2]);
+    },
+  },
+  {
+    name: "loses what was donated to a run that failed halfway, which may have written over it",
+    run: async (runtime) => {
+      const [x, table] = [input([2]), input([3, 1])];
+      const y = x.mul(0.5).add(100);
+      const rows = gather(table, cast(y, { to: "int32" }), { axis: 0 });
+      const program = await runtime.compile(graph({ x, table }, { y, rows }));
+      const held = await runtime.upload(floats(1, 2));
+      const feeds = { x: held, table: { ...floats(1, 2, 3), shape: [3, 1] } };
+      // A browser's engine looks at no index.
+      const failed = await program.run(feeds, { keep: ["y"], donate: [held] }).then(
+        () => false,
+        () => true,
+      );
+      ok(failed || runtime.device !== "cpu", "an index of 100 in a table of 3 rows");
+      await fails(() => runtime.read(held), /disposed of or donated/);
+    },
+  },
+  {
+    name: "reshapes what has no elements",
+    run: async (runtime) => {
+      const x = input([0, 4]);
+      const program = await runtime.compile(graph({ x }, { y: x.mul(2).reshape([4, 0]).exp() }));
+      const y = hostOf((await program.run({ x: { ...floats(), shape: [0, 4] } })).y);
+      ok(y.shape.join() === "4,0", `of shape ${y.shape}`);
     },
   },
   {

@@ -1,3 +1,4 @@
+import { closingOnError } from "../../base/close.ts";
 import { staticSize } from "../../graph/shape.ts";
 import type { DeviceTensor, Runtime, Value } from "../../runtime/runtime.ts";
 import { lengthOf, type Pack } from "./packs.ts";
@@ -45,11 +46,13 @@ export class DeviceState {
     const state = new DeviceState(runtime, places);
     /** The last of those that share values, which moving averages do at first with what they follow. */
     const last = new Map(Array.from(held, ([name, { data }]) => [data.buffer, name]));
-    for (const [name, { shape, data }] of held) {
-      const options = { transfer: transfer && last.get(data.buffer) === name };
-      state.#tensors.set(name, await runtime.upload({ dtype: "float32", shape, data }, options));
-    }
-    return state;
+    return closingOnError([{ close: async () => state.dispose() }], async () => {
+      for (const [name, { shape, data }] of held) {
+        const options = { transfer: transfer && last.get(data.buffer) === name };
+        state.#tensors.set(name, await runtime.upload({ dtype: "float32", shape, data }, options));
+      }
+      return state;
+    });
   }
 
   get names(): Iterable<string> {

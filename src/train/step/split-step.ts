@@ -1,3 +1,4 @@
+import { allOrNone } from "../../base/close.ts";
 import { OrielError } from "../../base/errors.ts";
 import type { Data } from "../../graph/dtype.ts";
 import { Graph, substitute } from "../../graph/graph.ts";
@@ -193,7 +194,10 @@ export async function compileSplit(
   options: CompileOptions = {},
 ): Promise<CompiledStep> {
   const { parts, batch } = step;
-  const [part, next] = await Promise.all(graphsOf(step).map((graph) => runtime.compile(graph, options)));
+  const [part, next] = await allOrNone(
+    graphsOf(step).map((graph) => runtime.compile(graph, options)),
+    (program) => program.release(),
+  );
   const [reads, readsNext] = [part, next].map(({ inputs }) => new Set(inputs.map(({ name }) => name)));
   const isBatch = new Set(batch);
   return {

@@ -1,3 +1,4 @@
+import { closingOnError } from "../../base/close.ts";
 import { UsageError } from "../../base/errors.ts";
 import { checkNumbers } from "../../base/options.ts";
 import type { CompileOptions, Feeds, HostTensor, OpTime, Runtime, Value } from "../../runtime/runtime.ts";
@@ -50,7 +51,9 @@ export class StepProgram {
     options: CompileOptions = {},
   ): Promise<StepProgram> {
     const program = await compileStep(runtime, withFrozen(step, state), options);
-    return new StepProgram(step, program, await DeviceState.upload(runtime, state, { packs: step.packs }));
+    const close = (): Promise<void> => program.release();
+    const uploaded = await closingOnError([{ close }], () => DeviceState.upload(runtime, state, { packs: step.packs }));
+    return new StepProgram(step, program, uploaded);
   }
 
   /** Takes a step; -> the loss and the task's other metrics.  With `transfer` the batch is handed over, and is empty afterwards. */

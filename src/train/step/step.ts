@@ -197,7 +197,7 @@ export const batchInputs = (types: BatchTypes): Record<string, Tensor> =>
   Object.fromEntries(Object.entries(types).map(([name, { dtype, shape }]) => [name, input(shape as Shape, dtype)]));
 
 /** What a step and its state call what is no weight. */
-const taken = /^(?:optimizer|ema|next)\.|^(?:image|lr|step|seed|part)$/;
+const taken = /^(?:optimizer|ema|next|pack)\.|^(?:image|lr|step|seed|part)$/;
 
 /** The weights, whose names must be no others of a step or of a checkpoint. */
 export function namedApart(weights: readonly Weight[], batch: BatchTypes): readonly Weight[] {
@@ -442,7 +442,8 @@ function after(batch: Record<string, Tensor>, grads: Iterable<Tensor>): Record<s
     Array.from(grads, (g) => g.reshape([-1]).slice(0, 0, 1)),
     0,
   );
-  return Object.fromEntries(Object.entries(batch).map(([name, x]) => [name, waitFor(x, gate)]));
+  const waiting = (x: Tensor): Tensor => (x.dtype === "bool" ? x : waitFor(x, gate)); // which is a product
+  return Object.fromEntries(Object.entries(batch).map(([name, x]) => [name, waiting(x)]));
 }
 
 function cutBatch(batch: Record<string, Tensor>, parts: number): Record<string, Tensor>[] {

@@ -9,6 +9,7 @@ import { BatchNorm2d, Linear } from "../../../src/nn/layers.ts";
 import { crossEntropy } from "../../../src/nn/losses.ts";
 import { initialWeights, Module, parametersOf } from "../../../src/nn/module.ts";
 import { currentRng } from "../../../src/nn/trace.ts";
+import { cast } from "../../../src/ops/compare.ts";
 import { gelu } from "../../../src/ops/elementwise.ts";
 import {
   adamw,
@@ -89,6 +90,62 @@ test("a batch in parts makes the step of the whole", async () => {
     for (const [i, loss] of whole.losses.entries()) assert.ok(Math.abs(loss - parts.losses[i]) < 1e-6);
     for (const [name, values] of whole.state) assert.ok(far(values, parts.state.get(name)!) < 2e-5, name);
   }
+});
+
+test("parts take their share of yes and no, too", async () => {
+  class Masked extends Module {
+    fc = new Linear(12, 3);
+    forward({ image, seen }: Record<string, Tensor>): { loss: Tensor } {
+      const y = this.fc.forward(image.reshape([-1, 12]));
+      return {
+        loss: y
+          .mul(cast(seen, { to: "float32" }))
+          .square()
+          .mean(),
+      };
+    }
+  }
+  const seen = { dtype: "bool", shape: [size, 1], data: Uint8Array.of(1, 0, 0, 1, 1, 1, 0, 1) } as const;
+  const image = { ...batch.image, data: pictures };
+  const states = await Promise.all(
+    [1, 2].map(async (accumulate) => {
+      const task = new Masked();
+      const drawn = trainStep(task, sgd(), { batch: { image: batch.image, seen }, accumulate });
+      const program = await StepProgram.open(runtime, drawn, initialState(drawn, initialWeights(task, 3)));
+      await program.run({ image, seen }, { lr: 0.1 });
+      const state = await program.state.read();
+      await program.release();
+      return state;
+    }),
+  );
+  for (const [name, { data }] of states[0]) assert.ok(far(data, states[1].get(name)!.data) < 1e-6, name);
+});
+
+test("where a step cannot be opened, what was made of it is given back", async () => {
+  const task = new Classification(new Toy());
+  const drawn = trainStep(task, sgd(), { batch });
+  const state = new Map(initialState(drawn, initialWeights(task, 3)));
+  state.set([...state.keys()].at(-1)!, { dtype: "float32", shape: [9], data: new Float32Array(1) });
+  let left = 0;
+  const counting: Runtime = {
+    ...runtime,
+    compile: async (graph, options) => {
+      const program = await runtime.compile(graph as Graph, options);
+      left++;
+      return { ...program, release: () => program.release().then(() => void left--) };
+    },
+    upload: async (tensor, options) => {
+      const held = await runtime.upload(tensor, options);
+      left++;
+      return held;
+    },
+    dispose: (tensors, options) => {
+      left -= tensors.length;
+      runtime.dispose(tensors, options);
+    },
+  };
+  await assert.rejects(StepProgram.open(counting, drawn, state));
+  assert.equal(left, 0);
 });
 
 test("a step in parts stays on a WebGPU device", () => {
@@ -334,6 +391,7 @@ for (const [name, task] of Object.entries({
 test("weights called as something of the step is are refused by name", () => {
   class Teacher extends Toy {
     ema = new Linear(4, 4);
+    pack = new Linear(4, 4, { bias: false });
     seed = this.param([2], zeros);
   }
   const task = () => new Classification(new Teacher());
@@ -343,7 +401,7 @@ test("weights called as something of the step is are refused by name", () => {
   ])
     assert.throws(
       draw,
-      /^UsageError: 3 weights .*\n {2}ema\.weight\n {2}ema\.bias\n {2}seed\n {2}help: give the module's field/,
+      /^UsageError: 4 weights .*\n {2}ema\.weight\n {2}ema\.bias\n {2}pack\.weight\n {2}seed\n {2}help: give the module's field/,
     );
 });
 
