@@ -1,7 +1,7 @@
 import "../ops/methods.ts";
 import { internal, OrielError, ShapeError } from "../base/errors.ts";
 import { Random } from "../base/philox.ts";
-import type { Shape } from "../graph/shape.ts";
+import { type Shape, staticSize } from "../graph/shape.ts";
 import { input, scope, Tensor, withScope } from "../graph/tensor.ts";
 import type { Adapt } from "./adapt.ts";
 import type { Initializer } from "./init.ts";
@@ -144,7 +144,14 @@ function declared(module: Module): { path: string; tensor: Tensor }[] {
     named.set(path, tensor);
     found.push({ path, tensor });
   };
+  const around = new Set<Module>();
   const walk = (part: Module, path: string): void => {
+    if (around.has(part))
+      throw new OrielError("module", {
+        message: `${path} is a module that holds itself`,
+        help: "every module in a field is a part: keep one that is none, such as a parent, in a #private field",
+      });
+    around.add(part);
     paths.set(part, path);
     for (const [name, value] of part.parts()) {
       const at = path ? `${path}.${name}` : name;
@@ -152,6 +159,7 @@ function declared(module: Module): { path: string; tensor: Tensor }[] {
       else if (declarations.has(value)) add(at, value);
       else throw internal(`${at} is no declared weight`);
     }
+    around.delete(part);
   };
   walk(module, "");
   return found;
@@ -168,7 +176,14 @@ export function initialWeights(module: Module, seed: number): Map<string, Float3
 /** Values for one of them, from a random stream of its path, so that one more layer changes no other. */
 export function initialWeight({ path, tensor }: Weight, seed: number): Float32Array<ArrayBuffer> {
   const { init } = declarations.get(tensor) as Required<Declaration>;
-  return init(tensor.shape as number[], new Random(seed, 0, 0, path));
+  const shape = tensor.shape as number[];
+  const values = init(shape, new Random(seed, 0, 0, path));
+  if (values.length !== staticSize(shape))
+    throw new OrielError("module", {
+      message: `${path} [${shape.join(", ")}] begins with ${staticSize(shape)} values, its initializer made ${values.length}`,
+      help: "an initializer is given the shape, and makes a value for each element",
+    });
+  return values;
 }
 
 /** Lets all weights of linear layers begin in another way than they were declared, or with four axes those of convolutions. */

@@ -55,6 +55,35 @@ test("two weights of one name, and a shape that cannot be, are found where they 
   assert.throws(() => new Dropout(1), /1 is no share to drop/);
 });
 
+test("a module that holds its parent is told of, not walked for ever", () => {
+  class Child extends Module {
+    parent: Module;
+    constructor(parent: Module) {
+      super();
+      this.parent = parent;
+    }
+    forward(x: Tensor): Tensor {
+      return x;
+    }
+  }
+  class Parent extends Doubling {
+    child = new Child(this);
+  }
+  assert.throws(() => weightsOf(new Parent()), /child\.parent is a module that holds itself\n {2}help: .*#private/);
+  class Twice extends Doubling {
+    a = new Doubling();
+    b = this.a;
+  }
+  assert.deepEqual(weightsOf(new Twice()), []);
+});
+
+test("an initializer of too few values is named by what it begins", () => {
+  class Short extends Doubling {
+    gain = this.param([2, 3], () => new Float32Array(3));
+  }
+  assert.throws(() => initialWeights(new Short(), 0), /gain \[2, 3\] begins with 6 values, its initializer made 3/);
+});
+
 test("values of another shape are refused by name", async () => {
   const model = new Classifier((await findModel("swin_micro_32")).create(), 3);
   const weights = initialWeights(model, 0).set("norm.weight", new Float32Array(3));
