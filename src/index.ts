@@ -52,5 +52,5 @@ export { type StepControls, StepProgram } from "./train/step/step-program.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
 export { encodeSafetensors, type NamedTensors } from "./weights/safetensors.ts";
-export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./weights/stored.ts";
+export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32, type ValueTensor } from "./weights/stored.ts";
 export { type FetchOptions, fetchFile } from "./weights/url-source.ts";

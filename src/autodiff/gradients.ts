@@ -45,7 +45,10 @@ export function gradients<const T extends readonly Tensor[]>(
 /** The same, undefined for a tensor that the loss does not depend on. */
 export function gradientsReached(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): (Tensor | undefined)[] {
   if (!seed && sizeOf(loss.shape) !== 1)
-    throw new ShapeError({ message: `a loss has one element, this has ${loss}`, help: "reduce it, or give a seed" });
+    throw new ShapeError({
+      message: `a loss has one element, this is ${loss}`,
+      help: "reduce it by mean() or sum(); gradients of several elements take a seed, which says how each counts",
+    });
 
   if (seed && !fits(seed, loss))
     throw new ShapeError({

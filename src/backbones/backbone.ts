@@ -1,4 +1,4 @@
-import { nearest, UsageError } from "../base/errors.ts";
+import { didYouMean, UsageError } from "../base/errors.ts";
 import { isCount } from "../graph/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Initializer } from "../nn/init.ts";
@@ -163,7 +163,7 @@ export function checkOptions(model: string, options: object, special: Family["op
     if (!names.includes(name))
       throw new UsageError({
         message: `${model} has no option "${name}"`,
-        help: `did you mean ${nearest(name, names, 1)}? It knows ${names.join(", ")}`,
+        help: didYouMean(name, names, `it knows ${names.join(", ")}`),
       });
     if (value === undefined) continue;
     const rule = Object.hasOwn(special, name) ? special[name] : common[name as keyof BackboneOptions];

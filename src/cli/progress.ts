@@ -112,7 +112,7 @@ export class Progress {
     this.#lastStep = { at: now, step, rate: Number.NaN };
     this.line(
       step >= steps && step > 0
-        ? `nothing is left to train: ${some(epochs, "epoch")} of ${some(stepsPerEpoch, "step")} are done`
+        ? `nothing is left to train: of ${some(epochs, "epoch")}, ${some(steps, "step")}, ${step} are done`
         : `training for ${some(epochs, "epoch")} of ${some(stepsPerEpoch, "step")}, ${some(batch, "image")} each${step > 0 ? `, from step ${step} of ${steps}` : ""}`,
     );
   }

@@ -115,11 +115,16 @@ export function prepare(transform: Transform): View {
 }
 
 /** Throws where a program without types gives something else than an `Image`, such as a page's `ImageData` with its four channels. */
-function checkPixels({ width, height, data }: Image): void {
-  if (data?.length === 3 * width * height) return;
+function checkPixels(image: Image): void {
+  const { width, height, data } = image ?? {};
+  const size = 3 * width * height;
+  if (data?.length === size) return;
   throw new UsageError({
-    message: `this is no picture of 8-bit RGB, [${height}, ${width}, 3] in ${3 * width * height} bytes, but of ${data?.length}`,
-    help: "in a page, readImage of oriel/web makes one of a file, a canvas or ImageData",
+    message:
+      data && size >= 0
+        ? `this is no picture of 8-bit RGB, [${height}, ${width}, 3] in ${size} bytes, but of ${data.length}`
+        : "this is no picture: one is { width, height, data }, 8-bit RGB",
+    help: "of a file's bytes decodeNode of oriel/data makes one; in a page readImage of oriel/web, also of a canvas or ImageData",
   });
 }
 

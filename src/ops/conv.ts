@@ -1,4 +1,4 @@
-import { ShapeError } from "../base/errors.ts";
+import { ShapeError, UsageError } from "../base/errors.ts";
 import {
   type Dim,
   isCount,
@@ -473,8 +473,12 @@ const stackLast = (taps: readonly Tensor[]): Tensor =>
 const concatLast = (xs: readonly Tensor[]): Tensor => xs[0].concat(xs.slice(1), -1);
 
 /** A size for each spatial axis from one number or a list. */
-export const eachAxis = (value: number | readonly number[], spatial: number): number[] =>
-  typeof value === "number" ? Array.from({ length: spatial }, () => value) : [...value];
+export function eachAxis(value: number | readonly number[], spatial: number): number[] {
+  if (typeof value === "number") return Array.from({ length: spatial }, () => value);
+  if (!Array.isArray(value))
+    throw new UsageError(`a kernel, stride, padding or dilation is a number or a list of them, not ${value}`);
+  return [...value];
+}
 
 export interface ConvOptions {
   stride?: number | readonly number[];

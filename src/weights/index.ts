@@ -18,7 +18,7 @@ export { encodeSafetensors, type NamedTensors, SafetensorsFile, type TensorInfo 
 export { saveSafetensors, saveShardedSafetensors } from "./save-safetensors.ts";
 export { saveTorch } from "./save-torch.ts";
 export { type ByteSource, blobSource, bytesSource } from "./source.ts";
-export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
+export { type FileTensor, type StoredDtype, type StoredTensor, toFloat32, type ValueTensor } from "./stored.ts";
 export { openTorch, readTorch, type TorchFile, type TorchOptions } from "./torch.ts";
 export { namesIn, type Translation, translate } from "./translate.ts";
 export { urlSource } from "./url-source.ts";

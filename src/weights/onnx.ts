@@ -2,31 +2,7 @@
 import { OrielError } from "../base/errors.ts";
 import { entryFields, graphFields, modelFields, tensorFields } from "../graph/onnx/fields.ts";
 import { type ByteSource, checkRange } from "./source.ts";
-import { byteLengthOf, type FileTensor, type StoredDtype } from "./stored.ts";
-
-/** Codes of `TensorProto.DataType`. */
-const dtypes: Readonly<Record<number, StoredDtype>> = {
-  1: "F32",
-  2: "U8",
-  3: "I8",
-  4: "U16",
-  5: "I16",
-  6: "I32",
-  7: "I64",
-  9: "BOOL",
-  10: "F16",
-  11: "F64",
-  12: "U32",
-  13: "U64",
-  14: "C64",
-  16: "BF16",
-  17: "F8_E4M3",
-  18: "F8_E4M3FNUZ",
-  19: "F8_E5M2",
-  20: "F8_E5M2FNUZ",
-  23: "F4",
-  24: "F8_E8M0",
-};
+import { byteLengthOf, type FileTensor, onnxDtypes, type StoredDtype } from "./stored.ts";
 
 /** Names and descriptions are far shorter. */
 const longestText = 2 ** 24;
@@ -80,7 +56,7 @@ async function readTensor(
   for (const dims of fields.filter(({ field }) => field === tensorFields.dims))
     shape.push(...(dims.value === undefined ? await scanner.numbers(dims) : [dims.value]).map(Number));
   const code = Number(last(tensorFields.dataType)?.value ?? 0n);
-  const dtype = dtypes[code];
+  const dtype = onnxDtypes[code];
   const bad = (message: string) => scanner.wrong(`weight "${name}" ${message}`);
   if (!dtype) throw bad(`is of data type ${code}, which has no place here`);
   if (shape.length > mostAxes || !shape.every((size) => Number.isSafeInteger(size) && size >= 0))

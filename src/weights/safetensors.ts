@@ -6,7 +6,16 @@ import { joinBytes } from "../base/bytes.ts";
 import { didYouMean, OrielError, UsageError } from "../base/errors.ts";
 import { headBytes, identify } from "../base/identify.ts";
 import { type ByteSource, checkRange } from "./source.ts";
-import { byteLengthOf, dtypeBits, type FileTensor, type StoredDtype, type StoredTensor, toFloat32 } from "./stored.ts";
+import {
+  byteLengthOf,
+  dtypeBits,
+  type FileTensor,
+  type StoredDtype,
+  type StoredTensor,
+  stored,
+  toFloat32,
+  type ValueTensor,
+} from "./stored.ts";
 
 export interface TensorInfo {
   readonly dtype: StoredDtype;
@@ -171,13 +180,20 @@ function checkLayout(source: ByteSource, start: number, infos: ReadonlyMap<strin
     );
 }
 
-/** Tensors to write, in memory or still in the file that they are copied from. */
-export type NamedTensors = Iterable<readonly [name: string, tensor: StoredTensor | FileTensor]>;
+/** Tensors to write: values of a program, bytes, or what is still in the file that it is copied from. */
+export type NamedTensors = Iterable<readonly [name: string, tensor: ValueTensor | StoredTensor | FileTensor]>;
+
+type Stored<T> = readonly [name: string, tensor: T | StoredTensor];
+
+/** The same as they lie in a file. */
+export const allStored = <T extends StoredTensor | FileTensor>(
+  tensors: Iterable<readonly [name: string, tensor: T | ValueTensor]>,
+): Stored<T>[] => Array.from(tensors, ([name, tensor]) => [name, stored(name, tensor)]);
 
 /** How a file will lie: its header, then the tensors in the order of their bytes. */
 export interface SafetensorsLayout {
   header: Uint8Array;
-  tensors: readonly (readonly [name: string, tensor: StoredTensor | FileTensor])[];
+  tensors: readonly Stored<FileTensor>[];
 }
 
 /** Lays a file out; the same tensors in the same order give the same bytes. */
@@ -186,7 +202,7 @@ export function layOutSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): SafetensorsLayout {
   const named = new Map<string, StoredTensor | FileTensor>();
-  for (const [name, tensor] of tensors) {
+  for (const [name, tensor] of allStored(tensors)) {
     if (name === "__metadata__")
       throw new UsageError(`a tensor cannot be named "__metadata__": safetensors keeps that name`);
     if (named.has(name)) throw new UsageError(`two tensors are named "${name}"`);
@@ -218,10 +234,10 @@ export async function bytesOf(name: string, tensor: StoredTensor | FileTensor): 
 
 /** The whole file in memory. */
 export function encodeSafetensors(
-  tensors: Iterable<readonly [name: string, tensor: StoredTensor]>,
+  tensors: Iterable<readonly [name: string, tensor: ValueTensor | StoredTensor]>,
   metadata?: Readonly<Record<string, string>>,
 ): Uint8Array {
-  const given = [...tensors];
+  const given = allStored<StoredTensor>(tensors);
   const inMemory = new Map(given);
   const layout = layOutSafetensors(given, metadata);
   return joinBytes([layout.header, ...layout.tensors.map(([name]) => inMemory.get(name)!.data)]);

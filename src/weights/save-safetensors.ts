@@ -1,6 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import { UsageError } from "../base/errors.ts";
-import { bytesOf, layOutSafetensors, type NamedTensors, type SafetensorsLayout } from "./safetensors.ts";
+import { allStored, bytesOf, layOutSafetensors, type NamedTensors, type SafetensorsLayout } from "./safetensors.ts";
 import { byteLengthOf } from "./stored.ts";
 import { writeFileSafely } from "./write-file.ts";
 
@@ -31,7 +31,7 @@ export async function saveShardedSafetensors(
   metadata?: Metadata,
 ): Promise<string[]> {
   if (!path.endsWith(".safetensors")) throw new UsageError(`"${path}" should end in .safetensors`);
-  const named = [...tensors];
+  const named = allStored(tensors);
   layOutSafetensors(named); // names and lengths are checked before anything is written
   const shards: (typeof named)[] = [];
   let room = 0;

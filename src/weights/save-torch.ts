@@ -1,7 +1,7 @@
 /** Writes the zip form of torch files, as `torch.save` does for a state dict; `torch.load(path, weights_only=True)` opens them. */
 import { basename, extname } from "node:path";
 import { UsageError } from "../base/errors.ts";
-import { bytesOf, type NamedTensors } from "./safetensors.ts";
+import { allStored, bytesOf, type NamedTensors } from "./safetensors.ts";
 import { byteLengthOf, countOf, type StoredDtype } from "./stored.ts";
 import { typedStorages, untypedDtypes } from "./torch-names.ts";
 import { writeFileSafely } from "./write-file.ts";
@@ -12,7 +12,7 @@ import { type NewEntry, zipParts } from "./write-zip.ts";
  * file are copied one after another.  As with `saveSafetensors`, the path holds the previous file or the new one, whole.
  */
 export async function saveTorch(path: string, tensors: NamedTensors): Promise<void> {
-  const named = [...tensors];
+  const named = allStored(tensors);
   const folder = basename(path, extname(path)) || "archive";
   const text = (content: string) => new TextEncoder().encode(content);
   const entry = (name: string, content: Uint8Array): NewEntry => ({

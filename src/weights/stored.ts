@@ -1,4 +1,5 @@
-import { OrielError } from "../base/errors.ts";
+import { OrielError, UsageError } from "../base/errors.ts";
+import { arrayOf, bytesView, type Data, type DType, dtypeCodes } from "../graph/dtype.ts";
 
 /** Bits per value of each dtype, by the names that safetensors gives them. */
 export const dtypeBits = {
@@ -28,6 +29,30 @@ export const dtypeBits = {
 
 export type StoredDtype = keyof typeof dtypeBits;
 
+/** Dtypes by the codes that ONNX has for them in `TensorProto.DataType`. */
+export const onnxDtypes: Readonly<Record<number, StoredDtype>> = {
+  1: "F32",
+  2: "U8",
+  3: "I8",
+  4: "U16",
+  5: "I16",
+  6: "I32",
+  7: "I64",
+  9: "BOOL",
+  10: "F16",
+  11: "F64",
+  12: "U32",
+  13: "U64",
+  14: "C64",
+  16: "BF16",
+  17: "F8_E4M3",
+  18: "F8_E4M3FNUZ",
+  19: "F8_E5M2",
+  20: "F8_E5M2FNUZ",
+  23: "F4",
+  24: "F8_E8M0",
+};
+
 /** A tensor as it lies in a file: row-major, little-endian bytes; two `F4` in a byte, the first in its lower half. */
 export interface StoredTensor {
   readonly dtype: StoredDtype;
@@ -41,6 +66,30 @@ export interface FileTensor {
   readonly shape: readonly number[];
   /** Its bytes, read now. */
   read(): Promise<StoredTensor>;
+}
+
+/** Values of a program, as a state reads or a run gives them; float32 where nothing else is said. */
+export interface ValueTensor {
+  readonly dtype?: DType;
+  readonly shape: readonly number[];
+  readonly data: Data;
+}
+
+/** Values as they lie in a file; what does already, or is still in one, stays as it is. */
+export function stored<T extends StoredTensor | FileTensor>(name: string, tensor: T | ValueTensor): T | StoredTensor {
+  const { dtype = "float32", shape } = tensor;
+  if ("read" in tensor || Object.hasOwn(dtypeBits, dtype)) return tensor as T;
+  const { data } = tensor as ValueTensor;
+  const wrong = (message: string): UsageError =>
+    new UsageError({
+      message: `tensor "${name}" cannot be stored: ${message}`,
+      help: `give values, { dtype: "float32", shape, data: Float32Array }, or bytes, { dtype: "F32", shape, data: Uint8Array }`,
+    });
+  if (!Object.hasOwn(dtypeCodes, dtype)) throw wrong(`there is no dtype "${dtype}"`);
+  const array = arrayOf(dtype as DType);
+  const storedDtype = onnxDtypes[dtypeCodes[dtype as DType]];
+  if (!storedDtype || !(data instanceof array)) throw wrong(`${dtype} comes in no ${data?.constructor.name}`);
+  return { dtype: storedDtype, shape, data: bytesView(data) };
 }
 
 /** Number of values of a shape; 1 for a scalar. */

@@ -124,7 +124,7 @@ the loss does not depend on 1 of 2 tensors
 
 test("a loss is one number", () => {
   const x = input([2, 3]);
-  assert.throws(() => gradients(x, [x]), /a loss has one element, this has float32 \[2, 3\]/);
+  assert.throws(() => gradients(x, [x]), /a loss has one element, this is float32 \[2, 3\]/);
   assert.equal(gradients(x.slice(0, 0, 1).slice(1, 0, 1), [x])[0].rank, 2);
 });
 

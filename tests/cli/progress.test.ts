@@ -90,7 +90,7 @@ test("elsewhere plain lines, now and then", () => {
     ],
   );
   const done = { type: "begin", epochs: 2, stepsPerEpoch: 2, steps: 4, step: 4, batch: 4, folder: "run" } as const;
-  assert.equal(drawn({ isTTY: false }, [done]), "nothing is left to train: 2 epochs of 2 steps are done\n");
+  assert.equal(drawn({ isTTY: false }, [done]), "nothing is left to train: of 2 epochs, 4 steps, 4 are done\n");
   const slow = drawn({ isTTY: false }, events, 20);
   assert.match(slow, /^epoch 1\/2 {2}2\/2 {2}loss 1\.900/m);
 });

@@ -403,9 +403,9 @@ test("a transform that cannot be is refused before work begins", () => {
 test("what is no picture is refused, a page's pixels with their transparency above all", () => {
   const view = prepare({ kind: "evaluate", size: 2 });
   const rgba = { width: 4, height: 4, data: new Uint8ClampedArray(64) };
-  for (const none of [rgba, {}])
+  for (const none of [rgba, {}, undefined, Uint8Array.of(1, 2)])
     assert.throws(
-      () => view.apply(none as Image, { seed: 0, epoch: 0, index: 0, copy: 0 }, new Float32Array(12), 0),
-      /no picture of 8-bit RGB.*\n {2}help: .*readImage/,
+      () => view.apply(none as unknown as Image, { seed: 0, epoch: 0, index: 0, copy: 0 }, new Float32Array(12), 0),
+      /no picture.* 8-bit RGB.*\n {2}help: .*decodeNode.*readImage/,
     );
 });

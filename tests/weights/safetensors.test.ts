@@ -37,6 +37,25 @@ test("what is written is read back, names in order", async () => {
   assert.deepEqual([file.info("empty").shape, file.has("bias")], [[0, 3], false]);
 });
 
+test("values are stored as what they are", async () => {
+  const file = await open(
+    encodeSafetensors([
+      ["plain", { shape: [2], data: Float32Array.of(1, -2) }],
+      ["whole", { dtype: "int64", shape: [1], data: BigInt64Array.of(-1n) }],
+      ["half", { dtype: "float16", shape: [1], data: Uint16Array.of(0x3c00) }],
+    ]),
+  );
+  assert.deepEqual(
+    file.names.map((name) => file.info(name).dtype),
+    ["F32", "I64", "F16"],
+  );
+  assert.deepEqual(await Promise.all(file.names.map(async (name) => [...(await file.readFloat32(name))])), [
+    [1, -2],
+    [-1],
+    [1],
+  ]);
+});
+
 test("the same tensors give the same bytes as the reference implementation", async () => {
   const reference = new Uint8Array(readFileSync(madeFile("reference.safetensors")));
   const file = await open(reference);
@@ -230,4 +249,12 @@ test("what cannot be written is refused by name", () => {
     /two tensors are named "w"/,
   );
   assert.throws(() => encodeSafetensors([["__metadata__", weight]]), /cannot be named/);
+  const values = { shape: [2], data: Float32Array.of(1, 2) };
+  const misnamed = { ...values, dtype: "float" as "float32" };
+  assert.throws(
+    () => encodeSafetensors([["w", misnamed]]),
+    /"w" cannot be stored: there is no dtype "float"\n {2}help: .*"F32"/,
+  );
+  assert.throws(() => encodeSafetensors([["w", { ...values, dtype: "int32" }]]), /int32 comes in no Float32Array/);
+  assert.throws(() => encodeSafetensors([["w", { ...values, shape: [3] }]]), /needs 12 bytes; 8 were given/);
 });

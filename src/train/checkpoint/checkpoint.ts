@@ -3,7 +3,6 @@ import { fileSource } from "../../weights/file-source.ts";
 import { openWeights } from "../../weights/open-node.ts";
 import { SafetensorsFile } from "../../weights/safetensors.ts";
 import { saveSafetensors } from "../../weights/save-safetensors.ts";
-import type { StoredTensor } from "../../weights/stored.ts";
 import type { ResolvedConfig } from "../run/defaults.ts";
 import type { Pictures } from "../run/pictures.ts";
 import type { FloatTensor, Tensors } from "../step/step.ts";
@@ -53,11 +52,7 @@ export async function saveCheckpoint(
   // In one order, whether the config was given by hand or read from a folder.
   const config = Object.fromEntries(Object.entries(metadata.config).sort(([a], [b]) => (a < b ? -1 : 1)));
   for (const key of elsewhere) delete config[key];
-  const stored = [...tensors].map(([name, { shape, data }]): [string, StoredTensor] => [
-    name,
-    { dtype: "F32", shape, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) },
-  ]);
-  await saveSafetensors(path, stored, {
+  await saveSafetensors(path, tensors, {
     format: "oriel",
     version,
     model,

@@ -4,12 +4,11 @@ import { basename } from "node:path";
 import { internal, UsageError } from "../../base/errors.ts";
 import { checkNumbers } from "../../base/options.ts";
 import { noneReadable } from "../../data/index.ts";
-import { bytesView, type DType } from "../../graph/dtype.ts";
+import type { DType } from "../../graph/dtype.ts";
 import { writeOnnx } from "../../graph/onnx/write.ts";
 import { isCount } from "../../graph/shape.ts";
 import type { HostTensor } from "../../runtime/runtime.ts";
 import { saveSafetensors } from "../../weights/save-safetensors.ts";
-import type { StoredTensor } from "../../weights/stored.ts";
 import { writeFileSafely } from "../../weights/write-file.ts";
 import { openCheckpoint } from "../checkpoint/checkpoint.ts";
 import { parseConfig } from "../run/config.ts";
@@ -108,7 +107,7 @@ async function writeStep(
   await writeFileSafely(files.step, [writeOnnx(graph, { name: `${description.model} training step`, metadata })]);
   await saveSafetensors(
     files.state,
-    names.map((name) => [name, stored({ dtype: "float32", ...start.tensors.get(name)! })]),
+    names.map((name) => [name, start.tensors.get(name)!]),
   );
   if (batches > 0) await saveSafetensors(files.batches, await nextBatches(prepared, start, batches));
   const made: StepDescription = {
@@ -156,17 +155,13 @@ function scheduleFrom(
   });
 }
 
-async function nextBatches(
-  { loaders }: Prepared,
-  { progress }: Start,
-  count: number,
-): Promise<[string, StoredTensor][]> {
-  const tensors: [string, StoredTensor][] = [];
+async function nextBatches({ loaders }: Prepared, { progress }: Start, count: number): Promise<[string, HostTensor][]> {
+  const tensors: [string, HostTensor][] = [];
   for (let { epoch, stepInEpoch } = progress; tensors.length < 2 * count; epoch++, stepInEpoch = 0) {
     const before = tensors.length;
     for await (const batch of loaders.train.batches({ epoch, startStep: stepInEpoch })) {
       const place = tensors.length / 2;
-      for (const [name, tensor] of Object.entries(hostBatch(batch))) tensors.push([`${name}.${place}`, stored(tensor)]);
+      for (const [name, tensor] of Object.entries(hostBatch(batch))) tensors.push([`${name}.${place}`, tensor]);
       if (tensors.length === 2 * count) break;
     }
     // The rest of an epoch may be nothing; a whole one is not.
@@ -174,9 +169,3 @@ async function nextBatches(
   }
   return tensors;
 }
-
-const stored = ({ dtype, shape, data }: HostTensor): StoredTensor => ({
-  dtype: dtype === "int32" ? "I32" : "F32",
-  shape,
-  data: bytesView(data),
-});

@@ -115,6 +115,7 @@ export const trainSchema = z.strictObject({
   cutmix: z.number().min(0).default(0).describe("alpha of CutMix, such as 1; 0 for none"),
   augment: z
     .string()
+    .regex(/^(?:none|light|rand(?:-.*)?)$/, "none, light, or a RandAugment policy such as rand-m9-mstd0.5-inc1")
     .default("light")
     .describe("none, light (crop and flip), or a RandAugment policy such as rand-m9-mstd0.5-inc1"),
   cropScale: z

@@ -58,6 +58,10 @@ test("a wrong key or value is named, with what was expected", () => {
   assert.match(refusal({ lr: Number.POSITIVE_INFINITY }), /lr is Infinity, expected a finite number/);
   assert.match(refusal({ betas: [0.9] }), /betas is \[0.9\], expected at least 2 values/);
   assert.match(refusal({ optimizer: "adam" }), /optimizer is "adam", expected one of adamw, sgd, lamb/);
+  assert.match(
+    refusal({ augment: "lite" }),
+    /augment is "lite", expected none, light, or a RandAugment policy such as rand-/,
+  );
   assert.match(refusal({ val: 1.5 }), /val is 1.5, expected less than 1\n.*fraction of every class/);
   assert.match(refusal({ val: true }), /val is true, expected a path, or a fraction between 0 and 1/);
   assert.match(refusal({ data: undefined }), /data is missing/);
