@@ -208,7 +208,8 @@ function scaleAfter(node: Node, { once }: Around): readonly Tensor[] | undefined
     if (!found || !once(made!) || !sameShape(y.shape, node.outputs[0].shape)) continue;
     const axis = channelsOf(y, found);
     const factors = axis === undefined ? undefined : perChannel(c, y, axis, found.channels);
-    if (factors) return [rescaled(found, divides ? factors.map((f) => 1 / f) : factors)[0].reshape(y.shape)];
+    if (factors)
+      return [rescaled(found, divides ? Float64Array.from(factors, (f) => 1 / f) : factors)[0].reshape(y.shape)];
   }
   return undefined;
 }

@@ -26,8 +26,8 @@ export interface EngineThread {
   /** Told when the first call begins to wait and when the last has its answer. */
   onWaiting?(waiting: boolean): void;
   close(): Promise<void>;
-  /** The same graph, as this engine computes it fastest. */
-  prepare?(graph: Graph): Graph;
+  /** The same graph, as this engine computes it fastest, in as many threads as its others unless given. */
+  prepare?(graph: Graph, threads?: number): Graph;
 }
 
 /** An ONNX model, and which of its outputs may be written over an input. */
@@ -101,14 +101,17 @@ export class ThreadRuntime implements Runtime {
   }
 
   /** A model as this engine takes it, and every other of its kind. */
-  encode(graph: Graph | Uint8Array<ArrayBuffer>, { optimize = "all", transfer = false }: CompileOptions): EncodedModel {
+  encode(
+    graph: Graph | Uint8Array<ArrayBuffer>,
+    { optimize = "all", threads, transfer = false }: CompileOptions,
+  ): EncodedModel {
     if (graph instanceof Uint8Array) return { model: whole(graph), inPlace: {}, owned: transfer };
     if (!(graph instanceof Graph))
       throw new UsageError({
         message: "this is no graph, and no ONNX model's bytes",
         help: "give a Graph or a Uint8Array: of an ArrayBuffer new Uint8Array(buffer), of a file what it holds",
       });
-    const drawn = optimize === "all" ? (this.#thread.prepare?.(graph) ?? graph) : graph;
+    const drawn = optimize === "all" ? (this.#thread.prepare?.(graph, threads) ?? graph) : graph;
     return { model: writeOnnx(drawn), inPlace: inPlace(drawn), owned: true };
   }
 

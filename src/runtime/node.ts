@@ -80,8 +80,7 @@ async function openEngine(device: NodeDevice, threads: number): Promise<ThreadRu
     if (device === "cpu") {
       // The engine's kernels for blocks of channels are for x64 alone.
       const blocks = process.arch === "x64" ? await closingOnError([runtime], () => blockSize(runtime)) : undefined;
-      const count = threads || availableParallelism();
-      thread.prepare = (graph) => forProcessor(graph, count, blocks);
+      thread.prepare = (graph, own = threads) => forProcessor(graph, own || availableParallelism(), blocks);
     }
     return runtime;
   } catch (error) {
@@ -138,7 +137,8 @@ function probe(device: NodeDevice): Promise<DeviceReport> {
   return new Promise((resolve) => {
     execFile(process.execPath, [script, device], { timeout: 60_000 }, (error, stdout) => {
       const answer = stdout.trim().split("\n").at(-1);
-      if (answer?.startsWith("{")) resolve(JSON.parse(answer) as DeviceReport);
+      // What ended in the middle of its answer tells of nothing.
+      if (answer?.startsWith("{") && answer.endsWith("}")) resolve(JSON.parse(answer) as DeviceReport);
       else resolve({ device, usable: false, note: `the process that tried ${names[device]} ended: ${error?.message}` });
     });
   });

@@ -49,7 +49,7 @@ export interface RunOptions {
   outputs?: readonly string[];
   /** Device tensors that nobody will read again: what is kept may be written over them while the run goes on, so a run that fails loses them. */
   donate?: readonly DeviceTensor[];
-  /** Hands the memory of host feeds over instead of copying it; they are empty afterwards. */
+  /** Hands the memory of host feeds over instead of copying it: they are empty afterwards, but for parts of larger buffers, which are copied. */
   transfer?: boolean;
   /** On a runtime of several streams, runs on each: what is kept, of which all make the same, is then on all of them, as what is uploaded is. */
   everywhere?: boolean;
