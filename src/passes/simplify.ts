@@ -4,6 +4,7 @@ import { broadcast, isOpen, OpenDim, sameShape, staticSize } from "../graph/shap
 import { Body, constant, constantData, constantOp, leaf, type Node, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, neg, sub } from "../ops/elementwise.ts";
 import { expand, type PadAttrs, padAxes, permute, permuteAlong, sliceAxes } from "../ops/move.ts";
+import { type Floats, floatsIn, folded } from "./fold.ts";
 
 /**
  * The same graph with fewer nodes: what changes nothing is dropped, what undoes or repeats itself is merged, what was drawn twice is
@@ -59,6 +60,17 @@ const unexpanded: Rule = (y, a, b) => {
   }
   return undefined;
 };
+/** Numbers up to which constants are computed here: the engine folds larger ones when it loads the graph, on the device that will run it. */
+const FEW = 4096;
+
+/** The values of a small constant of floats. */
+function fewFloats(x: Tensor): Floats | undefined {
+  const values = floatsIn(x);
+  return values && values.length <= FEW ? values : undefined;
+}
+/** + - × ÷ of constants, which round alike everywhere. */
+const ofConstants: Rule = (y, ...inputs) =>
+  inputs.every(fewFloats) && staticSize(y.shape) <= FEW ? folded(y.node)?.[0] : undefined;
 /** A sum over axes of size 1 is what it sums. */
 const overOne: Rule = (y, x) =>
   y.node.attrs.axes.every((axis: number) => x.shape.at(axis) === 1) && y.shape.filter(isOpen).length <= 1
@@ -76,28 +88,28 @@ function padOfPad(x: Tensor, inner: PadAttrs, outer: PadAttrs): Tensor | undefin
 
 const rules: Readonly<Record<string, readonly Rule[]>> = {
   Add: [
-    fold((a, b) => a + b),
+    ofConstants,
     unexpanded,
     (y, a, b) => (is(b, 0) ? whole(a, y) : is(a, 0) ? whole(b, y) : undefined),
     (_, a, b) => (by(b, "Neg") ? sub(a, source(b, "Neg")!) : by(a, "Neg") ? sub(b, source(a, "Neg")!) : undefined),
   ],
   Sub: [
-    fold((a, b) => a - b),
+    ofConstants,
     unexpanded,
     (y, a, b) => (is(b, 0) ? whole(a, y) : undefined),
     (_, a, b) => (by(b, "Neg") ? add(a, source(b, "Neg")!) : undefined),
   ],
   Mul: [
-    fold((a, b) => a * b),
+    ofConstants,
     unexpanded,
     (y, a, b) => (is(b, 1) ? whole(a, y) : is(a, 1) ? whole(b, y) : undefined),
     (y, a, b) => (is(b, -1) && whole(a, y) ? neg(a) : undefined),
   ],
-  Div: [fold((a, b) => a / b), unexpanded, (y, a, b) => (is(b, 1) ? whole(a, y) : undefined)],
-  Neg: [fold((a) => -a), (_, x) => source(x, "Neg")],
+  Div: [ofConstants, unexpanded, (y, a, b) => (is(b, 1) ? whole(a, y) : undefined)],
+  Neg: [ofConstants, (_, x) => source(x, "Neg")],
   Cast: [
     (y, x) => {
-      const values = isFloat(y.dtype) ? folded(x) : undefined;
+      const values = isFloat(y.dtype) ? fewFloats(x) : undefined;
       return values && constant(dataOf(y.dtype, values), x.shape as number[], y.dtype);
     },
   ],
@@ -187,43 +199,6 @@ function sliceOfSlice(inner: Ranges, outer: Ranges): Ranges {
     ends: all.map((r) => r.end),
     axes: all.map((r) => r.axis),
     steps: all.map((r) => r.step),
-  };
-}
-
-// Constants are folded here only where that is cheap and exact: a few floats, and + - × ÷, which round alike everywhere.  The engine
-// folds the rest when it loads the graph, on the device that will run it.
-const FEW = 4096;
-
-/** The values of a small constant of floats. */
-function folded(x: Tensor): ArrayLike<number> | undefined {
-  const data = constantData(x);
-  const plain = x.dtype === "float32" || x.dtype === "float64";
-  return data && plain && data.length <= FEW ? (data as Float32Array) : undefined;
-}
-
-function fold(f: (a: number, b: number) => number): Rule {
-  return (y, ...inputs) => {
-    const values = inputs.map(folded);
-    if (!values.every((v) => v !== undefined) || staticSize(y.shape) > FEW) return undefined;
-    const shape = y.shape as number[];
-    const read = inputs.map((x, i) => reader(values[i], x.shape as number[], shape));
-    const result = Array.from({ length: staticSize(shape) }, (_, place) => f(read[0](place), read[1]?.(place)));
-    return constant(dataOf(y.dtype, result), shape, y.dtype);
-  };
-}
-
-/** Reads a constant at a place of the shape that it broadcasts to. */
-function reader(values: ArrayLike<number>, own: readonly number[], full: readonly number[]): (place: number) => number {
-  return (place) => {
-    let index = 0;
-    let stride = 1;
-    for (let axis = full.length - 1; axis >= full.length - own.length; axis--) {
-      const size = own[axis - full.length + own.length];
-      if (size > 1) index += (place % full[axis]) * stride;
-      stride *= size;
-      place = Math.floor(place / full[axis]);
-    }
-    return values[index];
   };
 }
 
