@@ -16,69 +16,11 @@ const block = 16;
  * rearranges only those with constant weights.  For ONNX Runtime on x64 processors; what it draws is for this machine, not for a file.
  */
 export function depthwiseInBlocks(graph: Graph): Graph {
-  const reorder = memo(drawBlocks);
-  /** What convolutions made, and the same in blocks. */
-  const blocksOf = new Map<Tensor, Tensor>();
-
-  const convolve: Convolve = (y, x, w, bias, attrs) => {
-    // At the border the kernels make one place at a time: where most places are border, there is to be none.
-    const border = known(w.shape[3]) > known(y.shape[3]);
-    const kernel = reorder(mapOf(w), none).reshape(w.shape);
-    const blocks = border
-      ? blockedConv(reorder(x, attrs.pads), kernel, bias, { ...attrs, pads: none })
-      : blockedConv(reorder(x, none), kernel, bias, attrs);
-    const z = fromBlocks(blocks, { channelsLast: false });
-    blocksOf.set(z, blocks);
-    return z;
-  };
-
-  /** A map with its channels last, straight from blocks where it has been in them.  [N, H, W, C] */
-  const toLast = (x: Tensor): Tensor | undefined => {
-    const view = fillsBlocks(x) ? viewed(x) : undefined;
-    const blocks = blocksOf.get(x) ?? (view && blocksOf.get(view)?.reshape(x.shape));
-    return blocks && fromBlocks(blocks, { channelsLast: true });
-  };
-
-  /** The adjoint of a convolution: one of the map with zeros where strides stepped over, with the kernel turned round. */
-  const transposed: Convolve = (y, x, w, bias, attrs) => {
-    const { strides, dilations, group } = attrs;
-    const kernel = reorder(mapOf(w.flip(2).flip(3)), none).reshape(w.shape);
-    const pads = adjointPads(y, x, w, attrs);
-    const apart = spreadOut(reorder(x, none), strides);
-    const blocks = blockedConv(apart, kernel, bias, { strides: [1, 1], pads, dilations, group });
-    return fromBlocks(blocks, { channelsLast: false });
-  };
-
-  /** Zeros between the places of a map in blocks: each place is repeated, and its repetitions are masked. */
-  const masks = new Map<string, Tensor>();
-  const spreadOut = (x: Tensor, strides: readonly number[]): Tensor => {
-    const y = enlargeBlocks(x, { times: strides });
-    const [height, width] = y.shape.slice(2).map((d) => known(d));
-    const key = `${y.shape.slice(2)}:${strides}`;
-    const mask = masks.get(key) ?? toBlocks(firstOfEach(strides, [height, width], block), { channelsLast: false });
-    masks.set(key, mask);
-    const places = block * height * width;
-    return y
-      .reshape([-1, places])
-      .mul(mask.reshape([1, places]))
-      .reshape(y.shape);
-  };
-
-  /** A few images side by side, where one has too few channels to fill blocks. */
-  const together = (y: Tensor, count: number, [x, w, bias]: readonly Tensor[], attrs: ConvAttrs): Tensor => {
-    const draw = y.node.op.name === "Conv" ? convolve : transposed;
-    if (count === 1) return draw(y, x, w, bias, attrs);
-    const beside = (t: Tensor): Tensor =>
-      t.reshape([known(t.shape[0]) / count, count * known(t.shape[1]), ...t.shape.slice(2)]);
-    const repeat = (t: Tensor): Tensor => concat(new Array<Tensor>(count).fill(t), 0);
-    const wide = { ...attrs, group: count * attrs.group };
-    return draw(beside(y), beside(x), repeat(w), bias && repeat(bias), wide).reshape(y.shape);
-  };
-
+  const blocks = new Blocks();
   const outputs = rewrite(graph.outputs, (node, inputs) => {
     const [x, w] = inputs as Tensor[];
     if (isTranspose(node, "0,2,3,1")) {
-      const last = toLast(x);
+      const last = blocks.toLast(x);
       return last && [last];
     }
     // A bias's gradient: the map need not be turned round to be summed.
@@ -88,10 +30,113 @@ export function depthwiseInBlocks(graph: Graph): Graph {
     }
     if (!isDepthwise(node, x, w)) return undefined;
     const count = imagesToFill(x);
-    if (count === undefined) return undefined;
-    return [together(node.outputs[0], count, inputs as Tensor[], node.attrs)];
+    return count === undefined ? undefined : [blocks.convolve(node, inputs as Tensor[], count)];
   });
   return new Graph(graph.inputs, outputs);
+}
+
+/** A depthwise convolution or its adjoint: what it makes, and of what. */
+interface Convolution {
+  y: Tensor;
+  x: Tensor;
+  w: Tensor;
+  bias?: Tensor;
+  attrs: ConvAttrs;
+}
+
+/** What of a graph is in blocks. */
+class Blocks {
+  /** Tensors in blocks, by the padding around them: each is reordered once for all that read it. */
+  readonly #reordered = new Map<Tensor, Map<string, Tensor>>();
+  /** What convolutions made, and the same in blocks. */
+  readonly #blocksOf = new Map<Tensor, Tensor>();
+  readonly #masks = new Map<string, Tensor>();
+
+  /** The same result, `count` images side by side where one has too few channels to fill blocks. */
+  convolve({ op, attrs, outputs: [y] }: Node, [x, w, bias]: readonly Tensor[], count: number): Tensor {
+    const draw = (c: Convolution): Tensor => (op.name === "Conv" ? this.#forward(c) : this.#adjoint(c));
+    if (count === 1) return draw({ y, x, w, bias, attrs: attrs as ConvAttrs });
+    const beside = (t: Tensor): Tensor =>
+      t.reshape([known(t.shape[0]) / count, count * known(t.shape[1]), ...t.shape.slice(2)]);
+    const repeat = (t: Tensor): Tensor => concat(new Array<Tensor>(count).fill(t), 0);
+    const together = {
+      y: beside(y),
+      x: beside(x),
+      w: repeat(w),
+      bias: bias && repeat(bias),
+      attrs: { ...(attrs as ConvAttrs), group: count * attrs.group },
+    };
+    return draw(together).reshape(y.shape);
+  }
+
+  #forward({ y, x, w, bias, attrs }: Convolution): Tensor {
+    // At the border the kernels make one place at a time: where most places are border, there is to be none.
+    const border = known(w.shape[3]) > known(y.shape[3]);
+    const kernel = this.#reorder(mapOf(w), none).reshape(w.shape);
+    const blocks = border
+      ? blockedConv(this.#reorder(x, attrs.pads), kernel, bias, { ...attrs, pads: none })
+      : blockedConv(this.#reorder(x, none), kernel, bias, attrs);
+    const z = fromBlocks(blocks, { channelsLast: false });
+    this.#blocksOf.set(z, blocks);
+    return z;
+  }
+
+  /** The convolution of the map with zeros where strides stepped over, with the kernel turned round. */
+  #adjoint({ y, x, w, bias, attrs }: Convolution): Tensor {
+    const { strides, dilations, group } = attrs;
+    const kernel = this.#reorder(mapOf(w.flip(2).flip(3)), none).reshape(w.shape);
+    const pads = adjointPads(y, x, w, attrs);
+    const apart = this.#spreadOut(this.#reorder(x, none), strides);
+    const blocks = blockedConv(apart, kernel, bias, { strides: [1, 1], pads, dilations, group });
+    return fromBlocks(blocks, { channelsLast: false });
+  }
+
+  /** Zeros between the places of a map in blocks: each place is repeated, and its repetitions are masked. */
+  #spreadOut(x: Tensor, strides: readonly number[]): Tensor {
+    const y = enlargeBlocks(x, { times: strides });
+    const [height, width] = y.shape.slice(2).map((d) => known(d));
+    const key = `${y.shape.slice(2)}:${strides}`;
+    const mask =
+      this.#masks.get(key) ?? toBlocks(firstOfEach(strides, [height, width], block), { channelsLast: false });
+    this.#masks.set(key, mask);
+    const places = block * height * width;
+    return y
+      .reshape([-1, places])
+      .mul(mask.reshape([1, places]))
+      .reshape(y.shape);
+  }
+
+  /** A map with its channels last, straight from blocks where it has been in them.  [N, H, W, C] */
+  toLast(x: Tensor): Tensor | undefined {
+    const view = fillsBlocks(x) ? viewed(x) : undefined;
+    const blocks = this.#blocksOf.get(x) ?? (view && this.#blocksOf.get(view)?.reshape(x.shape));
+    return blocks && fromBlocks(blocks, { channelsLast: true });
+  }
+
+  /** A map in blocks, with as many zeros around it. */
+  #reorder(x: Tensor, pads: readonly number[]): Tensor {
+    const own = this.#reordered.get(x) ?? new Map<string, Tensor>();
+    this.#reordered.set(x, own);
+    const blocks = own.get(pads.join()) ?? this.#drawBlocks(x, pads);
+    own.set(pads.join(), blocks);
+    return blocks;
+  }
+
+  #drawBlocks(x: Tensor, pads: readonly number[]): Tensor {
+    const from = viewed(x);
+    if (from) {
+      const y = this.#reorder(from, pads);
+      return y.reshape([...x.shape.slice(0, 2), ...y.shape.slice(2)]);
+    }
+    if (pads.some((p) => p > 0)) {
+      // A convolution with single ones puts zeros there in all threads: `Pad` uses one.
+      const group = known(x.shape[1]);
+      const ones = constant(new Float32Array(group).fill(1), [group, 1, 1, 1], "float32");
+      return blockedConv(this.#reorder(x, none), ones, undefined, { strides: [1, 1], pads, dilations: [1, 1], group });
+    }
+    const last = lastBefore(x);
+    return toBlocks(last ?? x, { channelsLast: last !== undefined });
+  }
 }
 
 const isTranspose = ({ op, attrs }: Node, perm: string): boolean =>
@@ -158,36 +203,4 @@ function viewed(x: Tensor): Tensor | undefined {
   const [from] = x.node.inputs;
   const same = x.node.op.name === "Reshape" && from?.rank === 4 && fillsBlocks(from);
   return same && from.shape[2] === x.shape[2] && from.shape[3] === x.shape[3] ? from : undefined;
-}
-
-type Convolve = (y: Tensor, x: Tensor, w: Tensor, bias: Tensor | undefined, attrs: ConvAttrs) => Tensor;
-type Reorder = (x: Tensor, pads: readonly number[]) => Tensor;
-
-/** Each tensor is reordered once for all that read it. */
-function memo(draw: (x: Tensor, pads: readonly number[], reorder: Reorder) => Tensor): Reorder {
-  const made = new Map<Tensor, Map<string, Tensor>>();
-  const reorder: Reorder = (x, pads) => {
-    const own = made.get(x) ?? new Map<string, Tensor>();
-    made.set(x, own);
-    const found = own.get(pads.join()) ?? draw(x, pads, reorder);
-    own.set(pads.join(), found);
-    return found;
-  };
-  return reorder;
-}
-
-/** A map in blocks, with zeros around it, which a convolution with single ones puts there: `Pad` uses one thread. */
-function drawBlocks(x: Tensor, pads: readonly number[], reorder: Reorder): Tensor {
-  const from = viewed(x);
-  if (from) {
-    const y = reorder(from, pads);
-    return y.reshape([...x.shape.slice(0, 2), ...y.shape.slice(2)]);
-  }
-  if (pads.some((p) => p > 0)) {
-    const group = known(x.shape[1]);
-    const ones = constant(new Float32Array(group).fill(1), [group, 1, 1, 1], "float32");
-    return blockedConv(reorder(x, none), ones, undefined, { strides: [1, 1], pads, dilations: [1, 1], group });
-  }
-  const last = lastBefore(x);
-  return toBlocks(last ?? x, { channelsLast: last !== undefined });
 }
