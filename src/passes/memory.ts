@@ -85,62 +85,7 @@ interface Buffer {
 /** The order of a graph that has been lowered, and what lies in memory while each node runs. */
 export function timeline(graph: Graph): { order: readonly Node[]; bytes: readonly number[]; use: MemoryUse } {
   const order = executionOrder(graph);
-  const readers = readersOf(order);
-  const outputs = new Set(graph.outputs.values());
-  const fixed = new Set<Tensor>(graph.inputs.values());
-  for (const { op, outputs } of graph.nodes) if (op === constantOp) fixed.add(outputs[0]);
-  let held = 0;
-  for (const x of fixed) held += sizeInBytes(x);
-
-  // The engine settles before it runs which tensors share memory.  A buffer that is free and will serve again is kept meanwhile.
-  const buffers: Buffer[] = [];
-  const lying = new Map<Tensor, Buffer>();
-  const free = new Map<string, Buffer[]>();
-  const kindOf = (x: Tensor): string => `${x.dtype} ${x.shape}`;
-  const readsOf = (y: Tensor): number => (readers.get(y)?.length ?? 0) + (outputs.has(y) ? 1 : 0);
-  const bufferFor = (node: Node, y: Tensor, step: number): Buffer => {
-    const [x] = node.inputs;
-    if (!outputs.has(y)) {
-      const own = x && lying.get(x);
-      if (own && (views.has(node.op.name) || isTurned(node, readers.get(y) ?? []))) return own;
-      if (overwriting.has(node.op.name))
-        for (const a of node.inputs) {
-          const old = a && lying.get(a);
-          if (old?.reads === 1 && kindOf(a!) === kindOf(y)) return old;
-        }
-      const again = free.get(kindOf(y))?.pop();
-      if (again) return again;
-    }
-    const made = { bytes: sizeInBytes(y), from: step, to: step, reads: 0 };
-    buffers.push(made);
-    return made;
-  };
-  order.forEach((node, step) => {
-    const done = (x: Tensor, reads: number): void => {
-      const buffer = lying.get(x);
-      if (!buffer) return;
-      buffer.to = step;
-      buffer.reads -= reads;
-      if (buffer.reads > 0) return;
-      const pool = free.get(kindOf(x));
-      if (pool) pool.push(buffer);
-      else free.set(kindOf(x), [buffer]);
-    };
-    for (const y of node.outputs) {
-      const isView = views.has(node.op.name) || isTurned(node, readers.get(y) ?? []);
-      if (isView && node.inputs[0] && fixed.has(node.inputs[0]) && !outputs.has(y)) {
-        fixed.add(y);
-        continue;
-      }
-      const buffer = bufferFor(node, y, step);
-      buffer.reads += readsOf(y);
-      lying.set(y, buffer);
-    }
-    for (const x of new Set(node.inputs)) if (x) done(x, 1);
-    for (const y of node.outputs) if (readsOf(y) === 0) done(y, 0);
-  });
-  for (const y of outputs) if (lying.has(y)) lying.get(y)!.to = order.length - 1;
-
+  const { held, buffers } = new Allocation(graph, order);
   const change = new Float64Array(order.length + 1);
   for (const { bytes, from, to } of buffers) {
     change[from] += bytes;
@@ -155,3 +100,80 @@ export function timeline(graph: Graph): { order: readonly Node[]; bytes: readonl
   });
   return { order, bytes, use: { peak, held, at } };
 }
+
+/** What memory the engine gives to each tensor, which it settles before it runs. */
+class Allocation {
+  /** Bytes of what is fed and of constants. */
+  readonly held: number;
+  readonly buffers: Buffer[] = [];
+  readonly #fixed: Set<Tensor>;
+  readonly #outputs: ReadonlySet<Tensor>;
+  readonly #readers: ReadonlyMap<Tensor, readonly Node[]>;
+  readonly #lying = new Map<Tensor, Buffer>();
+  /** Buffers that nobody reads any more, by dtype and shape: one that will serve again is kept meanwhile. */
+  readonly #free = new Map<string, Buffer[]>();
+
+  constructor(graph: Graph, order: readonly Node[]) {
+    const constants = graph.nodes.flatMap(({ op, outputs }) => (op === constantOp ? outputs : []));
+    this.#fixed = new Set([...graph.inputs.values(), ...constants]);
+    this.#outputs = new Set(graph.outputs.values());
+    this.#readers = readersOf(order);
+    this.held = [...this.#fixed].reduce((sum, x) => sum + sizeInBytes(x), 0);
+    for (const [step, node] of order.entries()) this.#place(node, step);
+    for (const y of this.#outputs) if (this.#lying.has(y)) this.#lying.get(y)!.to = order.length - 1;
+  }
+
+  #place(node: Node, step: number): void {
+    const [x] = node.inputs;
+    for (const y of node.outputs) {
+      if (x && this.#fixed.has(x) && this.#isView(node, y)) this.#fixed.add(y);
+      else {
+        const buffer = this.#bufferFor(node, y, step);
+        buffer.reads += this.#readsOf(y);
+        this.#lying.set(y, buffer);
+      }
+    }
+    for (const read of new Set(node.inputs)) if (read) this.#done(read, 1, step);
+    for (const y of node.outputs) if (this.#readsOf(y) === 0) this.#done(y, 0, step);
+  }
+
+  #bufferFor(node: Node, y: Tensor, step: number): Buffer {
+    const over = this.#outputs.has(y) ? undefined : (this.#inputTakenBy(node, y) ?? this.#free.get(kindOf(y))?.pop());
+    if (over) return over;
+    const made = { bytes: sizeInBytes(y), from: step, to: step, reads: 0 };
+    this.buffers.push(made);
+    return made;
+  }
+
+  /** The memory of an input that a result lies in, too, or is written over. */
+  #inputTakenBy(node: Node, y: Tensor): Buffer | undefined {
+    const [x] = node.inputs;
+    if (x && this.#isView(node, y) && this.#lying.has(x)) return this.#lying.get(x);
+    if (!overwriting.has(node.op.name)) return undefined;
+    const read = node.inputs.find((a) => a && this.#lying.get(a)?.reads === 1 && kindOf(a) === kindOf(y));
+    return read && this.#lying.get(read);
+  }
+
+  /** Whether a result is its node's first input under another shape. */
+  #isView(node: Node, y: Tensor): boolean {
+    return !this.#outputs.has(y) && (views.has(node.op.name) || isTurned(node, this.#readers.get(y) ?? []));
+  }
+
+  #readsOf(y: Tensor): number {
+    return (this.#readers.get(y)?.length ?? 0) + (this.#outputs.has(y) ? 1 : 0);
+  }
+
+  /** Counts reads of a tensor off; memory that nobody reads any more is free. */
+  #done(x: Tensor, reads: number, step: number): void {
+    const buffer = this.#lying.get(x);
+    if (!buffer) return;
+    buffer.to = step;
+    buffer.reads -= reads;
+    if (buffer.reads > 0) return;
+    const pool = this.#free.get(kindOf(x));
+    if (pool) pool.push(buffer);
+    else this.#free.set(kindOf(x), [buffer]);
+  }
+}
+
+const kindOf = (x: Tensor): string => `${x.dtype} ${x.shape}`;
