@@ -39,16 +39,10 @@ export { evaluateTransform, inferenceGraph, type ModelDescription } from "./trai
 export { encodeModelMetadata, type ModelMetadata, readModelMetadata } from "./train/checkpoint/model-metadata.ts";
 export { type Likely, type Logits, openExported, type Predictor } from "./train/export/exported.ts";
 export { type AnyStep, type SplitStep, splitStep } from "./train/step/split-step.ts";
-export {
-  initialState,
-  nextName,
-  type StepOptions,
-  type StepState,
-  type Task,
-  type TrainStep,
-  trainStep,
-} from "./train/step/step.ts";
+export { initialState, nextName, type StepState } from "./train/step/state.ts";
+export { type StepOptions, type TrainStep, trainStep } from "./train/step/step.ts";
 export { type StepControls, StepProgram } from "./train/step/step-program.ts";
+export type { Task } from "./train/step/task.ts";
 export { type Fit, fitTable, fitWeights } from "./weights/fit.ts";
 export { type OpenOptions, openWeights, type WeightsFile, type WeightsSource } from "./weights/open.ts";
 export { encodeSafetensors, type NamedTensors } from "./weights/safetensors.ts";

@@ -14,7 +14,8 @@ import { type HostTensor, numberOf, type Program } from "../../src/runtime/runti
 import { Classification, Classifier } from "../../src/tasks/classify.ts";
 import { hostBatch } from "../../src/train/run/loaders.ts";
 import { DeviceState } from "../../src/train/step/device-state.ts";
-import { initialState, type Tensors, type TrainStep, trainStep } from "../../src/train/step/step.ts";
+import { initialState, type Tensors } from "../../src/train/step/state.ts";
+import { type TrainStep, trainStep } from "../../src/train/step/step.ts";
 import { StepProgram } from "../../src/train/step/step-program.ts";
 
 // Swin V2's claim that its blocks keep activations flat with depth where Swin's let them grow (Liu et al. 2022, section 3.2, figure 2):

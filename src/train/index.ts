@@ -46,16 +46,7 @@ export { DeviceState } from "./step/device-state.ts";
 export { frozenBy } from "./step/freeze.ts";
 export { layerDepths, layerRates } from "./step/layer-depth.ts";
 export { type AnyStep, type SplitOptions, type SplitStep, splitStep } from "./step/split-step.ts";
-export {
-  type BatchTypes,
-  initialState,
-  nextName,
-  type StateEntry,
-  type StepOptions,
-  type StepState,
-  type Task,
-  type Tensors,
-  type TrainStep,
-  trainStep,
-} from "./step/step.ts";
+export { initialState, nextName, type StateEntry, type StepState, type Tensors } from "./step/state.ts";
+export { type StepOptions, type TrainStep, trainStep } from "./step/step.ts";
 export { type Metrics, type StepControls, StepProgram } from "./step/step-program.ts";
+export type { BatchTypes, Task } from "./step/task.ts";

@@ -14,7 +14,8 @@ import { adamw, chain } from "../../src/optim/optimizer.ts";
 import { openNode } from "../../src/runtime/node.ts";
 import type { HostTensor } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
-import { nextName, trainStep } from "../../src/train/step/step.ts";
+import { nextName } from "../../src/train/step/state.ts";
+import { trainStep } from "../../src/train/step/step.ts";
 import { refused } from "../support/webgpu.ts";
 
 const runtime = await openNode({ threads: 1 });

@@ -1,6 +1,6 @@
 import { peakBytes } from "../../src/cli/bench/workload.ts";
 import { openNode } from "../../src/runtime/node.ts";
-import { nextName } from "../../src/train/step/step.ts";
+import { nextName } from "../../src/train/step/state.ts";
 import { openStep } from "./step.ts";
 
 // Two training steps in a process of their own: prints its peak of resident bytes, and the losses.

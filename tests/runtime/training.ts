@@ -8,7 +8,9 @@ import { adamw, chain, clipNorm } from "../../src/optim/optimizer.ts";
 import { type DeviceTensor, type HostTensor, numberOf, type Runtime } from "../../src/runtime/runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
 import { DeviceState } from "../../src/train/step/device-state.ts";
-import { heldNames, initialState, nextName, type Task, trainStep } from "../../src/train/step/step.ts";
+import { heldNames, initialState, nextName } from "../../src/train/step/state.ts";
+import { trainStep } from "../../src/train/step/step.ts";
+import type { Task } from "../../src/train/step/task.ts";
 
 const [batch, size, classes] = [2, 32, 10];
 

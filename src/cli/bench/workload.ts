@@ -20,8 +20,10 @@ import { pieceSizes } from "../../train/evaluate/pieces.ts";
 import { withStreams } from "../../train/evaluate/predictor.ts";
 import { DeviceState } from "../../train/step/device-state.ts";
 import { bytesOfWeights, partsThatPay, splitStep } from "../../train/step/split-step.ts";
-import { type BatchTypes, initialState, trainStep } from "../../train/step/step.ts";
+import { initialState } from "../../train/step/state.ts";
+import { trainStep } from "../../train/step/step.ts";
 import { compileStep, StepProgram } from "../../train/step/step-program.ts";
+import type { BatchTypes } from "../../train/step/task.ts";
 import { type Drawn, drawClassifier } from "../draw.ts";
 
 export interface WorkloadOptions extends Pick<NodeOptions, "device" | "threads"> {

@@ -5,7 +5,7 @@ import { SafetensorsFile } from "../../weights/safetensors.ts";
 import { saveSafetensors } from "../../weights/save-safetensors.ts";
 import type { ResolvedConfig } from "../run/defaults.ts";
 import type { Pictures } from "../run/pictures.ts";
-import type { FloatTensor, Tensors } from "../step/step.ts";
+import type { FloatTensor, Tensors } from "../step/state.ts";
 import { version } from "../version.ts";
 import type { ModelDescription } from "./model.ts";
 import { areClasses, isPreprocessing, jsonOf } from "./model-metadata.ts";

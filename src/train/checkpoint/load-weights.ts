@@ -5,7 +5,7 @@ import { openWeights } from "../../weights/open-node.ts";
 import { type StoredDtype, toFloat32 } from "../../weights/stored.ts";
 import { unwrapNames } from "../../weights/wrappings.ts";
 import type { OnEvent } from "../run/events.ts";
-import type { FloatTensor, Tensors } from "../step/step.ts";
+import type { FloatTensor, Tensors } from "../step/state.ts";
 import { type CheckpointMetadata, isWeight, readMetadata, weightsIn } from "./checkpoint.ts";
 import { checkFit } from "./match.ts";
 

@@ -18,7 +18,7 @@ import { type Prepared, prepareRun } from "../run/prepare.ts";
 import { readConfigFile, runFolderOf } from "../run/run-folder.ts";
 import { openStart, type Start } from "../run/start.ts";
 import { isSplit } from "../step/split-step.ts";
-import { boundGraph, nextName } from "../step/step.ts";
+import { boundGraph, nextName } from "../step/state.ts";
 import { checkName } from "./export.ts";
 
 export interface ExportStepOptions {

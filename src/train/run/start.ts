@@ -11,7 +11,7 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import { loadWeights } from "../checkpoint/load-weights.ts";
 import { checkMatch } from "../checkpoint/match.ts";
-import { initialState, type Tensors } from "../step/step.ts";
+import { initialState, type Tensors } from "../step/state.ts";
 import type { OnEvent } from "./events.ts";
 import type { Pictures } from "./pictures.ts";
 import type { Prepared } from "./prepare.ts";

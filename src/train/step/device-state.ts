@@ -2,7 +2,7 @@ import { closingOnError } from "../../base/close.ts";
 import { staticSize } from "../../graph/shape.ts";
 import type { DeviceTensor, Runtime, Value } from "../../runtime/runtime.ts";
 import { lengthOf, type Pack } from "./packs.ts";
-import { type FloatTensor, nextName, type Tensors } from "./step.ts";
+import { type FloatTensor, nextName, type Tensors } from "./state.ts";
 
 /** Where a tensor lies: by itself, or in a pack. */
 interface Place {

@@ -6,7 +6,8 @@ import { Rng } from "../../nn/rng.ts";
 import { trace } from "../../nn/trace.ts";
 import { concat } from "../../ops/move.ts";
 import type { Feeds, HostTensor, Runtime } from "../../runtime/runtime.ts";
-import type { Task, Tensors } from "./step.ts";
+import type { Tensors } from "./state.ts";
+import type { Task } from "./task.ts";
 
 /** The step that went wrong, as it was before it ran. */
 export interface FailedStep {

@@ -4,7 +4,7 @@ import { input, type Tensor } from "../../graph/tensor.ts";
 import type { Weight } from "../../nn/module.ts";
 import { concat } from "../../ops/move.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
-import type { StateEntry } from "./step.ts";
+import type { StateEntry } from "./state.ts";
 
 /**
  * Small tensors of a training state as one vector, one behind the other: most parameters of a network are norms and biases, and with

@@ -20,26 +20,10 @@ import {
   type Value,
 } from "../../runtime/runtime.ts";
 import { cut, joined } from "./packs.ts";
-import {
-  type BatchTypes,
-  batchInputs,
-  boundGraph,
-  drawPart,
-  drawUpdate,
-  frozenOf,
-  heldNames,
-  joinMetrics,
-  type Named,
-  namedApart,
-  partSize,
-  type StepOptions,
-  type StepState,
-  type Task,
-  type Tensors,
-  type TrainStep,
-  trainedOf,
-  weightOf,
-} from "./step.ts";
+import { boundGraph, heldNames, namedApart, type StepState, type Tensors } from "./state.ts";
+import type { StepOptions, TrainStep } from "./step.ts";
+import { type BatchTypes, batchInputs, drawPart, joinMetrics, partSize, type Task, weightOf } from "./task.ts";
+import { drawUpdate, frozenOf, type Named, trainedOf } from "./update.ts";
 
 /** A step's program, in one graph or more. */
 export interface CompiledStep extends Pick<Program, "profile" | "release"> {
@@ -173,17 +157,9 @@ export function splitStep(
 
 /** What a part of a batch holds. */
 function partTypes(types: BatchTypes, parts: number): BatchTypes {
-  const cut = Object.entries(types).map(
-    ([
-      name,
-      {
-        dtype,
-        shape: [size, ...rest],
-      },
-    ]) => {
-      return [name, { dtype, shape: [partSize(size, parts), ...rest] }];
-    },
-  );
+  const cut = Object.entries(types).map(([name, { dtype, shape }]): [string, BatchTypes[string]] => {
+    return [name, { dtype, shape: [partSize(shape[0], parts), ...shape.slice(1)] }];
+  });
   return Object.fromEntries(cut);
 }
 

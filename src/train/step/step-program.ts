@@ -4,7 +4,7 @@ import { checkNumbers } from "../../base/options.ts";
 import type { CompileOptions, Feeds, HostTensor, OpTime, Runtime, Value } from "../../runtime/runtime.ts";
 import { DeviceState } from "./device-state.ts";
 import { type AnyStep, type CompiledStep, compileSplit, isSplit, withFrozen } from "./split-step.ts";
-import { heldNames, nextName, type StepState, spentNames, type Tensors } from "./step.ts";
+import { heldNames, nextName, type StepState, spentNames, type Tensors } from "./state.ts";
 
 /** What a step is told beside its batch. */
 export interface StepControls {

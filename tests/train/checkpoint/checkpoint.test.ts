@@ -8,7 +8,7 @@ import { loadCheckpoint, saveCheckpoint } from "../../../src/train/checkpoint/ch
 import { loadWeights } from "../../../src/train/checkpoint/load-weights.ts";
 import { createModel, type ModelDescription } from "../../../src/train/checkpoint/model.ts";
 import { evaluate } from "../../../src/train/evaluate/evaluate.ts";
-import type { Tensors } from "../../../src/train/step/step.ts";
+import type { Tensors } from "../../../src/train/step/state.ts";
 import { saveSafetensors } from "../../../src/weights/save-safetensors.ts";
 import type { StoredTensor } from "../../../src/weights/stored.ts";
 import { rejection, sharedFile, temporaryFolder } from "../files.ts";

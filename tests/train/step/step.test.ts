@@ -27,7 +27,8 @@ import { type HostTensor, numberOf, type Runtime } from "../../../src/runtime/ru
 import { accuracyOf, Classification, Classifier } from "../../../src/tasks/classify.ts";
 import { layerDepths, layerRates } from "../../../src/train/step/layer-depth.ts";
 import { splitStep } from "../../../src/train/step/split-step.ts";
-import { initialState, type StepOptions, trainStep } from "../../../src/train/step/step.ts";
+import { initialState } from "../../../src/train/step/state.ts";
+import { type StepOptions, trainStep } from "../../../src/train/step/step.ts";
 import { StepProgram } from "../../../src/train/step/step-program.ts";
 
 /** Two layers on the pixels of pictures of 2 × 2.  [N, 3, 2, 2] -> [N, 3] */
